@@ -70,7 +70,8 @@ def test_hub_snapshot_is_found_without_network(tmp_path, monkeypatch, variable):
     snapshot = tmp_path / below / "models--org--name" / "snapshots" / REVISION
     snapshot.mkdir(parents=True)
     found = locate_model("name", HUB)
-    assert found is not None and found.samefile(snapshot)
+    assert found is not None
+    assert found.samefile(snapshot)
     assert locate_model("name", {**HUB, "revision": REVISION[::-1]}) is None
 
 
@@ -188,18 +189,20 @@ def test_facts_about_encoders(family, qwen3_entry, vl_entry):
 def test_facts_about_generators(family, generator_entry):
     facts = describe_generator(generator_entry, family / "z-image")
     assert json.loads(json.dumps(facts)) == facts
-    assert facts["caption_channels"] == 64 and facts["max_caption_tokens"] == 1504
-    assert facts["size_multiple"] == 16 and facts["latent_channels"] == 16
+    assert facts["caption_channels"] == 64
+    assert facts["max_caption_tokens"] == 1504
+    assert facts["size_multiple"] == 16
+    assert facts["latent_channels"] == 16
     assert facts["scheduler_config"]["shift"] == 3.0
     assert not any(key.startswith("_") for key in facts["scheduler_config"])
 
 
 def test_wrong_family_is_named(family, qwen3_entry, vl_entry, generator_entry):
-    with pytest.raises(ValueError, match="encoders.mine.family"):
+    with pytest.raises(ValueError, match=r"encoders\.mine\.family"):
         describe_encoder({**qwen3_entry, "family": "qwen3_vl"}, family / "z-image", "mine")
-    with pytest.raises(ValueError, match="'llama'.*qwen3, qwen3_vl"):
+    with pytest.raises(ValueError, match=r"'llama'.*qwen3, qwen3_vl"):
         describe_encoder({**vl_entry, "family": "llama"}, family / "qwen3-vl-instruct", "mine")
-    with pytest.raises(ValueError, match="generators.mine.family"):
+    with pytest.raises(ValueError, match=r"generators\.mine\.family"):
         describe_generator({**generator_entry, "family": "flux"}, family / "z-image", "mine")
 
 
@@ -220,7 +223,8 @@ def test_prompt_tokens_are_those_of_the_encoder(family, qwen3, vl, qwen3_entry, 
     prompts = ["", "user", PROMPT, "\n\nline", "a \U0001f600", "日本", "odd <|im_end|> token", "}} {{ x"]
     counts = count_prompt_tokens(qwen3_entry, family / "z-image", prompts)
     assert counts == [len(qwen3.encode(prompt, None, None, [0]).token_ids) for prompt in prompts]
-    assert counts[0] == 8 and counts[1] == 9
+    assert counts[0] == 8
+    assert counts[1] == 9
     counts = count_prompt_tokens(vl_entry, family / "qwen3-vl-instruct", prompts)
     assert counts == [len(vl.encode(prompt, None, None, [0]).token_ids) for prompt in prompts]
 

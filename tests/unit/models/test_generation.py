@@ -30,7 +30,8 @@ def make(generator, *captions, seeds=None, **changes):
     images, finite = generator.generate(
         list(captions), seeds or [SEED] * len(captions), **{**SAMPLING, **changes}
     )
-    assert images.dtype == np.uint8 and finite.dtype == bool
+    assert images.dtype == np.uint8
+    assert finite.dtype == bool
     return images, finite
 
 
@@ -122,7 +123,8 @@ def test_infinities_of_the_decoder_are_reported(generator_entry, hardware, embed
 def test_embeddings_are_not_changed_and_steps_are_told(generator, embeds):
     given, copy, steps = [embeds[5]], embeds[5].clone(), []
     generator.generate(given, [1], **SAMPLING, on_step=lambda step, total: steps.append((step, total)))
-    assert len(given) == 1 and torch.equal(given[0], copy)
+    assert len(given) == 1
+    assert torch.equal(given[0], copy)
     assert steps == [(step, 8) for step in range(1, 9)]
 
 
@@ -169,7 +171,8 @@ def test_wrong_width_of_embeddings_is_refused(generator):
 
 def test_longest_caption_works(generator):
     images, finite = make(generator, torch.randn(1504, 64), height=16, width=16, num_inference_steps=1)
-    assert finite.all() and images.shape == (1, 16, 16, 3)
+    assert finite.all()
+    assert images.shape == (1, 16, 16, 3)
 
 
 def test_text_encoder_is_not_touched(family, tmp_path, generator_entry, hardware, generator, embeds):

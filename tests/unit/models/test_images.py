@@ -21,7 +21,8 @@ def save(tmp_path, image, name="picture.png", **options):
 
 def pixel(path, at=(1, 1)):
     image = load_reference_image(path)
-    assert image.mode == "RGB" and not image.info
+    assert image.mode == "RGB"
+    assert not image.info
     return image.getpixel(at)
 
 
@@ -81,7 +82,8 @@ def test_exif_rotation_is_applied(tmp_path):
     path = save(tmp_path, image, "picture.png", exif=exif)
     upright = load_reference_image(path)
     assert upright.size == (16, 40)
-    assert upright.getpixel((8, 2)) == RED and upright.getpixel((8, 30)) == (0, 0, 0)
+    assert upright.getpixel((8, 2)) == RED
+    assert upright.getpixel((8, 30)) == (0, 0, 0)
 
 
 def test_first_frame_of_an_animation(tmp_path):

@@ -49,9 +49,9 @@ def test_threads_are_set_here():
 
 
 def test_family_unknown_or_folder_absent(tmp_path, qwen3_entry, generator_entry):
-    with pytest.raises(ValueError, match="encoders.mine.family"):
+    with pytest.raises(ValueError, match=r"encoders\.mine\.family"):
         load_encoder("mine", {**qwen3_entry, "family": "t5"}, [1], HARDWARE)
-    with pytest.raises(ValueError, match="generators.mine.family"):
+    with pytest.raises(ValueError, match=r"generators\.mine\.family"):
         load_generator("mine", {**generator_entry, "family": "flux"}, HARDWARE)
     with pytest.raises(ValueError, match=r"does not exist; set config/models.yaml: encoders.mine.path"):
         load_encoder("mine", {**qwen3_entry, "path": str(tmp_path / "absent")}, [1], HARDWARE)

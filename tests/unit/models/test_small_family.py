@@ -56,7 +56,8 @@ def test_parts_fit_each_other(family, entries):
         assert describe_encoder(entry, Path(entry["path"]))["hidden_size"] == generator["caption_channels"]
         assert missing_files(entry, "encoder", Path(entry["path"])) == []
     index = json.loads((family / "z-image" / "model_index.json").read_text())
-    assert index["_class_name"] == "ZImagePipeline" and index["text_encoder"] == [
+    assert index["_class_name"] == "ZImagePipeline"
+    assert index["text_encoder"] == [
         "transformers",
         "Qwen3Model",
     ]

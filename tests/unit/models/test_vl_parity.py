@@ -117,7 +117,8 @@ def test_image_token_count_and_roles(vl, size):
 def test_positions_are_those_of_m_rope(vl, picture):
     encoded = vl.encode(PROMPT, picture, None, [1])
     positions, image = encoded.positions, encoded.roles == ROLE_CODES["image"]
-    assert positions.shape == (3, len(encoded.token_ids)) and positions.dtype == np.int64
+    assert positions.shape == (3, len(encoded.token_ids))
+    assert positions.dtype == np.int64
     start = int(np.argmax(image))
     assert np.unique(positions[0, image]).tolist() == [start]
     assert np.unique(positions[1, image]).tolist() == [start, start + 1, start + 2]

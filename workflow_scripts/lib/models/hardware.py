@@ -29,9 +29,7 @@ def configure_torch(hardware: Mapping[str, Any]) -> None:
     torch.set_num_threads(int(hardware.get("cpu_threads", DEFAULT_CPU_THREADS)))
     # No TF32, no autotuned kernels: both make a result depend on the device's mood or the library's defaults.
     torch.set_float32_matmul_precision("highest")
-    # Both, since the older switch that libraries still read must be able to name one value for them.
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
-    torch.backends.cudnn.rnn.fp32_precision = "ieee"
+    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     # Read by cuBLAS when its first handle is made.
