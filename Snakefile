@@ -1,0 +1,32 @@
+# graftwork: what happens when a diffusion transformer is conditioned on another encoder's hidden states.
+# Start with README.md. What to build is in config/config.yaml and config/experiments/.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+container: "docker://python:3.11-slim"
+
+
+include: "rules/common.smk"
+include: "rules/design.smk"
+include: "rules/conditioning.smk"
+include: "rules/images.smk"
+include: "rules/output.smk"
+
+
+# Everything for the experiments named in config/config.yaml.
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        plan_and_manifests("all"),
+        expand("results/{experiment}/cells.csv", experiment=PROJECT.settings.experiments),
+        grid_pages(PROJECT.settings.experiments),
+        "results/plan/all/verdict.txt",
+
+
+announce_plan()

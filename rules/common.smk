@@ -1,0 +1,114 @@
+# What every rule file uses: the validated configuration, and the functions that say what depends on what.
+import os
+import sys
+
+# Scripts run in processes of their own and import the package from here.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")]))
+sys.path.insert(0, workflow.basedir)
+
+from workflow_scripts.lib.design.errors import DesignError
+from workflow_scripts.lib.planning.scope import Scopes, load_project
+
+try:
+    PROJECT = load_project(config)
+    SCOPES = Scopes(PROJECT)
+except DesignError as error:
+    raise WorkflowError(str(error)) from None
+
+# A total for `gpu`: without one, `resources: gpu=1` limits nothing and every GPU job would start at once.
+if workflow.global_resources.get("gpu") is None:
+    workflow.global_resources["gpu"] = PROJECT.settings.hardware.gpus
+
+
+wildcard_constraints:
+    experiment="|".join(PROJECT.experiment_names()),
+    scope="|".join(["all", *PROJECT.experiment_names()]),
+    shard="[0-9a-f]{16}",
+    page="[A-Za-z0-9_]+",
+
+
+def design_error(function):
+    """Turns errors in an experiment file into Snakemake's kind, which are shown without a traceback."""
+
+    def called(*arguments):
+        try:
+            return function(*arguments)
+        except DesignError as error:
+            raise WorkflowError(str(error)) from None
+
+    return called
+
+
+def of_experiment(function):
+    return design_error(lambda wildcards: function(wildcards.experiment))
+
+
+def of_scope(function):
+    return design_error(lambda wildcards: function(wildcards.scope))
+
+
+@design_error
+def grid_pages(experiments):
+    return [
+        f"results/{experiment}/grids/{page}.png" for experiment in experiments for page in SCOPES.pages(experiment)
+    ]
+
+
+def designs_of_scope(wildcards):
+    return expand("results/{experiment}/design.json", experiment=SCOPES.experiments(wildcards.scope))
+
+
+def conditioning_plan(scope):
+    return SCOPES.read_plan(checkpoints.plan_conditioning.get(scope=scope).output.plan)
+
+
+def image_plan(scope):
+    return SCOPES.read_plan(checkpoints.plan_images.get(scope=scope).output.plan)
+
+
+def extraction_manifests(scope):
+    shards = conditioning_plan(scope)["extraction"]
+    return expand("results/plan/{scope}/hidden_states/{shard}.json", scope=scope, shard=shards)
+
+
+def conditioning_manifests(scope):
+    shards = conditioning_plan(scope)["conditioning"]
+    return expand("results/plan/{scope}/conditioning/{shard}.json", scope=scope, shard=shards)
+
+
+def image_manifests(scope, experiment=None):
+    shards = SCOPES.image_shards(image_plan(scope), experiment)
+    return expand("results/plan/{scope}/images/{shard}.json", scope=scope, shard=shards)
+
+
+def plan_and_manifests(scope):
+    """Plans and manifests by name: Snakemake makes a missing file again only if a target asks for it."""
+
+    def files(wildcards):
+        return [
+            f"results/plan/{scope}/conditioning.json",
+            f"results/plan/{scope}/images.json",
+            *extraction_manifests(scope),
+            *conditioning_manifests(scope),
+            *image_manifests(scope),
+        ]
+
+    return files
+
+
+def is_dry_run():
+    return workflow.is_main_process and any(option in sys.argv for option in ("-n", "--dry-run", "--dryrun"))
+
+
+def announce_plan():
+    """Before a dry run: says what a run would make. Before a real run: plans again what has been damaged."""
+    if not workflow.is_main_process:
+        return
+    if is_dry_run():
+        print(SCOPES.describe("all"), file=sys.stderr)
+    elif "--lint" not in sys.argv and "--unlock" not in sys.argv:
+        for line in SCOPES.heal():
+            print(line, file=sys.stderr)
+
+
+PROJECT.save_facts()

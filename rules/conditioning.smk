@@ -1,0 +1,48 @@
+# From cells to conditioning: hidden states are extracted once per input and layer, then transformed.
+#   in   results/{experiment}/design.json of every experiment of the scope
+#   out  results/store/hidden_states/, results/store/conditioning/, results/store/recipes/
+
+
+checkpoint plan_conditioning:
+    message:
+        "Planning hidden states and conditioning ({wildcards.scope})"
+    input:
+        designs=designs_of_scope,
+    output:
+        plan="results/plan/{scope}/conditioning.json",
+    params:
+        digest=of_scope(SCOPES.plan_digest),
+        hardware=PROJECT.settings.hardware.model_dump(),
+        sharding=PROJECT.settings.sharding.model_dump(),
+    log:
+        "logs/plan_conditioning/{scope}.log",
+    localrule: True
+    script:
+        "../workflow_scripts/plan_conditioning.py"
+
+
+rule extract_hidden_states:
+    message:
+        "Extracting hidden states, shard {wildcards.shard}"
+    output:
+        manifest="results/plan/{scope}/hidden_states/{shard}.json",
+    log:
+        "logs/extract_hidden_states/{scope}/{shard}.log",
+    threads: 2
+    resources:
+        gpu=1,
+    script:
+        "../workflow_scripts/extract_hidden_states.py"
+
+
+rule condition:
+    message:
+        "Building conditioning, shard {wildcards.shard}"
+    input:
+        extraction=lambda wildcards: extraction_manifests(wildcards.scope),
+    output:
+        manifest="results/plan/{scope}/conditioning/{shard}.json",
+    log:
+        "logs/condition/{scope}/{shard}.log",
+    script:
+        "../workflow_scripts/condition.py"

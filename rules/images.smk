@@ -1,0 +1,38 @@
+# From conditioning to images: the plan says which are missing, each shard loads the generator once.
+#   in   results/store/conditioning/
+#   out  results/store/images/
+
+
+checkpoint plan_images:
+    message:
+        "Planning images ({wildcards.scope})"
+    input:
+        designs=designs_of_scope,
+        plan="results/plan/{scope}/conditioning.json",
+        conditioning=lambda wildcards: conditioning_manifests(wildcards.scope),
+    output:
+        plan="results/plan/{scope}/images.json",
+    params:
+        digest=of_scope(SCOPES.plan_digest),
+        hardware=PROJECT.settings.hardware.model_dump(),
+        sharding=PROJECT.settings.sharding.model_dump(),
+        keep_conditioning=PROJECT.settings.keep_conditioning,
+    log:
+        "logs/plan_images/{scope}.log",
+    localrule: True
+    script:
+        "../workflow_scripts/plan_images.py"
+
+
+rule generate_images:
+    message:
+        "Generating images, shard {wildcards.shard}"
+    output:
+        manifest="results/plan/{scope}/images/{shard}.json",
+    log:
+        "logs/generate_images/{scope}/{shard}.log",
+    threads: 2
+    resources:
+        gpu=1,
+    script:
+        "../workflow_scripts/generate_images.py"

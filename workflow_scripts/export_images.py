@@ -1,0 +1,24 @@
+"""Exports the images of one experiment."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+from workflow_scripts.lib.jobs.record import PACKAGES, open_log
+from workflow_scripts.lib.presentation.export import export_images
+from workflow_scripts.lib.presentation.table import read_table, write_table
+from workflow_scripts.lib.store.atomic import write_atomic
+
+
+def main(snakemake):
+    log = open_log(snakemake.log[0])
+    design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
+    index_file = Path(snakemake.output.index)
+    versions = {name: version(name) for name in PACKAGES}
+    index = export_images(design, read_table(snakemake.input.table), index_file.parent, versions)
+    log.info("%s images", len(index))
+    write_atomic(index_file, write_table(index or [{"file": "", "cell": ""}]))
+
+
+if "snakemake" in globals():
+    main(globals()["snakemake"])

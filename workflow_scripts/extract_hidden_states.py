@@ -1,0 +1,19 @@
+"""Extracts the hidden states of one shard."""
+
+from pathlib import Path
+
+from workflow_scripts.lib.jobs.extraction import extract_hidden_states
+from workflow_scripts.lib.jobs.record import open_log
+from workflow_scripts.lib.planning.shards import read_shard
+from workflow_scripts.lib.store.layout import Store
+
+
+def main(snakemake):
+    log = open_log(snakemake.log[0])
+    store = Store(Path("results/store"))
+    shard = read_shard(store.root / "shards", snakemake.wildcards.shard)
+    extract_hidden_states(shard, store, log).write(snakemake.output.manifest)
+
+
+if "snakemake" in globals():
+    main(globals()["snakemake"])

@@ -1,0 +1,75 @@
+"""The whole configuration of a run: settings, models and experiments."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from workflow_scripts.lib.design.errors import DesignError, explain, suggest
+from workflow_scripts.lib.design.inputs import read_yaml
+from workflow_scripts.lib.design.schema import Models, Settings
+from workflow_scripts.lib.design.sweep import Design, Expander
+from workflow_scripts.lib.models.catalog import ModelCatalog
+from workflow_scripts.lib.store.fact_cache import FactCache
+
+EXPERIMENT_FOLDER = "config/experiments"
+FACTS_FOLDER = "results/store/facts"
+
+
+class Project:
+    """Settings, models and experiments of one working directory, validated when first needed."""
+
+    def __init__(self, config: Mapping[str, Any], root: Path, file: str = "config/config.yaml"):
+        """Validates the settings.
+
+        Args:
+            config: Content of config/config.yaml, with whatever replaced parts of it.
+            root: Working directory.
+            file: For messages.
+
+        Raises:
+            DesignError: where the settings or the models file say something that is not allowed.
+        """
+        self.root = root
+        try:
+            self.settings = Settings.model_validate(dict(config))
+        except ValidationError as error:
+            raise explain(error, file, Settings) from error
+        models_file = self.settings.models
+        try:
+            models = Models.model_validate(read_yaml(root / models_file))
+        except ValidationError as error:
+            raise explain(error, models_file, Models) from error
+        facts = root / FACTS_FOLDER
+        self._references = FactCache(facts / "references.json")
+        self.models = ModelCatalog(models.model_dump(), models_file, facts)
+        self._expander = Expander(
+            root, self.models, self._references, self.settings.limits, self.settings.defaults
+        )
+        self.design = cache(self._design)
+        unknown = [name for name in self.settings.experiments if name not in self.experiment_names()]
+        if unknown:
+            raise DesignError(
+                f"{file}: experiments: {unknown[0]!r} is no file in {EXPERIMENT_FOLDER}/; there are: "
+                f"{', '.join(self.experiment_names()) or 'none'}{suggest(unknown[0], self.experiment_names())}"
+            )
+
+    def experiment_names(self) -> list[str]:
+        """Returns the names of all experiment files, whether or not the default target builds them."""
+        return sorted(file.stem for file in (self.root / EXPERIMENT_FOLDER).glob("*.yaml"))
+
+    def _design(self, experiment: str) -> Design:
+        file = f"{EXPERIMENT_FOLDER}/{experiment}.yaml"
+        return self._expander.expand(experiment, read_yaml(self.root / file), file)
+
+    def save_facts(self) -> None:
+        """Keeps hashes and decoded facts for the next start."""
+        self._references.save()
+        self.models.save()
+
+    def identity_settings(self) -> dict[str, Any]:
+        """Returns the settings that decide what experiments expand to, as `Project` takes them."""
+        settings = self.settings.model_dump()
+        return {key: settings[key] for key in ("experiments", "models", "limits", "defaults")}

@@ -1,0 +1,395 @@
+"""From an experiment file to cells: the product of its axes, resolved, checked and named."""
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from workflow_scripts.lib.conditioning.registry import STAGES, transform
+from workflow_scripts.lib.design.errors import DesignError, explain, require_known
+from workflow_scripts.lib.design.identity import cell_id
+from workflow_scripts.lib.design.inputs import (
+    Prompt,
+    Reference,
+    check_control_tokens,
+    find_reference,
+    read_prompts,
+)
+from workflow_scripts.lib.design.schema import CellParameters, Experiment, Limits, Range
+from workflow_scripts.lib.models.catalog import Model, ModelCatalog
+from workflow_scripts.lib.models.description import count_prompt_tokens, locate_model, resolve_layer
+from workflow_scripts.lib.presentation.labels import format_values
+from workflow_scripts.lib.store.fact_cache import FactCache
+
+# Parameters that come as lists in `base`, and the key there.
+INPUT_AXES = {"prompt": "prompts", "reference": "references", "seed": "seeds"}
+# What a baseline (the text alone) depends on; everything else about a cell concerns the source.
+BASELINE_PARAMETERS = (
+    "prompt",
+    "seed",
+    "generator",
+    "text_hidden_layer",
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+)
+_IMAGE_MODES = ("image_only", "image_no_markers")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A parameter that varies: its values as resolved, and how they are shown."""
+
+    name: str
+    values: list[Any]
+    labels: list[str]
+
+
+@dataclass
+class Cell:
+    """One image.
+
+    Attributes:
+        cell: Its name, which follows from `parameters`.
+        role: cell, baseline or control.
+        parameters: Resolved: prompts as text, references as SHA-256, models as identities.
+        shown: The same for people: names of prompts, references and models.
+    """
+
+    cell: str
+    role: str
+    parameters: dict[str, Any]
+    shown: dict[str, Any]
+
+
+@dataclass
+class Design:
+    """An experiment, expanded.
+
+    Attributes:
+        experiment: Its name.
+        axes: In the order of the file, prompt, reference and seed first.
+        cells: Unique by name; baselines first, since "the same image as an earlier cell" should point to them.
+        positions: For each combination of axis indices, the name of its cell.
+        baselines: For each such combination, the name of its baseline.
+        grids: [{x, y}], axis names; y may be None.
+        models: Identity -> {kind, name, entry, facts}.
+        references: SHA-256 -> path.
+    """
+
+    experiment: str
+    title: str
+    question: str
+    axes: list[Axis]
+    cells: list[Cell]
+    positions: list[tuple[list[int], str]]
+    baselines: dict[str, str]
+    grids: list[dict[str, Any]]
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as written to design.json."""
+        return asdict(self)
+
+
+class Expander:
+    """Expands experiments against one set of models, references and limits."""
+
+    def __init__(
+        self, root: Path, models: ModelCatalog, references: FactCache, limits: Limits, defaults: dict[str, Any]
+    ):
+        self._root = root
+        self._models = models
+        self._references = references
+        self._limits = limits
+        self._defaults = defaults
+
+    def expand(self, name: str, raw: Any, file: str) -> Design:
+        """Returns the design of one experiment.
+
+        Args:
+            name: Of the experiment.
+            raw: Content of its file.
+            file: Path of the file, for messages.
+
+        Raises:
+            DesignError: for anything that cannot be built, before any model is loaded.
+        """
+        experiment = self._validate(raw, file)
+        axes = self._axes(experiment, file)
+        self._check_size(experiment, axes, file)
+        grids = self._check_grids(experiment, axes, file)
+        design = Design(
+            name,
+            experiment.title or name,
+            experiment.question,
+            [Axis(axis, _plain(values), _labels(axis, values)) for axis, values in axes.items()],
+            [],
+            [],
+            {},
+            grids,
+        )
+        self._check_prompts(experiment, axes, file)
+        cells: dict[str, Cell] = {}
+        baselines: dict[str, Cell] = {}
+        constant = experiment.base.model_dump(exclude=set(INPUT_AXES.values()))
+        for indices in itertools.product(*(range(len(values)) for values in axes.values())):
+            chosen = {axis: axes[axis][index] for axis, index in zip(axes, indices, strict=True)}
+            cell = self._resolve({**constant, **chosen}, "cell", design, file)
+            cells.setdefault(cell.cell, cell)
+            design.positions.append((list(indices), cell.cell))
+            if experiment.baseline:
+                parameters = {key: {**constant, **chosen}[key] for key in BASELINE_PARAMETERS}
+                baseline = self._resolve({**parameters, "alpha": 0.0}, "baseline", design, file)
+                baselines.setdefault(baseline.cell, baseline)
+                design.baselines[cell.cell] = baseline.cell
+        design.cells = [
+            *(cell for cell in baselines.values() if cell.cell not in cells),
+            *cells.values(),
+        ]
+        return design
+
+    def _validate(self, raw: Any, file: str) -> Experiment:
+        if not isinstance(raw, dict):
+            raise DesignError(f"{file} must be a mapping with the key `base`; it is {type(raw).__name__}")
+        base = raw.get("base")
+        if isinstance(base, dict):
+            raw = {**raw, "base": {**self._defaults, **base}}
+        try:
+            return Experiment.model_validate(raw)
+        except ValidationError as error:
+            raise explain(error, file, Experiment) from error
+
+    def _axes(self, experiment: Experiment, file: str) -> dict[str, list[Any]]:
+        base = experiment.base
+        axes: dict[str, list[Any]] = {
+            "prompt": read_prompts(base.prompts, self._root, f"{file}: base.prompts"),
+            "reference": [self._reference(item, f"{file}: base.references") for item in base.references] or [None],
+            "seed": list(base.seeds),
+        }
+        known = [*INPUT_AXES, *CellParameters.model_fields]
+        for name, values in experiment.axes.items():
+            where = f"{file}: axes.{name}"
+            if name not in known:
+                require_known(name, known, "axis", f"{file}: axes")
+            items = _spread(values) if isinstance(values, Range) else values
+            if name == "prompt":
+                axes[name] = read_prompts(items, self._root, where)
+            elif name == "reference":
+                axes[name] = [self._reference(item, where) for item in items]
+            else:
+                axes[name] = [_validate_value(name, item, where) for item in items]
+        for name, values in axes.items():
+            where = f"{file}: " + (f"axes.{name}" if name in experiment.axes else f"base.{INPUT_AXES.get(name)}")
+            if not values:
+                raise DesignError(f"{where}: the list is empty; give at least one value, or remove the axis")
+            shown = [repr(value) for value in values]
+            repeated = [item for item in shown if shown.count(item) > 1]
+            if repeated:
+                raise DesignError(f"{where}: value {repeated[0]} occurs more than once")
+        return axes
+
+    def _reference(self, item: Any, where: str) -> Reference | None:
+        if item is None:
+            return None
+        if not isinstance(item, str):
+            raise DesignError(f"{where}: {item!r} is no reference; allowed: a name, a path, or null")
+        return find_reference(item, self._root, self._references, where)
+
+    def _check_size(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
+        count = math.prod(len(values) for values in axes.values())
+        own = experiment.max_images
+        allowed = own or self._limits.max_images
+        if count > allowed:
+            factors = " x ".join(f"{len(values)} {name}" for name, values in axes.items() if len(values) > 1)
+            key = f"{file}: max_images" if own else "config/config.yaml: limits.max_images"
+            raise DesignError(
+                f"{file}: {factors} = {count} cells, more than max_images {allowed}; shorten an axis, or set "
+                f"max_images: {count} in {file} (the limit comes from {key})"
+            )
+
+    def _check_grids(
+        self, experiment: Experiment, axes: dict[str, list[Any]], file: str
+    ) -> list[dict[str, Any]]:
+        grids = []
+        for index, grid in enumerate(experiment.grids):
+            for side in (grid.x, grid.y):
+                if side is not None:
+                    require_known(side, axes, "axis", f"{file}: grids.{index}")
+            if grid.x == grid.y:
+                raise DesignError(f"{file}: grids.{index}: x and y are both {grid.x!r}; they must differ")
+            grids.append({"x": grid.x, "y": grid.y})
+        if len({(grid["x"], grid["y"]) for grid in grids}) < len(grids):
+            raise DesignError(f"{file}: grids: the same pair of axes occurs twice")
+        return grids
+
+    def _check_prompts(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
+        where = f"{file}: prompts"
+        generators = axes.get("generator", [experiment.base.generator])
+        encoders = [name for name in axes.get("encoder", [experiment.base.encoder]) if name]
+        for name in generators:
+            generator = self._generator(name, file)
+            text = self._text_encoder(generator)
+            tokens = text.facts["special_tokens"]
+            for encoder in encoders:
+                more = self._models.get("encoder", encoder, f"{file}: encoder").facts["special_tokens"]
+                tokens = [*tokens, *(token for token in more if token not in tokens)]
+            if not experiment.allow_control_tokens:
+                check_control_tokens(axes["prompt"], tokens, where)
+            self._check_prompt_length(axes["prompt"], generator, text, where)
+
+    def _check_prompt_length(
+        self, prompts: Iterable[Prompt], generator: Model, text: Model, where: str
+    ) -> None:
+        limit = generator.facts["max_caption_tokens"]
+        # A byte-level tokenizer makes at most one token of a byte: short prompts need no tokenizer.
+        doubtful = [prompt for prompt in prompts if len(prompt.text.encode()) + 64 > limit]
+        folder = locate_model(text.name, text.entry)
+        if not doubtful or folder is None:
+            return
+        counts = count_prompt_tokens(text.entry, folder, [prompt.text for prompt in doubtful])
+        for prompt, tokens in zip(doubtful, counts, strict=True):
+            if tokens > limit:
+                raise DesignError(
+                    f"{where}: prompt {prompt.name[:60]!r} has {tokens} tokens with its template; {generator.name} "
+                    f"takes at most {limit}; shorten it"
+                )
+
+    def _generator(self, name: str | None, file: str) -> Model:
+        if name is None:
+            raise DesignError(
+                f"{file}: base.generator is missing; allowed: {', '.join(self._models.names('generator'))} (or set "
+                "defaults.generator in config/config.yaml)"
+            )
+        return self._models.get("generator", name, f"{file}: generator")
+
+    def _text_encoder(self, generator: Model) -> Model:
+        where = f"{self._models.file}: generators.{generator.name}.text_encoder"
+        return self._models.get("encoder", generator.entry["text_encoder"], where)
+
+    def _resolve(self, values: dict[str, Any], role: str, design: Design, file: str) -> Cell:
+        generator = self._generator(values["generator"], file)
+        text = self._text_encoder(generator)
+        encoder = values.get("encoder") and self._models.get(
+            "encoder", values["encoder"], f"{file}: base.encoder"
+        )
+        reference: Reference | None = values.get("reference")
+        prompt: Prompt = values["prompt"]
+        _check_fit(values, generator, text, encoder, self._models.file, file)
+        for model in filter(None, (generator, text, encoder)):
+            design.models.setdefault(
+                model.identity,
+                {"kind": model.kind, "name": model.name, "entry": model.entry, "facts": model.facts},
+            )
+        if reference is not None:
+            design.references.setdefault(reference.sha256, reference.path)
+        shown = {
+            **values,
+            "prompt": prompt.text,
+            "prompt_name": prompt.name if prompt.name != prompt.text else None,
+            "reference": reference and reference.name,
+        }
+        parameters = {
+            **values,
+            "prompt": prompt.text,
+            "reference": reference and reference.sha256,
+            "generator": generator.identity,
+            "text_encoder": text.identity,
+            "encoder": encoder.identity if encoder else None,
+        }
+        return Cell(cell_id(parameters), role, parameters, shown)
+
+
+def _check_fit(
+    values: dict[str, Any], generator: Model, text: Model, encoder: Model | None, models_file: str, file: str
+) -> None:
+    """Refuses combinations that cannot work, from facts alone."""
+    width = generator.facts["caption_channels"]
+    for model, key in ((text, "text_hidden_layer"), (encoder, "hidden_layer")):
+        if model is None:
+            continue
+        if model.facts["hidden_size"] != width:
+            raise DesignError(
+                f"{file}: encoder {model.name!r} has hidden states of width {model.facts['hidden_size']}, but generator "
+                f"{generator.name!r} takes {width}; choose an encoder of that width in {models_file}"
+            )
+        try:
+            resolve_layer(values[key], model.facts["num_hidden_layers"])
+        except ValueError:
+            layers = model.facts["num_hidden_layers"]
+            raise DesignError(
+                f"{file}: {key} {values[key]} does not exist in {model.name!r}, which has {layers} layers; allowed: "
+                f"{-layers - 1} to {layers}"
+            ) from None
+    multiple = generator.facts["size_multiple"]
+    for side in ("height", "width"):
+        if values[side] % multiple:
+            raise DesignError(
+                f"{file}: {side} {values[side]} is not a multiple of {multiple}, which {generator.name!r} needs"
+            )
+    if "reference" not in values:
+        return
+    reference = values["reference"]
+    if encoder is None:
+        if values["alpha"] != 0.0:
+            raise DesignError(
+                f"{file}: alpha {values['alpha']} needs an encoder to take hidden states from; set base.encoder, or "
+                "alpha: 0 for the text alone"
+            )
+    elif reference is not None and not encoder.facts["accepts_images"]:
+        raise DesignError(
+            f"{file}: reference {reference.name!r} was given, but encoder {encoder.name!r} takes no images; remove the "
+            "references, or choose an encoder of family qwen3_vl"
+        )
+    elif reference is None and values["token_mode"] in _IMAGE_MODES:
+        raise DesignError(
+            f"{file}: token_mode {values['token_mode']!r} selects image tokens, but there is no reference; give "
+            "base.references, or choose another token_mode"
+        )
+    for stage in STAGES:
+        problem = transform(stage, values[stage]).problem_with(values)
+        if problem:
+            raise DesignError(f"{file}: {problem}")
+
+
+def _validate_value(name: str, value: Any, where: str) -> Any:
+    if name == "seed":
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise DesignError(f"{where}: {value!r} is no seed; allowed: whole numbers from 0")
+        return value
+    candidates = [value, int(value)] if isinstance(value, float) and value.is_integer() else [value]
+    for candidate in candidates:
+        try:
+            return getattr(CellParameters.model_validate({name: candidate}), name)
+        except ValidationError as error:
+            problem = error
+    text = "; ".join(dict.fromkeys(item["msg"] for item in problem.errors()))
+    allowed = [str(item) for item in getattr(CellParameters.model_fields[name].annotation, "__args__", ())]
+    hint = ""
+    if isinstance(value, str):
+        from workflow_scripts.lib.design.errors import suggest
+
+        hint = suggest(value, allowed)
+    raise DesignError(f"{where}: {value!r} is not allowed: {text}{hint}")
+
+
+def _spread(values: Range) -> list[float]:
+    first, last = values.range
+    # Rounded: a value must be the same number whether it was reached by steps or written by hand.
+    return [round(first + (last - first) * i / (values.count - 1), 12) + 0.0 for i in range(values.count)]
+
+
+def _plain(values: list[Any]) -> list[Any]:
+    return [asdict(value) if isinstance(value, Prompt | Reference) else value for value in values]
+
+
+def _labels(name: str, values: list[Any]) -> list[str]:
+    if name in ("prompt", "reference"):
+        return ["none" if value is None else value.name for value in values]
+    return format_values(values)

@@ -1,0 +1,62 @@
+"""Conditioning: a shard of recipes applied to stored hidden states."""
+
+import logging
+from functools import lru_cache
+from typing import Any
+
+from workflow_scripts.lib.jobs.record import JobRecord
+from workflow_scripts.lib.presentation.progress import Progress
+from workflow_scripts.lib.store.layout import Store
+from workflow_scripts.lib.store.recipes import add_recipes
+
+# Rows are written in groups, so that a job that is killed loses little and leaves few files.
+_ROWS_PER_FILE = 500
+
+
+def condition(
+    shard: dict[str, Any], store: Store, log: logging.Logger, extraction_failures: dict[str, str]
+) -> JobRecord:
+    """Builds the conditioning of each recipe and records which bytes it gave.
+
+    Args:
+        extraction_failures: Key of hidden states -> why they could not be extracted.
+    """
+    from safetensors.torch import save_file
+
+    from workflow_scripts.lib.conditioning.build import build_conditioning
+    from workflow_scripts.lib.models.hardware import configure_torch
+    from workflow_scripts.lib.store.atomic import atomic_path
+    from workflow_scripts.lib.store.hidden_states import DamagedHiddenStates, read_layer
+
+    # Always on the CPU and on one thread: the bits of a conditioning decide what is rendered.
+    configure_torch({"device": "cpu", "dtype": "float32", "cpu_threads": 1})
+
+    @lru_cache(maxsize=16)
+    def states(key: str, layer: int) -> Any:
+        if key in extraction_failures:
+            raise ValueError(f"its hidden states could not be extracted: {extraction_failures[key]}")
+        return read_layer(store.hidden_states(key), layer)
+
+    record = JobRecord(log)
+    progress = Progress("conditionings built", len(shard["recipes"]))
+    rows: dict[str, dict[str, Any]] = {}
+    for key, recipe in shard["recipes"].items():
+        try:
+            source = states(*recipe["source"]) if "source" in recipe else None
+            conditioning = build_conditioning(recipe, states(*recipe["text"]), source)
+            path = store.conditioning(conditioning.hash)
+            if not path.exists():
+                with atomic_path(path) as temporary:
+                    save_file({"prompt_embeds": conditioning.prompt_embeds}, temporary)
+            rows[key] = {"conditioning": conditioning.hash, **conditioning.report}
+            record.made.append(key)
+        except DamagedHiddenStates as error:
+            record.fail(key, f"{error}; the next run extracts it again")
+        except Exception as error:  # one recipe's failure is that recipe's result
+            record.fail(key, error)
+        if len(rows) >= _ROWS_PER_FILE:
+            add_recipes(store.recipes, rows)
+            rows = {}
+        progress.advance()
+    add_recipes(store.recipes, rows)
+    return record

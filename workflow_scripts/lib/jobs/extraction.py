@@ -1,0 +1,83 @@
+"""Extraction: the hidden states of a shard of encoder inputs, into the store."""
+
+import logging
+from typing import Any
+
+from workflow_scripts.lib.jobs.record import JobRecord
+from workflow_scripts.lib.presentation.progress import Progress
+from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
+from workflow_scripts.lib.store.hidden_states import add_layers, intact_layers
+from workflow_scripts.lib.store.layout import Store
+
+
+def extract_hidden_states(shard: dict[str, Any], store: Store, log: logging.Logger) -> JobRecord:
+    """Extracts what the store lacks of the shard.
+
+    The store is asked before torch is imported: a job whose work another one did costs nothing. An input that fails
+    (an image that cannot be read, states that are not finite) is recorded, and the others go on.
+    """
+    record = JobRecord(log)
+    pending = []
+    for item in shard["inputs"]:
+        present = intact_layers(store.hidden_states(item["key"]))
+        layers = [layer for layer in item["layers"] if layer not in present]
+        if layers:
+            pending.append({**item, "layers": layers})
+        else:
+            record.found.append(item["key"])
+    if not pending:
+        return record
+
+    from workflow_scripts.lib.models.hardware import configure_torch
+    from workflow_scripts.lib.models.images import load_reference_image
+    from workflow_scripts.lib.models.loading import load_encoder
+
+    configure_torch(shard["hardware"])
+    layers = sorted({layer for item in pending for layer in item["layers"]})
+    name = shard["encoder"]["name"]
+    log.info("loading encoder %s up to layer %s for %s inputs", name, layers[-1], len(pending))
+    encoder = load_encoder(name, shard["encoder"]["entry"], layers, shard["hardware"])
+    verified = FactCache(store.verified)
+    progress = Progress(f"inputs of {name} encoded", len(pending))
+    image_key, image = None, None
+    for item in pending:
+        try:
+            if item["path"] is not None and item["origin"]["reference"] != image_key:
+                image_key, image = None, None
+                image = load_reference_image(item["path"])
+                image_key = item["origin"]["reference"]
+            encoded = encoder.encode(
+                item["origin"]["prompt"],
+                image if item["path"] is not None else None,
+                image_key if item["path"] is not None else None,
+                item["layers"],
+            )
+            path = store.hidden_states(item["key"])
+            add_layers(
+                path,
+                {layer: _as_stored(states) for layer, states in encoded.hidden_states.items()},
+                shard["hardware"]["dtype"],
+                {
+                    "token_ids": encoded.token_ids,
+                    "roles": encoded.roles,
+                    "positions": encoded.positions,
+                },
+                item["origin"],
+            )
+            # add_layers read back what it kept and wrote the rest just now.
+            signature = stat_signature(path)
+            verified.put(path, intact_layers(path), signature)
+            record.made.append(item["key"])
+        except Exception as error:  # one input's failure is that input's result
+            record.fail(item["key"], error)
+        progress.advance()
+    verified.save()
+    return record
+
+
+def _as_stored(states: Any) -> Any:
+    import torch
+
+    if states.dtype == torch.bfloat16:
+        return states.view(torch.int16).numpy().view("uint16")
+    return states.numpy()

@@ -1,0 +1,171 @@
+"""Keys of what the store holds: hidden states, conditioning recipes and images.
+
+A key hashes everything that decides the bytes of an artefact and nothing else. `Keys` is the one place that says
+what those things are; tests/unit/planning/test_keys.py takes each ingredient away in turn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from workflow_scripts.lib.conditioning.registry import STAGES, transform
+from workflow_scripts.lib.design.code_digest import code_digest
+from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.models.description import padded_length, resolve_layer
+
+# What an encoder's output depends on in our code. Never I/O, progress or logging.
+EXTRACTION_CODE = {
+    "qwen3": (
+        "workflow_scripts.lib.models.qwen3:Qwen3Encoder.encode",
+        "workflow_scripts.lib.models.qwen3:Qwen3Encoder.load",
+        "workflow_scripts.lib.models.qwen3:Qwen3Encoder.render",
+        "workflow_scripts.lib.models.qwen3:tokenize",
+        "workflow_scripts.lib.models.qwen3:load_tokenizer",
+        "workflow_scripts.lib.models.weights",
+        "workflow_scripts.lib.models.tokens",
+        "workflow_scripts.lib.models.hardware:configure_torch",
+    ),
+    "qwen3_vl": (
+        "workflow_scripts.lib.models.qwen3_vl:Qwen3VLEncoder",
+        "workflow_scripts.lib.models.qwen3:tokenize",
+        "workflow_scripts.lib.models.qwen3:load_tokenizer",
+        "workflow_scripts.lib.models.weights",
+        "workflow_scripts.lib.models.tokens",
+        "workflow_scripts.lib.models.images",
+        "workflow_scripts.lib.models.hardware:configure_torch",
+    ),
+}
+CONDITIONING_CODE = (
+    "workflow_scripts.lib.conditioning.build:build_conditioning",
+    "workflow_scripts.lib.conditioning.build:select_tokens",
+)
+SAMPLING_CODE = {
+    "z_image": (
+        "workflow_scripts.lib.models.z_image:sample_images",
+        "workflow_scripts.lib.models.z_image:initial_latents",
+        "workflow_scripts.lib.models.z_image:padding_row",
+        "workflow_scripts.lib.models.z_image:_round_to_uint8",
+        "workflow_scripts.lib.models.z_image:ZImageGenerator.load",
+        "workflow_scripts.lib.models.hardware:configure_torch",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Needed:
+    """One encoder input whose hidden states a cell needs."""
+
+    key: str
+    layer: int
+    origin: dict[str, Any]
+
+
+class Keys:
+    """Computes keys for the cells of one design under given hardware settings."""
+
+    def __init__(self, models: Mapping[str, Mapping[str, Any]], hardware: Mapping[str, Any]):
+        """Takes `models`, identity -> {kind, name, entry, facts}, and `hardware`, the section of config.yaml."""
+        self._models = models
+        self._extraction = hardware["extraction"]
+        self._generation = hardware["generation"]
+        self._origins: dict[tuple[str, str, str | None], dict[str, Any]] = {}
+        self._input_keys: dict[tuple[str, str, str | None], str] = {}
+
+    def text_states(self, cell: Mapping[str, Any]) -> Needed:
+        """Returns the input of the generator's own text encoder."""
+        return self._needed(cell["text_encoder"], cell["prompt"], None, cell["text_hidden_layer"])
+
+    def source_states(self, cell: Mapping[str, Any]) -> Needed | None:
+        """Returns the input of the encoder whose states are blended in; None where alpha 0 needs none."""
+        if cell["alpha"] == 0.0:
+            return None
+        return self._needed(cell["encoder"], cell["prompt"], cell["reference"], cell["hidden_layer"])
+
+    def _needed(self, encoder: str, prompt: str, reference: str | None, layer: int) -> Needed:
+        facts = self._models[encoder]["facts"]
+        at = (encoder, prompt, reference)
+        if at not in self._input_keys:
+            # Nothing about the layer: that is the name of a dataset in the file.
+            self._origins[at] = {
+                "encoder": encoder,
+                "prompt": prompt,
+                "reference": reference,
+                **_arithmetic(self._extraction),
+                "code": code_digest(EXTRACTION_CODE[facts["family"]]),
+            }
+            self._input_keys[at] = digest(self._origins[at])
+        return Needed(
+            self._input_keys[at], resolve_layer(layer, facts["num_hidden_layers"]), self._origins[at]
+        )
+
+    def recipe(self, cell: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what makes a cell's conditioning; `digest` of it is the recipe's key.
+
+        Only what takes part is in it: alpha 0 is the text alone, and a transform's parameters count where the
+        transform is chosen.
+        """
+        text = self.text_states(cell)
+        recipe: dict[str, Any] = {
+            "text": [text.key, text.layer],
+            "dtype": self._generation["dtype"],
+            "code": self._conditioning_code,
+        }
+        source = self.source_states(cell)
+        if source is not None:
+            recipe["source"] = [source.key, source.layer]
+            recipe["alpha"] = cell["alpha"]
+            for stage in STAGES:
+                chosen = transform(stage, cell[stage])
+                recipe[stage] = {
+                    "name": chosen.name,
+                    "parameters": chosen.keyword_arguments(dict(cell)),
+                    "code": chosen.digest,
+                }
+        return recipe
+
+    @cached_property
+    def _conditioning_code(self) -> str:
+        return code_digest(CONDITIONING_CODE)
+
+    def image(self, cell: Mapping[str, Any], conditioning: str) -> dict[str, Any]:
+        """Returns what makes an image; `digest` of it is the image's key.
+
+        The generator's identity covers weights, VAE and scheduler settings.
+
+        Args:
+            cell: Parameters of the cell.
+            conditioning: Hash of the conditioning tensors as the generator gets them.
+        """
+        family = self._models[cell["generator"]]["facts"]["family"]
+        return {
+            "conditioning": conditioning,
+            "generator": cell["generator"],
+            "seed": cell["seed"],
+            "height": cell["height"],
+            "width": cell["width"],
+            "num_inference_steps": cell["num_inference_steps"],
+            "guidance_scale": cell["guidance_scale"],
+            **_arithmetic(self._generation),
+            "batch_shape": self._generation["batch_shape"],
+            "attention_backend": self._generation["attention_backend"],
+            "compile": self._generation["compile"],
+            "code": code_digest(SAMPLING_CODE[family]),
+        }
+
+
+def batch_group(image: Mapping[str, Any], tokens: int) -> tuple[Any, ...]:
+    """Returns what images must share to be in one batch: everything but seed and conditioning, and its padded length.
+
+    Args:
+        image: As `Keys.image` returns it.
+        tokens: Length of the conditioning.
+    """
+    shared = sorted((key, value) for key, value in image.items() if key not in ("seed", "conditioning"))
+    return (padded_length(tokens), *shared)
+
+
+def _arithmetic(hardware: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the hardware settings that change low bits of a result."""
+    threads = hardware["cpu_threads"] if hardware["device"] == "cpu" else None
+    return {"dtype": hardware["dtype"], "device": hardware["device"], "cpu_threads": threads}

@@ -1,0 +1,253 @@
+"""What is missing: extractions, conditioning and images, over all experiments of one scope."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.planning.keys import Keys, batch_group
+from workflow_scripts.lib.planning.shards import split_evenly, write_shard
+from workflow_scripts.lib.presentation.png import is_complete_png
+from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
+from workflow_scripts.lib.store.layout import Store
+from workflow_scripts.lib.store.recipes import read_recipes
+
+
+def cells_of(designs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns cell id -> resolved parameters over several designs, in order, without repetition."""
+    return {cell["cell"]: cell["parameters"] for design in designs for cell in design["cells"]}
+
+
+def merged(designs: Iterable[Mapping[str, Any]], part: str) -> dict[str, Any]:
+    """Returns one of the mappings `models` or `references` over several designs."""
+    return {key: value for design in designs for key, value in design[part].items()}
+
+
+def intact_hidden_states(store: Store, wanted: Mapping[str, Iterable[int]]) -> dict[str, list[int]]:
+    """Returns for each key the wanted layers that can be read back.
+
+    A file whose size and time are those of its last full reading is not read again.
+    """
+    verified = FactCache(store.verified)
+    intact = {}
+    for key, layers in wanted.items():
+        path = store.hidden_states(key)
+        present = verified.known(path)
+        if present is None and path.exists():
+            from workflow_scripts.lib.store.hidden_states import intact_layers
+
+            signature = stat_signature(path)
+            present = intact_layers(path)
+            verified.put(path, present, signature)
+        intact[key] = sorted(set(layers) & set(present or ()))
+    verified.save()
+    return intact
+
+
+def plan_conditioning(
+    designs: list[dict[str, Any]], hardware: Mapping[str, Any], sharding: Mapping[str, Any], store: Store
+) -> dict[str, Any]:
+    """Plans extraction and conditioning, and freezes the shards.
+
+    Returns:
+        `extraction` and `conditioning`: names of shards; `hidden_states`: key -> layers that this scope needs,
+        which `healing` holds against the store; `missing_hidden_states`, `missing_recipes`: counts.
+    """
+    cells, models = cells_of(designs), merged(designs, "models")
+    references = merged(designs, "references")
+    keys = Keys(models, hardware)
+    wanted: dict[str, set[int]] = defaultdict(set)
+    origins: dict[str, dict[str, Any]] = {}
+    for cell in cells.values():
+        for need in filter(None, (keys.text_states(cell), keys.source_states(cell))):
+            wanted[need.key].add(need.layer)
+            origins[need.key] = need.origin
+    intact = intact_hidden_states(store, wanted)
+    missing = {
+        key: sorted(layers - set(intact[key])) for key, layers in wanted.items() if layers - set(intact[key])
+    }
+
+    extraction = []
+    by_encoder: dict[str, list[str]] = defaultdict(list)
+    for key in missing:
+        by_encoder[origins[key]["encoder"]].append(key)
+    for encoder, inputs in by_encoder.items():
+        by_image: dict[str, list[str]] = defaultdict(list)
+        for key in inputs:
+            by_image[origins[key]["reference"] or ""].append(key)
+        groups = [by_image[image] for image in sorted(by_image)]
+        for shard in split_evenly(groups, hardware["gpus"], sharding["min_images_per_shard"]):
+            content = {
+                "encoder": {key: models[encoder][key] for key in ("name", "entry")},
+                "hardware": hardware["extraction"],
+                "inputs": [
+                    {
+                        "key": key,
+                        "layers": missing[key],
+                        "path": references.get(origins[key]["reference"]),
+                        "origin": origins[key],
+                    }
+                    for key in shard
+                ],
+            }
+            # The layers are part of the name: one more layer is another job, though of the same inputs.
+            names = [f"{key}:{layer}" for key in shard for layer in missing[key]]
+            extraction.append(write_shard(shards_folder(store), names, content))
+
+    rows = read_recipes(store.recipes)
+    recipes: dict[str, dict[str, Any]] = {}
+    for cell in cells.values():
+        recipe = keys.recipe(cell)
+        key = digest(recipe)
+        row = rows.get(key)
+        if row is not None:
+            image = store.image(digest(keys.image(cell, row["conditioning"])))
+            if store.conditioning(row["conditioning"]).exists() or is_complete_png(image):
+                continue
+        recipes[key] = recipe
+    groups = [[key] for key in sorted(recipes, key=lambda key: (recipes[key]["text"], key))]
+    conditioning = [
+        write_shard(shards_folder(store), shard, {"recipes": {key: recipes[key] for key in shard}})
+        for shard in split_evenly(groups, 64, sharding["min_recipes_per_shard"])
+    ]
+    return {
+        "extraction": sorted(extraction),
+        "conditioning": sorted(conditioning),
+        "hidden_states": {key: sorted(layers) for key, layers in sorted(wanted.items())},
+        "missing_hidden_states": sum(len(layers) for layers in missing.values()),
+        "missing_recipes": len(recipes),
+    }
+
+
+def resolve_images(
+    designs: list[dict[str, Any]],
+    hardware: Mapping[str, Any],
+    store: Store,
+    failures: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Returns for each cell what the store calls its conditioning and image.
+
+    Args:
+        failures: Recipe key -> why it could not be built.
+
+    Returns:
+        cell id -> {recipe, conditioning, image, parts, report, error}. `image` is None where the conditioning is
+        not known; `error` says why, where it failed.
+    """
+    failures = failures or {}
+    keys = Keys(merged(designs, "models"), hardware)
+    rows = read_recipes(store.recipes)
+    resolved = {}
+    for cell_id, cell in cells_of(designs).items():
+        recipe = digest(keys.recipe(cell))
+        row = rows.get(recipe)
+        entry: dict[str, Any] = {"recipe": recipe, "conditioning": None, "image": None, "error": None}
+        if recipe in failures:
+            entry["error"] = failures[recipe]
+        elif row is not None:
+            parts = keys.image(cell, row["conditioning"])
+            entry |= {"conditioning": row["conditioning"], "image": digest(parts), "parts": parts, "report": row}
+        resolved[cell_id] = entry
+    return resolved
+
+
+def plan_images(
+    designs: list[dict[str, Any]],
+    hardware: Mapping[str, Any],
+    sharding: Mapping[str, Any],
+    keep_conditioning: bool,
+    store: Store,
+    failures: Mapping[str, str],
+) -> dict[str, Any]:
+    """Plans generation, and freezes the shards.
+
+    Returns:
+        `shards`: names; `cells`: cell id -> {recipe, conditioning, image, error, tokens, ...}; `shard_of`: image
+        key -> shard, for the missing ones.
+    """
+    cells, models = cells_of(designs), merged(designs, "models")
+    resolved = resolve_images(designs, hardware, store, failures)
+    for cell_id, entry in resolved.items():
+        if entry["image"] is None:
+            entry["error"] = entry["error"] or "its conditioning was not built"
+            continue
+        limit = models[cells[cell_id]["generator"]]["facts"]["max_caption_tokens"]
+        if entry["report"]["tokens"] > limit:
+            entry["error"] = (
+                f"its conditioning has {entry['report']['tokens']} tokens; the generator takes at most {limit}: use "
+                "another length_matching or token_mode, or a smaller reference"
+            )
+    missing: dict[str, dict[str, Any]] = {}
+    for entry in resolved.values():
+        if entry["error"] is None and not is_complete_png(store.image(entry["image"])):
+            missing.setdefault(entry["image"], entry)
+
+    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for image, entry in missing.items():
+        groups[batch_group(entry["parts"], entry["report"]["tokens"])].append(image)
+    by_generator: dict[str, list[list[str]]] = defaultdict(list)
+    for _, images in sorted(groups.items(), key=lambda item: repr(item[0])):
+        # Images of one conditioning side by side: it is read once, and can be dropped when they are done.
+        images.sort(key=lambda image: (missing[image]["conditioning"], image))
+        by_generator[missing[images[0]]["parts"]["generator"]].append(images)
+    shards, shard_of = [], {}
+    for generator, image_groups in sorted(by_generator.items()):
+        for images in split_evenly(image_groups, hardware["gpus"], sharding["min_images_per_shard"]):
+            elsewhere = {entry["conditioning"] for image, entry in missing.items() if image not in set(images)}
+            own = {missing[image]["conditioning"] for image in images}
+            content = {
+                "generator": {key: models[generator][key] for key in ("name", "entry")},
+                "hardware": hardware["generation"],
+                "images": [
+                    {
+                        "key": image,
+                        "parts": missing[image]["parts"],
+                        "tokens": missing[image]["report"]["tokens"],
+                    }
+                    for image in images
+                ],
+                "drop": [] if keep_conditioning else sorted(own - elsewhere),
+            }
+            shard = write_shard(shards_folder(store), images, content)
+            shards.append(shard)
+            shard_of |= dict.fromkeys(images, shard)
+    return {"shards": sorted(shards), "cells": resolved, "shard_of": shard_of}
+
+
+def count_missing(
+    designs: list[dict[str, Any]], hardware: Mapping[str, Any], store: Store
+) -> dict[str, Any]:
+    """Counts what a run would make, without reading hidden states or freezing anything.
+
+    Returns:
+        `cells`, `images` (distinct ones where known), `missing` (known to be missing), `unknown` (cells whose
+        conditioning is not recorded: at most as many images), `recipes`, `pixels` of the missing and unknown.
+    """
+    cells = cells_of(designs)
+    missing, unknown, done, recipes = {}, {}, set(), set()
+    for cell_id, entry in resolve_images(designs, hardware, store).items():
+        pixels = cells[cell_id]["height"] * cells[cell_id]["width"] * cells[cell_id]["num_inference_steps"]
+        if entry["image"] is None:
+            recipes.add(entry["recipe"])
+            sampling = digest(
+                [entry["recipe"], *(cells[cell_id][k] for k in ("seed", "height", "width", "num_inference_steps"))]
+            )
+            unknown[sampling] = pixels
+        elif is_complete_png(store.image(entry["image"])):
+            done.add(entry["image"])
+        else:
+            missing[entry["image"]] = pixels
+    return {
+        "cells": len(cells),
+        "done": len(done),
+        "missing": len(missing),
+        "unknown": len(unknown),
+        "recipes": len(recipes),
+        "work": sum(missing.values()) + sum(unknown.values()),
+    }
+
+
+def shards_folder(store: Store) -> Path:
+    """Returns where frozen shards are."""
+    return store.root / "shards"

@@ -1,0 +1,178 @@
+"""What the rule files ask: which experiments belong together, what their plans say, and what has been damaged.
+
+A scope is a set of experiments that are planned together, so that they share jobs: `all`, those named in
+config/config.yaml, or one further experiment that is asked for by name.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.lib.conditioning.registry import STAGES, transform
+from workflow_scripts.lib.design.code_digest import code_digest
+from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.design.project import Project
+from workflow_scripts.lib.planning.healing import find_damage, forget
+from workflow_scripts.lib.planning.keys import CONDITIONING_CODE, EXTRACTION_CODE, SAMPLING_CODE
+from workflow_scripts.lib.planning.plan import count_missing
+from workflow_scripts.lib.presentation.pages import page_names
+from workflow_scripts.lib.presentation.progress import format_bytes, format_seconds
+from workflow_scripts.lib.store.layout import Store
+from workflow_scripts.lib.store.locks import try_exclusive_lock
+
+ALL = "all"
+_PRESENTATION = "workflow_scripts.lib.presentation."
+_TABLE_CODE = (f"{_PRESENTATION}table",)
+_GRID_CODE = tuple(
+    _PRESENTATION + module for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels")
+)
+_EXPORT_CODE = (f"{_PRESENTATION}export", f"{_PRESENTATION}infotext")
+
+
+def load_project(config: Mapping[str, Any]) -> Project:
+    """Returns the project of the working directory."""
+    return Project(config, Path.cwd())
+
+
+class Scopes:
+    """Answers questions about the project's experiments, each computed once."""
+
+    def __init__(self, project: Project):
+        self._project = project
+        self._hardware = project.settings.hardware.model_dump()
+        self.store = Store(Path("results/store"))
+        self.design_digest = cache(lambda experiment: digest(self._design(experiment)))
+        self.plan_digest = cache(self._plan_digest)
+        self.pages = cache(self._pages)
+        self.read_plan = cache(lambda path: json.loads(Path(path).read_text(encoding="utf-8")))
+        for experiment in project.settings.experiments:
+            project.design(experiment)  # Refused here, before anything runs.
+
+    def experiments(self, scope: str) -> list[str]:
+        """Returns the experiments that are planned together."""
+        return list(self._project.settings.experiments) if scope == ALL else [scope]
+
+    def scope_of(self, experiment: str) -> str:
+        """Returns the scope that an experiment is planned in."""
+        return ALL if experiment in self._project.settings.experiments else experiment
+
+    def _design(self, experiment: str) -> dict[str, Any]:
+        return self._project.design(experiment).to_json()
+
+    def _pages(self, experiment: str) -> dict[str, dict[str, Any]]:
+        design = self._project.design(experiment)
+        return page_names([asdict(axis) for axis in design.axes], design.grids)
+
+    def page(self, experiment: str, page: str) -> dict[str, Any]:
+        """Returns {x, y, fixed} of a grid's page."""
+        pages = self.pages(experiment)
+        if page not in pages:
+            raise KeyError(
+                f"experiment {experiment} has no grid page {page}; its pages: {', '.join(pages) or 'none'}"
+            )
+        return pages[page]
+
+    def _plan_digest(self, scope: str) -> str:
+        """Returns what decides a plan: the cells, the hardware, and the code that their keys contain."""
+        designs = [self._project.design(experiment) for experiment in self.experiments(scope)]
+        chosen, families = set(), set()
+        for design in designs:
+            families |= {model["facts"]["family"] for model in design.models.values()}
+            for cell in design.cells:
+                chosen |= {(stage, cell.parameters[stage]) for stage in STAGES if stage in cell.parameters}
+        code = {f"{stage}:{name}": transform(stage, name).digest for stage, name in chosen}
+        parts = [*CONDITIONING_CODE]
+        for family in families:
+            parts += [*EXTRACTION_CODE.get(family, ()), *SAMPLING_CODE.get(family, ())]
+        return digest(
+            {
+                "designs": [self.design_digest(design.experiment) for design in designs],
+                "transforms": code,
+                "code": code_digest(parts),
+            }
+        )
+
+    @cached_property
+    def table_code(self) -> str:
+        """Digest of the code that writes tables."""
+        return code_digest(_TABLE_CODE)
+
+    @cached_property
+    def grid_code(self) -> str:
+        """Digest of the code that draws grids."""
+        return code_digest(_GRID_CODE)
+
+    @cached_property
+    def export_code(self) -> str:
+        """Digest of the code that exports images."""
+        return code_digest(_EXPORT_CODE)
+
+    def _cells(self, experiment: str) -> list[str]:
+        return [cell.cell for cell in self._project.design(experiment).cells]
+
+    def image_shards(self, plan: Mapping[str, Any], experiment: str | None = None) -> list[str]:
+        """Returns the planned shards of images, of one experiment or all."""
+        if experiment is None:
+            return plan["shards"]
+        images = (plan["cells"].get(cell, {}).get("image") for cell in self._cells(experiment))
+        return sorted({plan["shard_of"][image] for image in images if image in plan["shard_of"]})
+
+    def cells_digest(self, plan: Mapping[str, Any], experiment: str) -> str:
+        """Returns what the plan says of an experiment's cells, so that its table follows it and no other's."""
+        return digest([plan["cells"].get(cell) for cell in self._cells(experiment)])
+
+    def describe(self, scope: str) -> str:
+        """Returns what a run would make: cells, missing images, estimates of time and disk."""
+        designs = [self._design(experiment) for experiment in self.experiments(scope)]
+        count = count_missing(designs, self._hardware, self.store)
+        roles = [cell["role"] for design in designs for cell in design["cells"]]
+        named = ", ".join(f"{roles.count(role)} {role}s" for role in dict.fromkeys(roles))
+        images = count["missing"] + count["unknown"]
+        lines = [f"graftwork: {count['cells']} cells ({named}) in {len(designs)} experiments"]
+        if not images:
+            lines.append(f"  no image is missing; {count['done']} distinct ones are in the store")
+            return "\n".join(lines)
+        most = "at most " if count["unknown"] else ""
+        lines.append(
+            f"  {most}{images} images to make ({count['missing']} known to be missing; the conditioning of "
+            f"{count['unknown']} is not recorded yet), {count['done']} in the store"
+        )
+        lines.append(f"  {count['recipes']} conditionings to build")
+        lines.append(f"  {self._estimate(count, images)}")
+        return "\n".join(lines)
+
+    def _estimate(self, count: Mapping[str, Any], images: int) -> str:
+        """Extrapolates from the images made so far; says so where there are none."""
+        rates = [
+            manifest["rate"]
+            for path in sorted(Path("results/plan").glob("*/images/*.json"))
+            if "rate" in (manifest := json.loads(path.read_text(encoding="utf-8")))
+        ]
+        work = sum(rate["work"] for rate in rates)
+        folder = self.store.root / "images"
+        sizes = [file.stat().st_size for file in list(folder.glob("*/*.png"))[:200]]
+        if not work or not sizes:
+            return "time and disk: unknown until the first images are made"
+        seconds = sum(rate["seconds"] for rate in rates) / work * count["work"] / self._hardware["gpus"]
+        disk = format_bytes(sum(sizes) / len(sizes) * images)
+        return f"about {format_seconds(seconds)} of generation and {disk} of images, going by those made so far"
+
+    def heal(self) -> list[str]:
+        """Removes plans that the store no longer bears out, so that they are made again; returns what was found.
+
+        Only while no other run is under way here: the lock is held as long as this process lives.
+        """
+        if try_exclusive_lock(Path("results/.lock")) is None:
+            return []
+        lines = []
+        for folder in sorted(Path("results/plan").glob("*/")):
+            damage = find_damage(folder, self.store)
+            if damage:
+                lines.append(f"graftwork: planning {folder.name} again: {damage}")
+                known = self._project.experiment_names()
+                experiments = self.experiments(folder.name) if folder.name in [ALL, *known] else []
+                forget(folder, experiments)
+        return lines

@@ -1,0 +1,103 @@
+"""cells.csv: one row per cell, with everything that is known about it."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.lib.presentation.png import is_complete_png
+from workflow_scripts.lib.store.layout import Store
+
+STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "status", "error")
+PARAMETER_COLUMNS = (
+    "prompt_name",
+    "prompt",
+    "reference",
+    "reference_sha256",
+    "encoder",
+    "hidden_layer",
+    "token_mode",
+    "normalization",
+    "target_std",
+    "length_matching",
+    "blend",
+    "alpha",
+    "seed",
+    "generator",
+    "text_hidden_layer",
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+)
+REPORT_COLUMNS = ("tokens", "source_tokens", "source_tokens_used", "warnings")
+
+
+def cell_rows(
+    design: Mapping[str, Any],
+    resolved: Mapping[str, Mapping[str, Any]],
+    failures: Mapping[str, str],
+    store: Store,
+) -> list[dict[str, Any]]:
+    """Returns the rows of an experiment's table.
+
+    Args:
+        design: As written to design.json.
+        resolved: Cell id -> {conditioning, image, error, report}, from the plan of images.
+        failures: Image key -> why it could not be made.
+        store: Where images are.
+    """
+    rows, first_with = [], {}
+    for cell in design["cells"]:
+        entry = resolved[cell["cell"]]
+        shown, report = cell["shown"], entry.get("report") or {}
+        image, path = entry["image"], None
+        error = entry["error"] or failures.get(image or "")
+        if image is not None and is_complete_png(store.image(image)):
+            status, error, path = "done", None, store.image(image)
+        else:
+            status = "failed" if error else "missing"
+        parameters = {name: shown.get(name) for name in parameter_columns(design)}
+        parameters["reference_sha256"] = cell["parameters"].get("reference")
+        rows.append(
+            {
+                "cell": cell["cell"],
+                "role": cell["role"],
+                "image": path and path.as_posix(),
+                "conditioning": entry["conditioning"],
+                "same_as": first_with.get(image) if image else None,
+                "status": status,
+                "error": error,
+                **parameters,
+                **{name: _plain(report.get(name)) for name in REPORT_COLUMNS},
+            }
+        )
+        if image:
+            first_with.setdefault(image, cell["cell"])
+    return rows
+
+
+def parameter_columns(design: Mapping[str, Any]) -> list[str]:
+    """Returns the names of all parameters: the usual order first, ones added later after them."""
+    names = {name for cell in design["cells"] for name in cell["shown"]}
+    return [*PARAMETER_COLUMNS, *sorted(names - set(PARAMETER_COLUMNS))]
+
+
+def write_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the table as CSV (RFC 4180, but with line feeds); None is an empty field."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def read_table(path: str | Path) -> list[dict[str, str]]:
+    """Returns the rows of a table; every value is text."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _plain(value: Any) -> Any:
+    return "; ".join(value) if isinstance(value, list) else value

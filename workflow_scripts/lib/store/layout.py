@@ -1,0 +1,37 @@
+"""Where things are in the store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Store:
+    """Paths under results/store. Names are keys: what has the same name is the same.
+
+    Attributes:
+        root: results/store.
+    """
+
+    root: Path
+
+    def hidden_states(self, key: str) -> Path:
+        """One encoder input: HDF5 with a dataset per layer."""
+        return self.root / "hidden_states" / key[:2] / f"{key}.h5"
+
+    def conditioning(self, hash_: str) -> Path:
+        """Conditioning tensors, by the hash of their bytes."""
+        return self.root / "conditioning" / hash_[:2] / f"{hash_}.safetensors"
+
+    def image(self, key: str) -> Path:
+        """One image."""
+        return self.root / "images" / key[:2] / f"{key}.png"
+
+    @property
+    def recipes(self) -> Path:
+        """Folder of the table from recipe to conditioning hash."""
+        return self.root / "recipes"
+
+    @property
+    def verified(self) -> Path:
+        """Which hidden-state files were read back in full, at which size and time."""
+        return self.root / "facts" / "hidden_states.json"

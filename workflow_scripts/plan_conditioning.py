@@ -1,0 +1,29 @@
+"""Plans which hidden states and conditionings are missing."""
+
+import json
+import sys
+from pathlib import Path
+
+from workflow_scripts.lib.jobs.record import open_log
+from workflow_scripts.lib.planning.plan import plan_conditioning
+from workflow_scripts.lib.store.atomic import sweep_temporary_files, write_atomic
+from workflow_scripts.lib.store.layout import Store
+from workflow_scripts.lib.store.recipes import compact_recipes
+
+
+def main(snakemake):
+    log = open_log(snakemake.log[0])
+    store = Store(Path("results/store"))
+    for path in sweep_temporary_files(Path("results")):
+        log.info("removed %s, left by a process that was killed", path)
+    compact_recipes(store.recipes)
+    designs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in snakemake.input.designs]
+    plan = plan_conditioning(designs, snakemake.params.hardware, snakemake.params.sharding, store)
+    line = f"{plan['missing_hidden_states']} layers to extract, {plan['missing_recipes']} conditionings to build"
+    log.info(line)
+    print(line, file=sys.stderr)
+    write_atomic(Path(snakemake.output.plan), json.dumps(plan, indent=1))
+
+
+if "snakemake" in globals():
+    main(globals()["snakemake"])

@@ -1,0 +1,27 @@
+"""Plans which images are missing."""
+
+import json
+import sys
+from pathlib import Path
+
+from workflow_scripts.lib.jobs.record import all_failures, open_log
+from workflow_scripts.lib.planning.plan import plan_images
+from workflow_scripts.lib.store.atomic import write_atomic
+from workflow_scripts.lib.store.layout import Store
+
+
+def main(snakemake):
+    log = open_log(snakemake.log[0])
+    store = Store(Path("results/store"))
+    designs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in snakemake.input.designs]
+    params = snakemake.params
+    failures = all_failures(snakemake.input.conditioning)
+    plan = plan_images(designs, params.hardware, params.sharding, params.keep_conditioning, store, failures)
+    line = f"{len(plan['shard_of'])} images to make in {len(plan['shards'])} shards"
+    log.info(line)
+    print(line, file=sys.stderr)
+    write_atomic(Path(snakemake.output.plan), json.dumps(plan, indent=1, ensure_ascii=False))
+
+
+if "snakemake" in globals():
+    main(globals()["snakemake"])
