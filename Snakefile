@@ -21,12 +21,12 @@ include: "rules/output.smk"
 # Everything for the experiments named in config/config.yaml.
 rule all:
     default_target: True
-    localrule: True
     input:
         plan_and_manifests("all"),
         expand("results/{experiment}/cells.csv", experiment=PROJECT.settings.experiments),
         grid_pages(PROJECT.settings.experiments),
         "results/plan/all/verdict.txt",
+    localrule: True
 
 
 announce_plan()

@@ -1,13 +1,12 @@
-# What every rule file uses: the validated configuration, and the functions that say what depends on what.
-import os
+# The validated configuration, and the functions that say what depends on what.
 import sys
 
-# Scripts run in processes of their own and import the package from here.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")]))
 sys.path.insert(0, workflow.basedir)
 
 from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.planning.scope import Scopes, load_project
+from workflow_scripts.lib.planning.scope import Scopes, load_project, make_importable
+
+make_importable(workflow.basedir)
 
 try:
     PROJECT = load_project(config)
@@ -16,8 +15,8 @@ except DesignError as error:
     raise WorkflowError(str(error)) from None
 
 # A total for `gpu`: without one, `resources: gpu=1` limits nothing and every GPU job would start at once.
-if workflow.global_resources.get("gpu") is None:
-    workflow.global_resources["gpu"] = PROJECT.settings.hardware.gpus
+# `--resources gpu=N` and profiles come first.
+workflow.global_resources.setdefault("gpu", PROJECT.settings.hardware.gpus)
 
 
 wildcard_constraints:
@@ -50,7 +49,9 @@ def of_scope(function):
 @design_error
 def grid_pages(experiments):
     return [
-        f"results/{experiment}/grids/{page}.png" for experiment in experiments for page in SCOPES.pages(experiment)
+        f"results/{experiment}/grids/{page}.png"
+        for experiment in experiments
+        for page in SCOPES.pages(experiment)
     ]
 
 

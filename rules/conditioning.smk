@@ -4,26 +4,24 @@
 
 
 checkpoint plan_conditioning:
-    message:
-        "Planning hidden states and conditioning ({wildcards.scope})"
     input:
         designs=designs_of_scope,
     output:
         plan="results/plan/{scope}/conditioning.json",
+    log:
+        "logs/plan_conditioning/{scope}.log",
+    localrule: True
     params:
         digest=of_scope(SCOPES.plan_digest),
         hardware=PROJECT.settings.hardware.model_dump(),
         sharding=PROJECT.settings.sharding.model_dump(),
-    log:
-        "logs/plan_conditioning/{scope}.log",
-    localrule: True
+    message:
+        "Planning hidden states and conditioning ({wildcards.scope})"
     script:
         "../workflow_scripts/plan_conditioning.py"
 
 
 rule extract_hidden_states:
-    message:
-        "Extracting hidden states, shard {wildcards.shard}"
     output:
         manifest="results/plan/{scope}/hidden_states/{shard}.json",
     log:
@@ -31,18 +29,20 @@ rule extract_hidden_states:
     threads: 2
     resources:
         gpu=1,
+    message:
+        "Extracting hidden states, shard {wildcards.shard}"
     script:
         "../workflow_scripts/extract_hidden_states.py"
 
 
 rule condition:
-    message:
-        "Building conditioning, shard {wildcards.shard}"
     input:
         extraction=lambda wildcards: extraction_manifests(wildcards.scope),
     output:
         manifest="results/plan/{scope}/conditioning/{shard}.json",
     log:
         "logs/condition/{scope}/{shard}.log",
+    message:
+        "Building conditioning, shard {wildcards.shard}"
     script:
         "../workflow_scripts/condition.py"

@@ -4,15 +4,15 @@
 
 
 rule expand_experiment:
-    message:
-        "Expanding experiment {wildcards.experiment}"
     output:
         design="results/{experiment}/design.json",
-    params:
-        digest=of_experiment(SCOPES.design_digest),
-        config=PROJECT.identity_settings(),
     log:
         "logs/expand_experiment/{experiment}.log",
     localrule: True
+    params:
+        digest=of_experiment(SCOPES.design_digest),
+        config=PROJECT.identity_settings(),
+    message:
+        "Expanding experiment {wildcards.experiment}"
     script:
         "../workflow_scripts/expand_experiment.py"

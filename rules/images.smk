@@ -4,29 +4,27 @@
 
 
 checkpoint plan_images:
-    message:
-        "Planning images ({wildcards.scope})"
     input:
         designs=designs_of_scope,
         plan="results/plan/{scope}/conditioning.json",
         conditioning=lambda wildcards: conditioning_manifests(wildcards.scope),
     output:
         plan="results/plan/{scope}/images.json",
+    log:
+        "logs/plan_images/{scope}.log",
+    localrule: True
     params:
         digest=of_scope(SCOPES.plan_digest),
         hardware=PROJECT.settings.hardware.model_dump(),
         sharding=PROJECT.settings.sharding.model_dump(),
         keep_conditioning=PROJECT.settings.keep_conditioning,
-    log:
-        "logs/plan_images/{scope}.log",
-    localrule: True
+    message:
+        "Planning images ({wildcards.scope})"
     script:
         "../workflow_scripts/plan_images.py"
 
 
 rule generate_images:
-    message:
-        "Generating images, shard {wildcards.shard}"
     output:
         manifest="results/plan/{scope}/images/{shard}.json",
     log:
@@ -34,5 +32,7 @@ rule generate_images:
     threads: 2
     resources:
         gpu=1,
+    message:
+        "Generating images, shard {wildcards.shard}"
     script:
         "../workflow_scripts/generate_images.py"

@@ -4,47 +4,47 @@
 
 
 rule tabulate:
-    message:
-        "Tabulating {wildcards.experiment}"
     input:
         design="results/{experiment}/design.json",
-        manifests=lambda wildcards: image_manifests(SCOPES.scope_of(wildcards.experiment), wildcards.experiment),
+        manifests=lambda wildcards: image_manifests(
+            SCOPES.scope_of(wildcards.experiment), wildcards.experiment
+        ),
     output:
         table="results/{experiment}/cells.csv",
+    log:
+        "logs/tabulate/{experiment}.log",
+    localrule: True
     params:
         plan=lambda wildcards: f"results/plan/{SCOPES.scope_of(wildcards.experiment)}/images.json",
         cells=lambda wildcards: SCOPES.cells_digest(
             image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment
         ),
         code=SCOPES.table_code,
-    log:
-        "logs/tabulate/{experiment}.log",
-    localrule: True
+    message:
+        "Tabulating {wildcards.experiment}"
     script:
         "../workflow_scripts/tabulate.py"
 
 
 rule draw_grid:
-    message:
-        "Drawing grid {wildcards.page} of {wildcards.experiment}"
     input:
         design="results/{experiment}/design.json",
         table="results/{experiment}/cells.csv",
     output:
         grid="results/{experiment}/grids/{page}.png",
+    log:
+        "logs/draw_grid/{experiment}/{page}.log",
     params:
         page=design_error(lambda wildcards: SCOPES.page(wildcards.experiment, wildcards.page)),
         code=SCOPES.grid_code,
-    log:
-        "logs/draw_grid/{experiment}/{page}.log",
+    message:
+        "Drawing grid {wildcards.page} of {wildcards.experiment}"
     script:
         "../workflow_scripts/draw_grid.py"
 
 
 # Fails, after everything else is done, if any cell has failed.
 rule verdict:
-    message:
-        "Counting failed cells"
     input:
         tables=lambda wildcards: expand(
             "results/{experiment}/cells.csv", experiment=SCOPES.experiments(wildcards.scope)
@@ -55,6 +55,8 @@ rule verdict:
     log:
         "logs/verdict/{scope}.log",
     localrule: True
+    message:
+        "Counting failed cells"
     script:
         "../workflow_scripts/verdict.py"
 
@@ -67,17 +69,17 @@ rule export:
 
 
 rule export_images:
-    message:
-        "Exporting images of {wildcards.experiment}"
     input:
         design="results/{experiment}/design.json",
         table="results/{experiment}/cells.csv",
     output:
         index="results/{experiment}/export/index.csv",
-    params:
-        code=SCOPES.export_code,
     log:
         "logs/export_images/{experiment}.log",
     localrule: True
+    params:
+        code=SCOPES.export_code,
+    message:
+        "Exporting images of {wildcards.experiment}"
     script:
         "../workflow_scripts/export_images.py"

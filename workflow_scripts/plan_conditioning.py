@@ -19,7 +19,9 @@ def main(snakemake):
     compact_recipes(store.recipes)
     designs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in snakemake.input.designs]
     plan = plan_conditioning(designs, snakemake.params.hardware, snakemake.params.sharding, store)
-    line = f"{plan['missing_hidden_states']} layers to extract, {plan['missing_recipes']} conditionings to build"
+    line = (
+        f"{plan['missing_hidden_states']} layers to extract, {plan['missing_recipes']} conditionings to build"
+    )
     log.info(line)
     print(line, file=sys.stderr)
     write_atomic(Path(snakemake.output.plan), json.dumps(plan, indent=1))

@@ -15,7 +15,9 @@ def main(snakemake):
         rows = read_table(path)
         total += len(rows)
         lines += [
-            f"{path}: cell {row['cell']} {row['status']}: {row['error']}" for row in rows if row["status"] != "done"
+            f"{path}: cell {row['cell']} {row['status']}: {row['error']}"
+            for row in rows
+            if row["status"] != "done"
         ]
     for line in lines:
         log.error(line)

@@ -23,14 +23,20 @@ def select_full(roles: np.ndarray) -> np.ndarray:
 
 
 @register(
-    "token_mode", "text_only", formula="all but image and vision markers", source=_SOURCE, relies_on=[has_role]
+    "token_mode",
+    "text_only",
+    formula="all but image and vision markers",
+    source=_SOURCE,
+    relies_on=[has_role],
 )
 def select_text_only(roles: np.ndarray) -> np.ndarray:
     """Selects all but image tokens and their markers; the chat template is kept."""
     return ~has_role(roles, "image", "vision_marker")
 
 
-@register("token_mode", "image_only", formula="image and vision markers", source=_SOURCE, relies_on=[has_role])
+@register(
+    "token_mode", "image_only", formula="image and vision markers", source=_SOURCE, relies_on=[has_role]
+)
 def select_image_only(roles: np.ndarray) -> np.ndarray:
     """Selects image tokens with their markers."""
     return has_role(roles, "image", "vision_marker")

@@ -62,7 +62,9 @@ def _parse(module: str) -> ast.Module:
 
 def _find(tree: ast.AST, names: list[str], part: str) -> ast.AST:
     for node in getattr(tree, "body", []):
-        defines = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == names[0]
+        defines = (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == names[0]
+        )
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if defines or any(isinstance(t, ast.Name) and t.id == names[0] for t in targets):
             return node if len(names) == 1 else _find(node, names[1:], part)

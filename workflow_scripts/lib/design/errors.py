@@ -35,9 +35,7 @@ def explain(error: ValidationError, file: str, model: Any, prefix: str = "") -> 
         key = ".".join([prefix, *location] if prefix else location)
         if problem["type"] == "extra_forbidden":
             allowed = _fields_at(model, location[:-1])
-            text = (
-                f"{file}: {key} is not a known key; allowed: {', '.join(allowed)}{suggest(location[-1], allowed)}"
-            )
+            text = f"{file}: {key} is not a known key; allowed: {', '.join(allowed)}{suggest(location[-1], allowed)}"
         elif problem["type"] == "missing":
             text = f"{file}: {key} is missing"
         else:

@@ -54,7 +54,9 @@ def read_prompts(value: str | Sequence[Any], root: Path, where: str) -> list[Pro
         if isinstance(value, dict):
             value = [{"name": name, "text": text} for name, text in value.items()]
     if not isinstance(value, list) or not value:
-        raise DesignError(f"{where}: prompts must be a list with at least one prompt, or a mapping of name to text")
+        raise DesignError(
+            f"{where}: prompts must be a list with at least one prompt, or a mapping of name to text"
+        )
     prompts = [_read_prompt(item, where) for item in value]
     for attribute in ("name", "text"):
         seen = [getattr(prompt, attribute) for prompt in prompts]
@@ -65,7 +67,9 @@ def read_prompts(value: str | Sequence[Any], root: Path, where: str) -> list[Pro
 
 
 def _read_prompt(item: Any, where: str) -> Prompt:
-    item = item if isinstance(item, dict | str) else item.model_dump() if hasattr(item, "model_dump") else item
+    item = (
+        item if isinstance(item, dict | str) else item.model_dump() if hasattr(item, "model_dump") else item
+    )
     if isinstance(item, str):
         name, text = item, item
     elif isinstance(item, dict) and set(item) == {"name", "text"} and isinstance(item["text"], str):
@@ -73,7 +77,9 @@ def _read_prompt(item: Any, where: str) -> Prompt:
     else:
         raise DesignError(f"{where}: {item!r} is no prompt; allowed: a text, or {{name: ..., text: ...}}")
     if not text.strip():
-        raise DesignError(f"{where}: prompt {name!r} is empty; write a text, even for a baseline of few words")
+        raise DesignError(
+            f"{where}: prompt {name!r} is empty; write a text, even for a baseline of few words"
+        )
     return Prompt(name, text)
 
 

@@ -78,7 +78,8 @@ class GenerationHardware(ExtractionHardware):
     )
     compile: Literal[False] = Field(False, description="Whether the transformer is compiled.")
     batch_shape: Annotated[int, Field(ge=1)] = Field(
-        4, description="Rows of every batch; unused ones are filled. Part of the identity: shapes change low bits."
+        4,
+        description="Rows of every batch; unused ones are filled. Part of the identity: shapes change low bits.",
     )
 
 
@@ -96,7 +97,8 @@ class Limits(Strict):
     """Guards against sweeps that grew by accident."""
 
     max_images: Annotated[int, Field(ge=1)] = Field(
-        2000, description="Most cells of role `cell` in one experiment; baselines and controls are not counted."
+        2000,
+        description="Most cells of role `cell` in one experiment; baselines and controls are not counted.",
     )
 
 

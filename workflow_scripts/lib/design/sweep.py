@@ -102,7 +102,12 @@ class Expander:
     """Expands experiments against one set of models, references and limits."""
 
     def __init__(
-        self, root: Path, models: ModelCatalog, references: FactCache, limits: Limits, defaults: dict[str, Any]
+        self,
+        root: Path,
+        models: ModelCatalog,
+        references: FactCache,
+        limits: Limits,
+        defaults: dict[str, Any],
     ):
         self._root = root
         self._models = models
@@ -170,7 +175,8 @@ class Expander:
         base = experiment.base
         axes: dict[str, list[Any]] = {
             "prompt": read_prompts(base.prompts, self._root, f"{file}: base.prompts"),
-            "reference": [self._reference(item, f"{file}: base.references") for item in base.references] or [None],
+            "reference": [self._reference(item, f"{file}: base.references") for item in base.references]
+            or [None],
             "seed": list(base.seeds),
         }
         known = [*INPUT_AXES, *CellParameters.model_fields]
@@ -186,7 +192,9 @@ class Expander:
             else:
                 axes[name] = [_validate_value(name, item, where) for item in items]
         for name, values in axes.items():
-            where = f"{file}: " + (f"axes.{name}" if name in experiment.axes else f"base.{INPUT_AXES.get(name)}")
+            where = f"{file}: " + (
+                f"axes.{name}" if name in experiment.axes else f"base.{INPUT_AXES.get(name)}"
+            )
             if not values:
                 raise DesignError(f"{where}: the list is empty; give at least one value, or remove the axis")
             shown = [repr(value) for value in values]

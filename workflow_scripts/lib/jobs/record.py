@@ -28,7 +28,10 @@ class JobRecord:
         """Records why an item failed; an exception's traceback goes to the log."""
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self._log.error(
-            "%s failed: %s", item, text, exc_info=None if isinstance(error, str) else (type(error), error, error.__traceback__)
+            "%s failed: %s",
+            item,
+            text,
+            exc_info=None if isinstance(error, str) else (type(error), error, error.__traceback__),
         )
         self.failures[item] = text
 

@@ -105,7 +105,8 @@ class ModelCatalog:
 
     def _fingerprint(self, kind: str, entry: dict[str, Any], folder: Path) -> str:
         files = {
-            path.as_posix(): self._files.get(folder / path, _sha256) for path in model_files(entry, kind, folder)
+            path.as_posix(): self._files.get(folder / path, _sha256)
+            for path in model_files(entry, kind, folder)
         }
         return f"content:{digest(files)}"
 

@@ -147,7 +147,12 @@ def resolve_images(
             entry["error"] = failures[recipe]
         elif row is not None:
             parts = keys.image(cell, row["conditioning"])
-            entry |= {"conditioning": row["conditioning"], "image": digest(parts), "parts": parts, "report": row}
+            entry |= {
+                "conditioning": row["conditioning"],
+                "image": digest(parts),
+                "parts": parts,
+                "report": row,
+            }
         resolved[cell_id] = entry
     return resolved
 
@@ -194,7 +199,9 @@ def plan_images(
     shards, shard_of = [], {}
     for generator, image_groups in sorted(by_generator.items()):
         for images in split_evenly(image_groups, hardware["gpus"], sharding["min_images_per_shard"]):
-            elsewhere = {entry["conditioning"] for image, entry in missing.items() if image not in set(images)}
+            elsewhere = {
+                entry["conditioning"] for image, entry in missing.items() if image not in set(images)
+            }
             own = {missing[image]["conditioning"] for image in images}
             content = {
                 "generator": {key: models[generator][key] for key in ("name", "entry")},
@@ -215,9 +222,7 @@ def plan_images(
     return {"shards": sorted(shards), "cells": resolved, "shard_of": shard_of}
 
 
-def count_missing(
-    designs: list[dict[str, Any]], hardware: Mapping[str, Any], store: Store
-) -> dict[str, Any]:
+def count_missing(designs: list[dict[str, Any]], hardware: Mapping[str, Any], store: Store) -> dict[str, Any]:
     """Counts what a run would make, without reading hidden states or freezing anything.
 
     Returns:
@@ -231,7 +236,10 @@ def count_missing(
         if entry["image"] is None:
             recipes.add(entry["recipe"])
             sampling = digest(
-                [entry["recipe"], *(cells[cell_id][k] for k in ("seed", "height", "width", "num_inference_steps"))]
+                [
+                    entry["recipe"],
+                    *(cells[cell_id][k] for k in ("seed", "height", "width", "num_inference_steps")),
+                ]
             )
             unknown[sampling] = pixels
         elif is_complete_png(store.image(entry["image"])):

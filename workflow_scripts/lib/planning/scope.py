@@ -5,6 +5,7 @@ config/config.yaml, or one further experiment that is asked for by name.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache, cached_property
@@ -30,6 +31,12 @@ _GRID_CODE = tuple(
     _PRESENTATION + module for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels")
 )
 _EXPORT_CODE = (f"{_PRESENTATION}export", f"{_PRESENTATION}infotext")
+
+
+def make_importable(folder: str | Path) -> None:
+    """Lets scripts, which run in processes of their own, import the package from `folder`."""
+    others = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), others]))
 
 
 def load_project(config: Mapping[str, Any]) -> Project:
@@ -158,7 +165,9 @@ class Scopes:
             return "time and disk: unknown until the first images are made"
         seconds = sum(rate["seconds"] for rate in rates) / work * count["work"] / self._hardware["gpus"]
         disk = format_bytes(sum(sizes) / len(sizes) * images)
-        return f"about {format_seconds(seconds)} of generation and {disk} of images, going by those made so far"
+        return (
+            f"about {format_seconds(seconds)} of generation and {disk} of images, going by those made so far"
+        )
 
     def heal(self) -> list[str]:
         """Removes plans that the store no longer bears out, so that they are made again; returns what was found.

@@ -1,5 +1,6 @@
 """Cutting work into jobs: few enough that loading a model pays, many enough for the GPUs there are."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def split_evenly(groups: Sequence[Sequence[T]], most: int, fewest_items: int) ->
         nearest = min(starts, key=lambda start: (abs(start - bounds[index]), start))
         if abs(nearest - bounds[index]) <= slack:
             bounds[index] = nearest
-    cut = [items[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    cut = [items[a:b] for a, b in itertools.pairwise(bounds)]
     return [shard for shard in cut if shard]
 
 

@@ -40,7 +40,9 @@ def export_cell(row: Mapping[str, str], parameters: Mapping[str, Any], versions:
     texts = {
         PARAMETERS_KEY: format_infotext(parameters["prompt"], parameters=infotext),
         GRAFTWORK_KEY: json.dumps(
-            {**own, "parameters": dict(parameters), "versions": dict(versions)}, sort_keys=True, ensure_ascii=False
+            {**own, "parameters": dict(parameters), "versions": dict(versions)},
+            sort_keys=True,
+            ensure_ascii=False,
         ),
     }
     return insert_text_chunks(Path(row["image"]).read_bytes(), texts)
@@ -54,7 +56,9 @@ def export_name(row: Mapping[str, str], number: int, varying: Sequence[str]) -> 
         number: Of the row, from 1.
         varying: Names of the axes with more than one value.
     """
-    words = [row["prompt_name"] or row["prompt"] if name == "prompt" else f"{name} {row[name]}" for name in varying]
+    words = [
+        row["prompt_name"] or row["prompt"] if name == "prompt" else f"{name} {row[name]}" for name in varying
+    ]
     if row["role"] != "cell":
         words = [row["role"], *words[:1]]
     return f"{number:05d}_{slugify(' '.join(words), max_length=80)}_{row['cell']}.png"

@@ -13,7 +13,9 @@ _UNSHOWN = {"prompt_name", "reference", "reference_sha256"}
 _LONGEST_CONSTANT = 160
 
 
-def page_names(axes: Sequence[Mapping[str, Any]], grids: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def page_names(
+    axes: Sequence[Mapping[str, Any]], grids: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
     """Returns page name -> {x, y, fixed}, one page per combination of the axes that a grid does not show.
 
     Args:
@@ -153,7 +155,10 @@ def _strip(name: str, tiles: Mapping[tuple[int, int], Tile | None]) -> Strip | N
 
 
 def _footer(
-    design: Mapping[str, Any], cells: Sequence[str], shown_axes: Sequence[str | None], fixed: Mapping[str, int]
+    design: Mapping[str, Any],
+    cells: Sequence[str],
+    shown_axes: Sequence[str | None],
+    fixed: Mapping[str, int],
 ) -> list[str]:
     shown_of = {cell["cell"]: cell["shown"] for cell in design["cells"]}
     first = shown_of[cells[0]]

@@ -69,7 +69,9 @@ def add_layers(
             file.attrs["origin"] = json.dumps(origin, sort_keys=True, ensure_ascii=False)
             for name in _SEQUENCE:
                 _write(file, name, np.asarray(sequence[name]))
-            for index, (values, kept_dtype) in sorted({**kept, **{i: (v, dtype) for i, v in layers.items()}}.items()):
+            for index, (values, kept_dtype) in sorted(
+                {**kept, **{i: (v, dtype) for i, v in layers.items()}}.items()
+            ):
                 dataset = _write(file, f"hidden_states/{index}", values)
                 dataset.attrs["dtype"] = kept_dtype
 
@@ -94,7 +96,9 @@ def intact_layers(path: Path) -> list[int]:
     return sorted(_intact_layers(path, None))
 
 
-def _intact_layers(path: Path, expected: Mapping[str, np.ndarray] | None) -> dict[int, tuple[np.ndarray, str]]:
+def _intact_layers(
+    path: Path, expected: Mapping[str, np.ndarray] | None
+) -> dict[int, tuple[np.ndarray, str]]:
     if not path.exists():
         return {}
     layers = {}
