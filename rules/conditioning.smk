@@ -15,6 +15,8 @@ checkpoint plan_conditioning:
         digest=of_scope(SCOPES.plan_digest),
         hardware=PROJECT.settings.hardware.model_dump(),
         sharding=PROJECT.settings.sharding.model_dump(),
+        # Not used here; whatever makes plan_images run must make this run, see plan_conditioning.py.
+        keep_conditioning=PROJECT.settings.keep_conditioning,
     message:
         "Planning hidden states and conditioning ({wildcards.scope})"
     script:

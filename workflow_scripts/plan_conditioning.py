@@ -24,6 +24,9 @@ def main(snakemake):
     )
     log.info(line)
     print(line, file=sys.stderr)
+    # Snakemake would take an old plan of images for the answer to this one: of two checkpoints in a row it asks the
+    # second whether it is done before it asks whether it is due.
+    Path(snakemake.output.plan).with_name("images.json").unlink(missing_ok=True)
     write_atomic(Path(snakemake.output.plan), json.dumps(plan, indent=1))
 
 

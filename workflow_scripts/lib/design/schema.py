@@ -126,6 +126,10 @@ class Settings(Strict):
     defaults: dict[str, Any] = Field(
         default_factory=dict, description="Values for `base` of every experiment that does not set them."
     )
+    accept_samples: Annotated[int, Field(ge=1)] = Field(
+        8,
+        description="Images that the target `accept` renders before it adopts those of earlier sampling code.",
+    )
     keep_conditioning: bool = Field(
         False, description="Keep conditioning files whose images exist; they can always be made again."
     )

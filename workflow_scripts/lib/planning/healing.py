@@ -34,7 +34,7 @@ def find_damage(folder: Path, store: Store) -> str | None:
     if hidden_states:
         return f"{len(hidden_states)} files of hidden states are missing or changed"
     if images is None:
-        return None
+        return "the last planning was interrupted"
     failed = sum(
         len(manifest["failures"])
         for stage in STAGES
