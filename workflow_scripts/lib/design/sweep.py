@@ -38,6 +38,8 @@ BASELINE_PARAMETERS = (
     "num_inference_steps",
     "guidance_scale",
 )
+# A page has at most 12000 pixels on a side, and a tile at least 96.
+MOST_TILES_ON_A_SIDE = 100
 _IMAGE_MODES = ("image_only", "image_no_markers")
 
 
@@ -230,6 +232,11 @@ class Expander:
             for side in (grid.x, grid.y):
                 if side is not None:
                     require_known(side, axes, "axis", f"{file}: grids.{index}")
+                if side is not None and len(axes[side]) > MOST_TILES_ON_A_SIDE:
+                    raise DesignError(
+                        f"{file}: grids.{index}: {side} has {len(axes[side])} values, more than fit on a page "
+                        f"({MOST_TILES_ON_A_SIDE}); put another axis on the grid, or split the experiment"
+                    )
             if grid.x == grid.y:
                 raise DesignError(f"{file}: grids.{index}: x and y are both {grid.x!r}; they must differ")
             grids.append({"x": grid.x, "y": grid.y})

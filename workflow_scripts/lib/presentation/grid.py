@@ -58,8 +58,8 @@ def draw_grid(
 
     Args:
         page: What to show.
-        tile_size: Preferred (width, height) of a tile in pixels. By default the largest image decides:
-            192 to 512 pixels on the longer side.
+        tile_size: Preferred (width, height) of a tile in pixels. By default the largest image of the grid
+            itself decides, not its companions: 192 to 512 pixels on the longer side.
         max_side: Largest width and height of the page.
         min_tile: Tiles are reduced to fit, but not below this longer side.
         max_pixels: Largest area of the page.
@@ -71,11 +71,12 @@ def draw_grid(
         ValueError: The page does not fit, or is malformed (see `layout_grid`).
     """
     sizes, problems = measure_images(page)
+    own = [sizes[tile.image] for tile in page.tiles.values() if tile.image in sizes] or list(sizes.values())
     layout = fit_grid(
         page,
-        _choose_tile_size(list(sizes.values())) if tile_size is None else tile_size,
+        _choose_tile_size(own) if tile_size is None else tile_size,
         problems=problems,
-        natural_side=max((max(size) for size in sizes.values()), default=None),
+        natural_side=max((max(size) for size in own), default=None),
         max_side=max_side,
         min_tile=min_tile,
         max_pixels=max_pixels,

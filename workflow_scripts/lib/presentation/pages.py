@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.lib.conditioning.registry import STAGES, transforms
 from workflow_scripts.lib.presentation.grid_page import GridPage, Strip, Tile
 from workflow_scripts.lib.presentation.labels import format_value, label
 
@@ -64,7 +65,7 @@ def build_page(
         place: _tile(row_of[cell], row_of, labels_of, labels_of[cell], root) for place, cell in cells.items()
     }
     subtitle = [
-        label(name, axes[name]["labels"][index])
+        _axis_labels(axes[name])[index]
         for name, index in page["fixed"].items()
         if len(axes[name]["values"]) > 1 or name in ("prompt", "reference")
     ]
@@ -167,9 +168,22 @@ def _footer(
     for name, value in first.items():
         if name in _UNSHOWN or name in shown_axes or name in varying or value is None:
             continue
+        if not _has_effect(name, first):
+            continue
         if any(shown_of[cell].get(name) != value for cell in cells):
             continue
         text = value if isinstance(value, str) else format_value(value)
         if len(text) <= _LONGEST_CONSTANT and not (name == "prompt" and "prompt" in fixed):
             constants.append(label(name, text))
     return [", ".join(constants), f"experiment {design['experiment']}"]
+
+
+def _has_effect(name: str, parameters: Mapping[str, Any]) -> bool:
+    """Returns whether a parameter takes part: one of a transform does where that transform is chosen."""
+    owners = [
+        (stage, entry.name)
+        for stage in STAGES
+        for entry in transforms(stage).values()
+        if entry.parameters and name in entry.parameters.model_fields
+    ]
+    return not owners or any(parameters.get(stage) == owner for stage, owner in owners)
