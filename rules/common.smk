@@ -1,5 +1,10 @@
 # The validated configuration, and the functions that say what depends on what.
+import contextlib
+import io
 import sys
+from pathlib import Path
+
+from snakemake.cli import parse_args
 
 sys.path.insert(0, workflow.basedir)
 
@@ -97,17 +102,23 @@ def plan_and_manifests(scope):
     return files
 
 
-def is_dry_run():
-    return workflow.is_main_process and any(option in sys.argv for option in ("-n", "--dry-run", "--dryrun"))
+# What `snakemake` can be asked for instead of running jobs.
+OTHER_MODES = """archive cleanup_metadata conda_cleanup_envs conda_create_envs_only container_cleanup_images containerize
+d3dag dag delete_all_output delete_temp_output detailed_summary filegraph lint list_changes list_conda_envs
+list_input_changes list_params_changes list_rules list_target_rules list_untracked print_compilation report rulegraph
+summary touch unlock""".split()
 
 
 def announce_plan():
     """Before a dry run: says what a run would make. Before a real run: plans again what has been damaged."""
-    if not workflow.is_main_process:
+    if not workflow.is_main_process or Path(sys.argv[0]).name != "snakemake":
         return
-    if is_dry_run():
+    # Snakemake knows only after the Snakefile is read whether it will run jobs; its parser knows now.
+    with contextlib.redirect_stderr(io.StringIO()):
+        options = parse_args(sys.argv[1:])[1]
+    if options.dryrun or options.executor == "dryrun":
         print(SCOPES.describe("all"), file=sys.stderr)
-    elif "--lint" not in sys.argv and "--unlock" not in sys.argv:
+    elif not any(getattr(options, mode, None) for mode in OTHER_MODES) and options.executor != "touch":
         for line in SCOPES.heal():
             print(line, file=sys.stderr)
 

@@ -40,17 +40,17 @@ rule generate_images:
 
 # `snakemake accept`, after an edit of the sampling code: adopts existing images if a sample renders to equal bytes.
 rule accept:
-    message:
-        "Comparing a sample of images under the present sampling code"
     input:
         designs=expand("results/{experiment}/design.json", experiment=PROJECT.settings.experiments),
-    params:
-        hardware=PROJECT.settings.hardware.model_dump(),
-        samples=PROJECT.settings.accept_samples,
     log:
         "logs/accept.log",
     threads: 2
     resources:
         gpu=1,
+    params:
+        hardware=PROJECT.settings.hardware.model_dump(),
+        samples=PROJECT.settings.accept_samples,
+    message:
+        "Comparing a sample of images under the present sampling code"
     script:
         "../workflow_scripts/accept.py"

@@ -28,13 +28,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, small_models: Path) -> Pa
 def built(finished: Path, tmp_path: Path) -> Workspace:
     """A copy of the finished workspace, times kept."""
     shutil.copytree(finished, tmp_path / "w", symlinks=True)
-    workspace = Workspace.__new__(Workspace)
-    workspace.folder = tmp_path / "w"
-    import yaml
-
-    workspace.config = yaml.safe_load((workspace.folder / "config/config.yaml").read_text())
-    workspace.experiment = yaml.safe_load((workspace.folder / "config/experiments/small.yaml").read_text())
-    return workspace
+    return Workspace.at(tmp_path / "w")
 
 
 @pytest.fixture

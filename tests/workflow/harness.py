@@ -1,7 +1,9 @@
 """A copy of the repository with a small experiment, run through the command line and counted from outside."""
 
+import contextlib
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,9 +53,39 @@ class Run:
         """Model class -> how often `forward` was called."""
         return Counter({words[1]: n for words, n in self._of("forward")})
 
-    def replaced(self, ending: str) -> int:
-        """How many files with this ending were moved into place."""
-        return sum(n for words, n in self._of("replace") if words[1].endswith(ending))
+    def replaced(self, ending: str, under: str = "") -> int:
+        """How many files with this ending were moved into place, under a folder of the working directory."""
+        return sum(
+            n for words, n in self._of("replace") if words[1].startswith(under) and words[1].endswith(ending)
+        )
+
+    @property
+    def jobs(self) -> Counter:
+        """Rule -> how many jobs of it were started, `all` left out."""
+        started = re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):$", self.output, re.MULTILINE)
+        return Counter(rule for rule in started if rule != "all")
+
+    @property
+    def made(self) -> dict[str, int]:
+        """What was made, counted from outside; what was not made at all is left out.
+
+        `text`, `vision_language`, `vision` and `generator` are forward passes (a batch of images takes one per step),
+        the rest are files moved into place.
+        """
+        counts = {
+            "text": self.forwards["Qwen3Model"],
+            "vision_language": self.forwards["Qwen3VLModel"],
+            "vision": self.forwards["Qwen3VLVisionModel"],
+            "generator": self.forwards["ZImageTransformer2DModel"],
+            "hidden_states": self.replaced(".h5", "results/store/hidden_states/"),
+            "conditioning": self.replaced(".safetensors", "results/store/conditioning/"),
+            "images": self.replaced(".png", "results/store/images/"),
+            "tables": self.replaced("/cells.csv", "results/"),
+            "grids": sum(
+                n for words, n in self._of("replace") if re.fullmatch(r"results/\w+/grids/\w+\.png", words[1])
+            ),
+        }
+        return {what: count for what, count in counts.items() if count}
 
     def _of(self, event: str):
         merged: Counter = Counter()
@@ -87,14 +120,23 @@ class Workspace:
         self.experiment = yaml.safe_load(yaml.safe_dump(EXPERIMENT))
         self.save()
 
+    @classmethod
+    def at(cls, folder: Path) -> "Workspace":
+        """A workspace that exists."""
+        workspace = cls.__new__(cls)
+        workspace.folder = folder
+        workspace.config = yaml.safe_load((folder / "config/config.yaml").read_text())
+        workspace.experiment = yaml.safe_load((folder / "config/experiments/small.yaml").read_text())
+        return workspace
+
     def save(self, name: str = "small") -> None:
         """Writes `config` and `experiment` to their files."""
         (self.folder / "config" / "config.yaml").write_text(yaml.safe_dump(self.config))
         path = self.folder / "config" / "experiments" / f"{name}.yaml"
         path.write_text(yaml.safe_dump(self.experiment, sort_keys=False))
 
-    def run(self, *arguments: str, kill: str = "", timeout: float = 300) -> Run:
-        """Runs Snakemake in a process group of its own; `kill` is a PROBE_KILL value."""
+    def run(self, *arguments: str, kill: str = "", fail: str = "", timeout: float = 300) -> Run:
+        """Runs Snakemake in a process group of its own; `kill` is a PROBE_KILL and `fail` a PROBE_FAIL value."""
         log = self.folder / "probe.log"
         log.unlink(missing_ok=True)
         environment = {
@@ -102,6 +144,7 @@ class Workspace:
             "PYTHONPATH": str(PROBE),
             "PROBE_LOG": str(log),
             "PROBE_KILL": kill,
+            "PROBE_FAIL": fail,
             "HF_HUB_OFFLINE": "1",
         }
         command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "2", *arguments]
@@ -130,6 +173,39 @@ class Workspace:
     def stored(self, kind: str) -> dict[str, bytes]:
         """File name -> content, of one kind (`images/**/*.png`, ...) in the store."""
         return {path.name: path.read_bytes() for path in sorted((self.folder / "results/store").glob(kind))}
+
+    def image(self, **parameters: str) -> Path:
+        """Path of the one image of role `cell` whose row in cells.csv has these values."""
+        paths = {
+            row["image"]
+            for row in self.rows()
+            if row["role"] == "cell" and all(row[name] == value for name, value in parameters.items())
+        }
+        assert len(paths) == 1, (parameters, paths)
+        return self.folder / paths.pop()
+
+    def snapshot(self, folder: str = "results") -> dict[str, tuple[int, bytes]]:
+        """Path -> (modification time, content) of every file under a folder."""
+        return {
+            path.relative_to(self.folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+            for path in sorted((self.folder / folder).rglob("*"))
+            if path.is_file()
+        }
+
+    def hidden_states(self) -> dict[tuple[str, str], bytes]:
+        """(Key, name of dataset) -> bytes, of every dataset in the store that can be read."""
+        found = {}
+        for path in sorted((self.folder / "results/store/hidden_states").glob("*/*.h5")):
+            with h5py.File(path, "r") as file:
+                for name in [
+                    "token_ids",
+                    "roles",
+                    "positions",
+                    *(f"hidden_states/{n}" for n in file["hidden_states"]),
+                ]:
+                    with contextlib.suppress(OSError):
+                        found[path.stem, name] = file[name][()].tobytes()
+        return found
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replaces text in a file of the copied code; the text must be there once."""

@@ -1,25 +1,438 @@
-"""A rerun makes only what is missing: counts of wrapped `from_pretrained` and `forward`, through the command line."""
+"""A rerun makes only what is missing.
 
-from tests.workflow.harness import Workspace
+Each row of `ROWS` starts from a finished sweep (2 prompts x alpha 0 and 0.5 x 1 reference x 1 seed: 4 distinct images
+in batches of 2, 2 steps each), makes one change, and says what one run of the command line then makes. The counts are
+those of wrapped `from_pretrained`, `forward` and `os.replace`, not our own.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import pytest
+
+from tests.workflow.harness import Run, Workspace
+
+IMAGES = "images/*/*.png"
+LIBRARY = "workflow_scripts/lib"
+# What a run loads for each kind of forward pass.
+LOADED = {
+    "text": ["TruncatedQwen3Model"],
+    "vision_language": ["TruncatedQwen3VLModel"],
+    "generator": ["ZImageTransformer2DModel", "AutoencoderKL"],
+}
+NOTHING: dict[str, int] = {}
+PRESENTATION = {"tables": 1, "grids": 1}
+ONE_BATCH = {"conditioning": 2, "images": 2, "generator": 2}
 
 
-def test_nothing_changes_nothing_even_without_models(built: Workspace) -> None:
-    (built.folder / "results" / "models").rename(built.folder / "away")
+@dataclass(frozen=True)
+class Row:
+    """One change and what is made after it.
+
+    Attributes:
+        change: Applied to the finished workspace.
+        made: As `Run.made` counts; what is not named must not be made at all.
+        check: Further assertions, given the workspace and the run.
+        adds: Whether every cell there was is still in the table, under its old name.
+    """
+
+    change: Callable[[Workspace], None]
+    made: dict[str, int]
+    check: Callable[[Workspace, Run], None] = lambda workspace, run: None
+    adds: bool = True
+
+
+def base(**values: object) -> Callable[[Workspace], None]:
+    """Sets keys of `base`."""
+
+    def change(workspace: Workspace) -> None:
+        workspace.experiment["base"].update(values)
+        workspace.save()
+
+    return change
+
+
+def axes(**values: object) -> Callable[[Workspace], None]:
+    """Sets axes."""
+
+    def change(workspace: Workspace) -> None:
+        workspace.experiment["axes"].update(values)
+        workspace.save()
+
+    return change
+
+
+def edit(file: str, old: str, new: str) -> Callable[[Workspace], None]:
+    return lambda workspace: workspace.edit(f"{LIBRARY}/{file}", old, new)
+
+
+def in_turn(*changes: Callable[[Workspace], object]) -> Callable[[Workspace], None]:
+    def change(workspace: Workspace) -> None:
+        for one in changes:
+            one(workspace)
+
+    return change
+
+
+def hide_models(workspace: Workspace) -> None:
+    (workspace.folder / "results/models").rename(workspace.folder / "away")
+
+
+def run_without_a_value(workspace: Workspace) -> None:
+    before = workspace.snapshot("results/store/images")
+    axes(alpha=[0.0])(workspace)
+    run = workspace.run()
+    assert run.returncode == 0, run.output
+    assert run.made == PRESENTATION
+    assert not run.loads
+    assert not {"generate_images", "extract_hidden_states"} & set(run.jobs)
+    assert workspace.snapshot("results/store/images") == before
+    assert len(workspace.rows()) == 4
+
+
+def no_gpu_job(workspace: Workspace, run: Run) -> None:
+    assert not {"generate_images", "extract_hidden_states"} & set(run.jobs), run.jobs
+
+
+def only_presentation(workspace: Workspace, run: Run) -> None:
+    assert set(run.jobs) <= {"tabulate", "draw_grid", "verdict"}, run.jobs
+
+
+def nothing_to_do(workspace: Workspace, run: Run) -> None:
+    assert "Nothing to be done" in run.output, run.output
+
+
+def same_as_names_the_other_layer(workspace: Workspace, run: Run) -> None:
+    rows = {(row["prompt"], row["alpha"], row["hidden_layer"]): row for row in workspace.rows()}
+    for (prompt, alpha, layer), row in rows.items():
+        if layer == "5" and alpha == "0.5":
+            assert row["same_as"] == rows[prompt, alpha, "-2"]["cell"]
+            assert row["image"] == rows[prompt, alpha, "-2"]["image"]
+    no_gpu_job(workspace, run)
+
+
+def same_as_names_the_other_matching(workspace: Workspace, run: Run) -> None:
+    rows = [row for row in workspace.rows() if row["alpha"] == "0.5"]
+    assert all(row["tokens"] == row["source_tokens"] for row in rows)
+    truncated = {row["prompt"]: row for row in rows if row["length_matching"] == "truncate"}
+    pooled = {row["prompt"]: row for row in rows if row["length_matching"] == "area"}
+    for prompt, row in pooled.items():
+        assert row["same_as"] == truncated[prompt]["cell"]
+        assert row["conditioning"] == truncated[prompt]["conditioning"]
+        assert truncated[prompt]["same_as"] == ""
+
+
+def only_the_images_at_half(workspace: Workspace, run: Run) -> None:
+    assert {row["status"] for row in workspace.rows()} == {"done"}
+    assert len(workspace.stored(IMAGES)) == 6
+
+
+def write_comments_and_touch_all(workspace: Workspace) -> None:
+    for file in (
+        "conditioning/blending",
+        "models/z_image",
+        "models/qwen3_vl",
+        "presentation/grid",
+        "design/sweep",
+    ):
+        path = workspace.folder / LIBRARY / f"{file}.py"
+        path.write_text("# A comment.\n" + path.read_text() + "\n# Another.\n")
+    edit("conditioning/blending.py", '"""Mixes row by row.', '"""Mixes row by row, in other words.')(
+        workspace
+    )
+    edit("models/z_image.py", '"""Samples a batch of images', '"""Samples some images')(workspace)
+    for name in (
+        "Snakefile",
+        "rules",
+        "workflow_scripts",
+        "config",
+        "resources",
+        "profiles",
+        "results/models",
+    ):
+        path = workspace.folder / name
+        for file in [path, *path.rglob("*")]:
+            os.utime(file)
+
+
+def clone_beside(workspace: Workspace) -> None:
+    """A fresh checkout into which the old results are moved: new file times, and no .snakemake folder."""
+    old = workspace.folder.rename(workspace.folder.with_name("old"))
+    shutil.copytree(old, workspace.folder, ignore=shutil.ignore_patterns("results", ".snakemake", "logs"))
+    (old / "results").rename(workspace.folder / "results")
+    for file in workspace.folder.rglob("*"):
+        if "results" not in file.parts:
+            os.utime(file)
+
+
+def delete_image(workspace: Workspace) -> None:
+    workspace.image(prompt="a red apple", alpha="0.5").unlink()
+
+
+def truncate_image(workspace: Workspace) -> None:
+    path = workspace.image(prompt="a red apple", alpha="0.5")
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def states_file(workspace: Workspace) -> Path:
+    """The file of hidden states of the first prompt with the reference."""
+    for path in sorted((workspace.folder / "results/store/hidden_states").glob("*/*.h5")):
+        with h5py.File(path, "r") as file:
+            if "cartoon" not in path.name and len(file["token_ids"]) == 77:
+                return path
+    raise AssertionError("no such file")
+
+
+def corrupt(path: Path, layer: int) -> None:
+    """Flips bits inside a dataset's storage."""
+    with h5py.File(path, "r") as file:
+        chunk = file[f"hidden_states/{layer}"].id.get_chunk_info(0)
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 0xFF]))
+
+
+def two_layers_one_corrupt(workspace: Workspace) -> None:
+    axes(hidden_layer=[-2, -4])(workspace)
+    run = workspace.run()
+    assert run.returncode == 0, run.output
+    corrupt(states_file(workspace), 3)
+    assert (states_file(workspace).stem, "hidden_states/3") not in workspace.hidden_states()
+
+
+def corrupt_unnoticed(workspace: Workspace) -> None:
+    """Bits rot without a change of time or size; the next use of the dataset notices it."""
+    path = states_file(workspace)
+    times = path.stat()
+    corrupt(path, 5)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    axes(alpha=[0.0, 0.5, 1.0])(workspace)
+    run = workspace.run()
+    assert run.returncode == 1
+    (failed,) = [row for row in workspace.rows() if row["status"] == "failed"]
+    assert (failed["prompt"], failed["alpha"]) == ("a red apple", "1.0")
+    assert "the next run extracts it again" in failed["error"]
+
+
+def second_experiment(workspace: Workspace) -> None:
+    workspace.experiment["title"] = "The same cells, and another grid"
+    workspace.experiment["axes"] = {"alpha": [0.5]}
+    workspace.experiment["grids"] = [{"x": "prompt"}]
+    workspace.config["experiments"].append("second")
+    workspace.save("second")
+
+
+def second_shares_images(workspace: Workspace, run: Run) -> None:
+    images = {row["cell"]: row["image"] for row in workspace.rows()}
+    second = {row["cell"]: row["image"] for row in workspace.rows("second")}
+    assert second == {cell: images[cell] for cell in second}
+    no_gpu_job(workspace, run)
+
+
+ROWS = {
+    "nothing; model folders renamed away -> nothing": Row(hide_models, NOTHING, nothing_to_do),
+    "one more value on an axis -> its 2 images": Row(
+        axes(alpha=[0.0, 0.5, 1.0]), {**ONE_BATCH, **PRESENTATION}
+    ),
+    "a new axis whose old value is neutral -> 2 images": Row(
+        axes(normalization=["none", "global"]), {**ONE_BATCH, "tables": 1, "grids": 2}
+    ),
+    "one more prompt -> its extractions and images": Row(
+        base(prompts=["a red apple", "a blue boat at sea", "a green hat"]),
+        {**ONE_BATCH, "text": 1, "vision_language": 1, "vision": 1, "hidden_states": 2, **PRESENTATION},
+    ),
+    "one more reference -> its extractions and images": Row(
+        base(references=["cartoon_house", "purple_hexagon"]),
+        {**ONE_BATCH, "vision_language": 2, "vision": 1, "hidden_states": 2, "tables": 1, "grids": 2},
+    ),
+    "one more seed -> its 4 images, no extraction": Row(
+        base(seeds=[1, 2]), {"conditioning": 4, "images": 4, "generator": 4, "tables": 1, "grids": 2}
+    ),
+    "a new layer -> one load of one encoder, that layer's datasets, its images": Row(
+        axes(hidden_layer=[-2, -4]),
+        {**ONE_BATCH, "vision_language": 2, "vision": 1, "hidden_states": 2, "tables": 1, "grids": 2},
+    ),
+    "a value removed, then restored -> tables and grids": Row(
+        in_turn(run_without_a_value, axes(alpha=[0.0, 0.5])), PRESENTATION, no_gpu_job
+    ),
+    "a layer by another name -> no image, same_as says so": Row(
+        axes(hidden_layer=[-2, 5]), {"tables": 1, "grids": 2}, same_as_names_the_other_layer
+    ),
+    "another recipe of equal bytes -> one image for both, same_as says so": Row(
+        in_turn(base(token_mode="text_only"), axes(length_matching=["truncate", "area"])),
+        {**ONE_BATCH, "tables": 1, "grids": 2},
+        same_as_names_the_other_matching,
+        adds=False,
+    ),
+    "comments, docstrings, every file touched -> nothing": Row(
+        write_comments_and_touch_all, NOTHING, nothing_to_do
+    ),
+    "a fresh clone beside old results -> nothing": Row(clone_beside, NOTHING, nothing_to_do),
+    "a fresh clone beside old results, one more value -> its images": Row(
+        in_turn(clone_beside, axes(alpha=[0.0, 0.5, 1.0])), {**ONE_BATCH, **PRESENTATION}
+    ),
+    "an edit of a transform that changes bytes -> the images it changes": Row(
+        edit("conditioning/blending.py", "alpha * source[:rows]", "0.9 * alpha * source[:rows]"),
+        {**ONE_BATCH, **PRESENTATION},
+        only_the_images_at_half,
+    ),
+    "an edit of a transform that changes no byte -> no image": Row(
+        edit("conditioning/blending.py", "alpha * source[:rows]", "source[:rows] * alpha"),
+        {"conditioning": 2, **PRESENTATION},
+        no_gpu_job,
+    ),
+    "an edit of a transform that no cell uses -> nothing": Row(
+        edit("conditioning/length_matching.py", "return source[:tokens]", "return source[:tokens] * 2"),
+        NOTHING,
+        nothing_to_do,
+    ),
+    "an edit of grid code -> only grids": Row(
+        edit("presentation/pages.py", 'f"experiment {design[', 'f"experiment: {design['),
+        {"grids": 1},
+        only_presentation,
+    ),
+    "an edit of PNG, log, progress and job code -> nothing": Row(
+        in_turn(
+            edit("presentation/png.py", "COMPRESS_LEVEL = ", "COMPRESS_LEVEL = 1 + "),
+            edit("jobs/record.py", "%(asctime)s %(levelname)s", "%(levelname)s"),
+            edit(
+                "presentation/progress.py", "elapsed = now - self._start", "elapsed = now - self._start + 1"
+            ),
+            edit("jobs/generation.py", "loading generator %s for", "now loading generator %s for"),
+        ),
+        NOTHING,
+        nothing_to_do,
+    ),
+    "an image deleted -> that image and its grids": Row(
+        delete_image, {"conditioning": 1, "images": 1, "generator": 2, **PRESENTATION}
+    ),
+    "an image truncated by hand -> that image and its grids": Row(
+        truncate_image, {"conditioning": 1, "images": 1, "generator": 2, **PRESENTATION}
+    ),
+    "one of two layers of a file corrupted -> that dataset": Row(
+        two_layers_one_corrupt,
+        {"vision_language": 1, "vision": 1, "hidden_states": 1, "tables": 1, "grids": 2},
+    ),
+    "a dataset corrupted unnoticed -> it fails one cell, which the next run mends": Row(
+        corrupt_unnoticed,
+        {
+            "vision_language": 1,
+            "vision": 1,
+            "hidden_states": 1,
+            "conditioning": 1,
+            "images": 1,
+            "generator": 2,
+        }
+        | PRESENTATION,
+    ),
+    "a file of hidden states deleted -> that file": Row(
+        lambda workspace: states_file(workspace).unlink(),
+        {"vision_language": 1, "vision": 1, "hidden_states": 1, **PRESENTATION},
+    ),
+    "a second experiment that shares cells -> no image": Row(
+        second_experiment, {"tables": 2, "grids": 2}, second_shares_images
+    ),
+}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_rerun(built: Workspace, row: Row) -> None:
+    images, states, cells = built.stored(IMAGES), built.hidden_states(), {r["cell"] for r in built.rows()}
+    row.change(built)
     run = built.run()
     assert run.returncode == 0, run.output
-    assert "Nothing to be done" in run.output
-    assert not run.loads
-    assert run.replaced(".png") == run.replaced(".csv") == run.replaced(".h5") == 0
+    assert run.made == row.made
+    assert run.loads == {name: 1 for kind, names in LOADED.items() if kind in row.made for name in names}
+    row.check(built, run)
+    # What was not touched, and what came back, has the same bytes.
+    assert images.items() <= built.stored(IMAGES).items()
+    assert states.items() <= built.hidden_states().items()
+    rows = built.rows()
+    assert {r["status"] for r in rows} == {"done"}
+    if row.adds:
+        assert cells <= {r["cell"] for r in rows}
+    again = built.run()
+    nothing_to_do(built, again)
+    assert not again.made
 
 
-def test_first_run_counts(fresh: Workspace) -> None:
+def test_a_first_run_loads_each_model_once_and_gives_the_same_bytes_in_every_folder(
+    fresh: Workspace, finished: Path
+) -> None:
     run = fresh.run()
     assert run.returncode == 0, run.output
-    print(run.events)
-    assert run.loads == {"TruncatedQwen3Model": 1, "TruncatedQwen3VLModel": 1, "ZImageTransformer2DModel": 1, "AutoencoderKL": 1}
-    # 2 prompts x (text alone, alpha 0.5); alpha 0 is the text alone. Batches of 2, 2 steps.
-    assert run.replaced(".h5") == 4
-    assert run.forwards["Qwen3VLVisionModel"] == 1
-    assert run.forwards["Qwen3Model"] == run.forwards["Qwen3VLModel"] == 2
-    assert len(fresh.stored("images/*/*.png")) == 4
-    assert run.forwards["ZImageTransformer2DModel"] == 2 * 2
+    assert run.loads == {name: 1 for names in LOADED.values() for name in names}
+    # 2 prompts x (text alone, alpha 0.5); alpha 0 is the text alone. Batches of 2, 2 steps. One reference, seen once.
+    assert run.made == {
+        "text": 2,
+        "vision_language": 2,
+        "vision": 1,
+        "generator": 2 * 2,
+        "hidden_states": 4,
+        "conditioning": 4,
+        "images": 4,
+        **PRESENTATION,
+    }
+    other = Workspace.at(finished)
+    assert fresh.stored(IMAGES) == other.stored(IMAGES)
+    for name in ("cells.csv", "grids/alpha_by_prompt.png"):
+        assert (fresh.folder / "results/small" / name).read_bytes() == (
+            finished / "results/small" / name
+        ).read_bytes()
+
+
+def test_a_dry_run_counts_and_leaves_nothing_behind(built: Workspace) -> None:
+    before = built.snapshot()
+    run = built.run("-n")
+    assert run.returncode == 0, run.output
+    assert "6 cells (2 baselines, 4 cells) in 1 experiments" in run.output
+    assert "no image is missing; 4 distinct ones are in the store" in run.output
+    assert built.snapshot() == before
+
+    built.image(prompt="a red apple", alpha="0.5").unlink()
+    before = built.snapshot()
+    run = built.run("-n")
+    assert (
+        "  1 images to make (1 known to be missing; the conditioning of 0 is not recorded yet), 3 in the store"
+        in (run.output)
+    )
+    assert built.snapshot() == before
+    axes(alpha=[0.0, 0.5, 1.0])(built)
+    run = built.run("-n")
+    assert "8 cells (2 baselines, 6 cells)" in run.output
+    assert (
+        "at most 3 images to make (1 known to be missing; the conditioning of 2 is not recorded yet)"
+        in run.output
+    )
+    assert built.snapshot() == before
+    assert not run.made
+    assert not run.loads
+
+
+def test_experiments_by_name(built: Workspace) -> None:
+    # One that config.yaml does not list.
+    built.experiment["axes"]["alpha"] = [0.5, 1.0]
+    built.save("other")
+    axes(alpha=[0.0, 0.5])(built)
+    nothing_to_do(built, built.run())
+    images, table = built.stored(IMAGES), (built.folder / "results/small/cells.csv").read_bytes()
+    run = built.run("results/other/cells.csv")
+    assert run.returncode == 0, run.output
+    assert run.made == {**ONE_BATCH, "tables": 1}
+    assert [row["status"] for row in built.rows("other")] == ["done"] * 6
+    assert images.items() <= built.stored(IMAGES).items()
+    nothing_to_do(built, built.run())
+
+    # One that it does, after an image was deleted.
+    built.image(prompt="a red apple", alpha="0.5").unlink()
+    run = built.run("results/small/cells.csv")
+    assert run.returncode == 0, run.output
+    assert run.made == {"conditioning": 1, "images": 1, "generator": 2, "tables": 1}
+    assert images.items() <= built.stored(IMAGES).items()
+    assert (built.folder / "results/small/cells.csv").read_bytes() == table

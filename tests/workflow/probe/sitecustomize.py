@@ -1,12 +1,18 @@
 """Imported by every Python process of a workflow under test: counts what the libraries do, from outside.
 
-PROBE_LOG names a file that gets one line per event: `load CLASS FOLDER`, `forward CLASS`, `replace NAME`.
+PROBE_LOG names a file that gets one line per event: `load CLASS FOLDER`, `forward CLASS`, `replace PATH` (relative to
+the working directory).
 PROBE_KILL is `EVENT:N`: at the N-th such event of a process, the whole process group is killed.
+PROBE_FAIL makes one item fail: `raise-row:HASH` and `nan-row:HASH` the row of the generator that has the conditioning
+HASH, `raise-states:CLASS:N` and `nan-states:CLASS:N` the N-th input of an encoder in a process.
 """
 
+import hashlib
 import importlib.abc
 import importlib.util
 import os
+import pathlib
+import re
 import signal
 import sys
 
@@ -34,9 +40,65 @@ def kill_point(event):
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
+def _caption_hash(embeds):
+    """The hash of a conditioning as cells.csv has it, written down once more: the probe relies on no code of ours."""
+    import torch
+
+    embeds = embeds.detach().cpu().contiguous()
+    text = f"prompt_embeds:{embeds.dtype}:{tuple(embeds.shape)}:"
+    return hashlib.sha256(text.encode() + embeds.view(torch.uint8).numpy().tobytes()).hexdigest()[:32]
+
+
+def _fail_before(name, args):
+    """Raises if PROBE_FAIL says that this forward pass fails."""
+    kind, *rest = os.environ.get("PROBE_FAIL", "").split(":")
+    if kind == "raise-row" and name == "ZImageTransformer2DModel":
+        captions = [_caption_hash(embeds) for embeds in args[3]]
+        if rest[0] in captions:
+            raise ArithmeticError("PROBE_FAIL: this row always fails")
+    if kind == "raise-states" and rest[0] == name and _counts["forward", name] == int(rest[1]):
+        raise ArithmeticError("PROBE_FAIL: this input always fails")
+
+
+def _fail_after(name, args, result):
+    """Puts NaN into what a forward pass returned if PROBE_FAIL says so."""
+    kind, *rest = os.environ.get("PROBE_FAIL", "").split(":")
+    if kind == "nan-row" and name == "ZImageTransformer2DModel":
+        for caption, row in zip(args[3], result[0], strict=True):
+            if _caption_hash(caption) == rest[0]:
+                row.fill_(float("nan"))
+    if kind == "nan-states" and rest[0] == name and _counts["forward", name] == int(rest[1]):
+        for states in result.hidden_states:
+            states.fill_(float("nan"))
+
+
+_KINDS = [
+    (r"results/store/(\w+)/.*", r"\1"),
+    (r"results/plan/\w+/(\w+)/\w+\.json", r"\1-manifest"),
+    (r"results/plan/\w+/(\w+)\.json", r"\1-plan"),
+    (r"results/plan/\w+/verdict\.txt", "verdict"),
+    (r"results/\w+/design\.json", "design"),
+    (r"results/\w+/cells\.csv", "table"),
+    (r"results/\w+/grids/.*", "grid"),
+]
+
+
+def _kind(path):
+    """Which kind of file this is, by its place and not by its name, so that temporary ones have a kind too."""
+    relative = re.sub(r"\.tmp-.*", "", os.path.relpath(path))
+    for pattern, kind in _KINDS:
+        if match := re.fullmatch(pattern, relative):
+            return match.expand(kind)
+    return None
+
+
 def _wrap(owner, name, before, after=None):
     original = getattr(owner, name)
-    function = original.__func__ if isinstance(original, type(_wrap.__get__(0))) and isinstance(owner, type) else original
+    function = (
+        original.__func__
+        if isinstance(original, type(_wrap.__get__(0))) and isinstance(owner, type)
+        else original
+    )
 
     def wrapped(*args, **kwargs):
         before(*args, **kwargs)
@@ -50,20 +112,36 @@ def _wrap(owner, name, before, after=None):
 
 
 def _patch_transformers(module):
-    _wrap(module.PreTrainedModel, "from_pretrained", lambda cls, folder, *a, **k: record("load", cls.__name__, folder))
+    _wrap(
+        module.PreTrainedModel,
+        "from_pretrained",
+        lambda cls, folder, *a, **k: record("load", cls.__name__, folder),
+    )
 
 
 def _patch_diffusers(module):
-    _wrap(module.ModelMixin, "from_pretrained", lambda cls, folder, *a, **k: record("load", cls.__name__, folder))
+    _wrap(
+        module.ModelMixin,
+        "from_pretrained",
+        lambda cls, folder, *a, **k: record("load", cls.__name__, folder),
+    )
 
 
 def _forward(name):
     def patch(module):
-        def before(*args, **kwargs):
+        owner = getattr(module, name)
+        original = owner.forward
+
+        def forward(*args, **kwargs):
             record("forward", name)
             kill_point(f"forward-{name}")
+            _counts["forward", name] = _counts.get(("forward", name), 0) + 1
+            _fail_before(name, args)
+            result = original(*args, **kwargs)
+            _fail_after(name, args, result)
+            return result
 
-        _wrap(getattr(module, name), "forward", before)
+        owner.forward = forward
 
     return patch
 
@@ -116,9 +194,27 @@ if _LOG:
         ours = ".tmp-" in os.fspath(source)
         if ours:
             kill_point("before-replace")
+            kill_point(f"before-replace-{_kind(target)}")
         _replace(source, target, **kwargs)
         if ours:
-            record("replace", os.path.basename(target))
+            record("replace", os.path.relpath(target))
             kill_point("after-replace")
+            kill_point(f"after-replace-{_kind(target)}")
 
     os.replace = _probed_replace
+
+if _LOG and os.environ.get("PROBE_KILL", "").startswith("mid-write-"):
+    _write_bytes = pathlib.Path.write_bytes
+
+    def _probed_write_bytes(self, data):
+        if _kind(self) is None:
+            return _write_bytes(self, data)
+        half = len(data) // 2
+        with open(self, "wb") as file:
+            file.write(data[:half])
+            file.flush()
+            kill_point(f"mid-write-{_kind(self)}")
+            file.write(data[half:])
+        return len(data)
+
+    pathlib.Path.write_bytes = _probed_write_bytes

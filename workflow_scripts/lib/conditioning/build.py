@@ -12,6 +12,8 @@ import torch
 from workflow_scripts.lib.conditioning.registry import transform
 from workflow_scripts.lib.store.hidden_states import HiddenStates
 
+# For `configure_torch`. On one thread of the CPU, always: the bits of a conditioning decide what is rendered.
+HARDWARE = {"device": "cpu", "dtype": "float32", "cpu_threads": 1}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 

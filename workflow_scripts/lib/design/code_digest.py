@@ -75,7 +75,9 @@ def canonical_syntax(node: ast.AST) -> str:
     """Returns a text of the syntax tree that is the same for every Python version from 3.11 on.
 
     `ast.dump` and `ast.unparse` both changed between 3.11 and 3.13 (empty fields, quotes in f-strings), so the tree
-    is written here: node type and its non-empty fields, docstrings and annotations left out.
+    is written here: node type and its non-empty fields, docstrings and annotations left out. Trees differ too: 3.12
+    puts empty constants into nested format specifications, and which characters `repr` escapes follows the
+    version's Unicode tables.
     """
     if isinstance(node, ast.AnnAssign):
         if node.value is None:
@@ -91,16 +93,19 @@ def canonical_syntax(node: ast.AST) -> str:
         if name == "decorator_list":
             # Decorators register a function; what they say about it (label, formula) is documentation.
             continue
+        if isinstance(node, ast.JoinedStr):
+            value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
         fields.append(f"{name}={_canonical_field(value)}")
     return f"{type(node).__name__}({','.join(fields)})"
 
 
 def _canonical_field(value: object) -> str:
     if isinstance(value, list):
-        return "[" + ",".join(_canonical_field(item) for item in value) + "]"
+        # An annotation without a value is no code, and leaves no empty place in a body either.
+        return "[" + ",".join(filter(None, map(_canonical_field, value))) + "]"
     if isinstance(value, ast.AST):
         return canonical_syntax(value)
-    return repr(value)
+    return ascii(value)
 
 
 def _without_docstring(node: ast.AST, body: list[ast.stmt]) -> list[ast.stmt]:

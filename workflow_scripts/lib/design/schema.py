@@ -64,7 +64,6 @@ class ExtractionHardware(Strict):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Type of weights and stored hidden states; fp16 overflows."
     )
-    offload: Literal["none", "model"] = Field("none", description="Keep idle components in CPU memory.")
     cpu_threads: Annotated[int, Field(ge=1)] = Field(
         2, description="Threads on the CPU. Part of the identity there: their number changes low bits."
     )
@@ -73,6 +72,7 @@ class ExtractionHardware(Strict):
 class GenerationHardware(ExtractionHardware):
     """How generators are run."""
 
+    offload: Literal["none", "model"] = Field("none", description="Keep idle components in CPU memory.")
     attention_backend: Literal["native"] = Field(
         "native", description="Attention implementation, in the names of diffusers."
     )

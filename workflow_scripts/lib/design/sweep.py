@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from workflow_scripts.lib.conditioning.registry import STAGES, transform
-from workflow_scripts.lib.design.errors import DesignError, explain, require_known
+from workflow_scripts.lib.design.errors import DesignError, explain, require_known, suggest
+from workflow_scripts.lib.design.fit import check_fit
 from workflow_scripts.lib.design.identity import cell_id
 from workflow_scripts.lib.design.inputs import (
     Prompt,
@@ -21,7 +21,7 @@ from workflow_scripts.lib.design.inputs import (
 )
 from workflow_scripts.lib.design.schema import CellParameters, Experiment, Limits, Range
 from workflow_scripts.lib.models.catalog import Model, ModelCatalog
-from workflow_scripts.lib.models.description import count_prompt_tokens, locate_model, resolve_layer
+from workflow_scripts.lib.models.description import count_prompt_tokens, locate_model
 from workflow_scripts.lib.presentation.labels import format_values
 from workflow_scripts.lib.store.fact_cache import FactCache
 
@@ -40,7 +40,6 @@ BASELINE_PARAMETERS = (
 )
 # A page has at most 12000 pixels on a side, and a tile at least 96.
 MOST_TILES_ON_A_SIDE = 100
-_IMAGE_MODES = ("image_only", "image_no_markers")
 
 
 @dataclass(frozen=True)
@@ -296,7 +295,7 @@ class Expander:
         )
         reference: Reference | None = values.get("reference")
         prompt: Prompt = values["prompt"]
-        _check_fit(values, generator, text, encoder, self._models.file, file)
+        check_fit(values, generator, text, encoder, self._models.file, file)
         for model in filter(None, (generator, text, encoder)):
             design.models.setdefault(
                 model.identity,
@@ -321,58 +320,6 @@ class Expander:
         return Cell(cell_id(parameters), role, parameters, shown)
 
 
-def _check_fit(
-    values: dict[str, Any], generator: Model, text: Model, encoder: Model | None, models_file: str, file: str
-) -> None:
-    """Refuses combinations that cannot work, from facts alone."""
-    width = generator.facts["caption_channels"]
-    for model, key in ((text, "text_hidden_layer"), (encoder, "hidden_layer")):
-        if model is None:
-            continue
-        if model.facts["hidden_size"] != width:
-            raise DesignError(
-                f"{file}: encoder {model.name!r} has hidden states of width {model.facts['hidden_size']}, but generator "
-                f"{generator.name!r} takes {width}; choose an encoder of that width in {models_file}"
-            )
-        try:
-            resolve_layer(values[key], model.facts["num_hidden_layers"])
-        except ValueError:
-            layers = model.facts["num_hidden_layers"]
-            raise DesignError(
-                f"{file}: {key} {values[key]} does not exist in {model.name!r}, which has {layers} layers; allowed: "
-                f"{-layers - 1} to {layers}"
-            ) from None
-    multiple = generator.facts["size_multiple"]
-    for side in ("height", "width"):
-        if values[side] % multiple:
-            raise DesignError(
-                f"{file}: {side} {values[side]} is not a multiple of {multiple}, which {generator.name!r} needs"
-            )
-    if "reference" not in values:
-        return
-    reference = values["reference"]
-    if encoder is None:
-        if values["alpha"] != 0.0:
-            raise DesignError(
-                f"{file}: alpha {values['alpha']} needs an encoder to take hidden states from; set base.encoder, or "
-                "alpha: 0 for the text alone"
-            )
-    elif reference is not None and not encoder.facts["accepts_images"]:
-        raise DesignError(
-            f"{file}: reference {reference.name!r} was given, but encoder {encoder.name!r} takes no images; remove the "
-            "references, or choose an encoder of family qwen3_vl"
-        )
-    elif reference is None and values["token_mode"] in _IMAGE_MODES:
-        raise DesignError(
-            f"{file}: token_mode {values['token_mode']!r} selects image tokens, but there is no reference; give "
-            "base.references, or choose another token_mode"
-        )
-    for stage in STAGES:
-        problem = transform(stage, values[stage]).problem_with(values)
-        if problem:
-            raise DesignError(f"{file}: {problem}")
-
-
 def _validate_value(name: str, value: Any, where: str) -> Any:
     if name == "seed":
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
@@ -386,11 +333,7 @@ def _validate_value(name: str, value: Any, where: str) -> Any:
             problem = error
     text = "; ".join(dict.fromkeys(item["msg"] for item in problem.errors()))
     allowed = [str(item) for item in getattr(CellParameters.model_fields[name].annotation, "__args__", ())]
-    hint = ""
-    if isinstance(value, str):
-        from workflow_scripts.lib.design.errors import suggest
-
-        hint = suggest(value, allowed)
+    hint = suggest(value, allowed) if isinstance(value, str) else ""
     raise DesignError(f"{where}: {value!r} is not allowed: {text}{hint}")
 
 

@@ -96,8 +96,12 @@ def _render(
 ) -> list[str]:
     from safetensors.torch import save_file
 
-    from workflow_scripts.lib.conditioning.build import build_conditioning
+    from workflow_scripts.lib.conditioning.build import HARDWARE, build_conditioning
+    from workflow_scripts.lib.models.hardware import configure_torch
     from workflow_scripts.lib.store.hidden_states import read_layer
+
+    # As in the job that built them first: the number of threads changes low bits, and with them the hash.
+    configure_torch(HARDWARE)
 
     cells, models = cells_of(designs), merged(designs, "models")
     recipes = Keys(models, hardware)

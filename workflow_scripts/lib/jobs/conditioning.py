@@ -23,13 +23,12 @@ def condition(
     """
     from safetensors.torch import save_file
 
-    from workflow_scripts.lib.conditioning.build import build_conditioning
+    from workflow_scripts.lib.conditioning.build import HARDWARE, build_conditioning
     from workflow_scripts.lib.models.hardware import configure_torch
     from workflow_scripts.lib.store.atomic import atomic_path
     from workflow_scripts.lib.store.hidden_states import DamagedHiddenStates, read_layer
 
-    # Always on the CPU and on one thread: the bits of a conditioning decide what is rendered.
-    configure_torch({"device": "cpu", "dtype": "float32", "cpu_threads": 1})
+    configure_torch(HARDWARE)
 
     @lru_cache(maxsize=16)
     def states(key: str, layer: int) -> Any:

@@ -1,5 +1,6 @@
 """Generation: a shard of images, in batches of one shape."""
 
+import json
 import logging
 import queue
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.jobs.record import JobRecord
 from workflow_scripts.lib.planning.keys import batch_group
 from workflow_scripts.lib.presentation.png import encode_png, is_complete_png
@@ -55,7 +57,8 @@ def _generate(
                 parts = wanted[0]["parts"]
                 work += len(wanted) * parts["height"] * parts["width"] * parts["num_inference_steps"]
             progress.advance(len(batch))
-    record.notes["rate"] = {"work": work, "seconds": round(time.monotonic() - start, 3)}
+    rate = record.notes["rate"] = {"work": work, "seconds": round(time.monotonic() - start, 3)}
+    write_atomic(store.rates / f"{digest([item['key'] for item in pending])[:16]}.json", json.dumps(rate))
 
 
 def _batches(items: list[dict[str, Any]], rows: int) -> Iterator[list[dict[str, Any]]]:

@@ -14,40 +14,65 @@ from workflow_scripts.lib.design.code_digest import code_digest
 from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.models.description import padded_length, resolve_layer
 
-# What an encoder's output depends on in our code. Never I/O, progress or logging.
+_MODELS = "workflow_scripts.lib.models."
+# What every model depends on: how torch is set up, and in which type weights are loaded.
+_LOADING_CODE = tuple(
+    f"{_MODELS}hardware:{name}"
+    for name in ("configure_torch", "DEFAULT_CPU_THREADS", "parse_dtype", "DTYPES")
+)
+_ENCODING_CODE = (
+    *_LOADING_CODE,
+    f"{_MODELS}qwen3:tokenize",
+    f"{_MODELS}qwen3:load_tokenizer",
+    f"{_MODELS}description:read_chat_template",
+    f"{_MODELS}weights",
+    f"{_MODELS}tokens",
+)
+# What an encoder's output depends on in our code. Never I/O, progress or logging. That nothing else is missing from
+# these lists is what tests/unit/planning/test_code_lists.py holds them against.
 EXTRACTION_CODE = {
-    "qwen3": (
-        "workflow_scripts.lib.models.qwen3:Qwen3Encoder.encode",
-        "workflow_scripts.lib.models.qwen3:Qwen3Encoder.load",
-        "workflow_scripts.lib.models.qwen3:Qwen3Encoder.render",
-        "workflow_scripts.lib.models.qwen3:tokenize",
-        "workflow_scripts.lib.models.qwen3:load_tokenizer",
-        "workflow_scripts.lib.models.weights",
-        "workflow_scripts.lib.models.tokens",
-        "workflow_scripts.lib.models.hardware:configure_torch",
-    ),
+    "qwen3": (*_ENCODING_CODE, f"{_MODELS}qwen3:Qwen3Encoder", f"{_MODELS}qwen3:TruncatedQwen3Model"),
     "qwen3_vl": (
-        "workflow_scripts.lib.models.qwen3_vl:Qwen3VLEncoder",
-        "workflow_scripts.lib.models.qwen3:tokenize",
-        "workflow_scripts.lib.models.qwen3:load_tokenizer",
-        "workflow_scripts.lib.models.weights",
-        "workflow_scripts.lib.models.tokens",
-        "workflow_scripts.lib.models.images",
-        "workflow_scripts.lib.models.hardware:configure_torch",
+        *_ENCODING_CODE,
+        f"{_MODELS}qwen3_vl:Qwen3VLEncoder",
+        f"{_MODELS}qwen3_vl:TruncatedQwen3VLModel",
+        f"{_MODELS}images",
     ),
 }
+_BUILD = "workflow_scripts.lib.conditioning.build:"
+# The transforms are not among these: a recipe has the digests of those it chose.
 CONDITIONING_CODE = (
-    "workflow_scripts.lib.conditioning.build:build_conditioning",
-    "workflow_scripts.lib.conditioning.build:select_tokens",
+    *_LOADING_CODE,
+    *(
+        _BUILD + name
+        for name in (
+            "HARDWARE",
+            "_DTYPES",
+            "Conditioning",
+            "build_conditioning",
+            "select_tokens",
+            "as_float32",
+            "share_of_tokens_used",
+            "conditioning_hash",
+        )
+    ),
 )
 SAMPLING_CODE = {
     "z_image": (
-        "workflow_scripts.lib.models.z_image:sample_images",
-        "workflow_scripts.lib.models.z_image:initial_latents",
-        "workflow_scripts.lib.models.z_image:padding_row",
-        "workflow_scripts.lib.models.z_image:_round_to_uint8",
-        "workflow_scripts.lib.models.z_image:ZImageGenerator.load",
-        "workflow_scripts.lib.models.hardware:configure_torch",
+        *_LOADING_CODE,
+        *(
+            f"{_MODELS}z_image:{name}"
+            for name in (
+                "ZImageGenerator",
+                "sample_images",
+                "initial_latents",
+                "padding_row",
+                "_round_to_uint8",
+            )
+        ),
+        f"{_MODELS}description:padded_length",
+        f"{_MODELS}description:CAPTION_MULTIPLE",
+        "workflow_scripts.lib.jobs.generation:_sample",
     ),
 }
 
@@ -166,6 +191,10 @@ def batch_group(image: Mapping[str, Any], tokens: int) -> tuple[Any, ...]:
 
 
 def _arithmetic(hardware: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the hardware settings that change low bits of a result."""
+    """Returns the hardware settings that change low bits of a result.
+
+    `offload` is not among them: parts of a model wait in main memory, but run on the same device, with the same
+    kernels. `gpus` only says how work is cut.
+    """
     threads = hardware["cpu_threads"] if hardware["device"] == "cpu" else None
     return {"dtype": hardware["dtype"], "device": hardware["device"], "cpu_threads": threads}

@@ -138,7 +138,9 @@ class Scopes:
         roles = [cell["role"] for design in designs for cell in design["cells"]]
         named = ", ".join(f"{roles.count(role)} {role}s" for role in dict.fromkeys(roles))
         images = count["missing"] + count["unknown"]
-        lines = [f"graftwork: {count['cells']} cells ({named}) in {len(designs)} experiments"]
+        lines = [
+            f"graftwork: {count['cells']} cells ({named}), experiments: {', '.join(self.experiments(scope))}"
+        ]
         if not images:
             lines.append(f"  no image is missing; {count['done']} distinct ones are in the store")
             return "\n".join(lines)
@@ -154,9 +156,7 @@ class Scopes:
     def _estimate(self, count: Mapping[str, Any], images: int) -> str:
         """Extrapolates from the images made so far; says so where there are none."""
         rates = [
-            manifest["rate"]
-            for path in sorted(Path("results/plan").glob("*/images/*.json"))
-            if "rate" in (manifest := json.loads(path.read_text(encoding="utf-8")))
+            json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.store.rates.glob("*.json"))
         ]
         work = sum(rate["work"] for rate in rates)
         folder = self.store.root / "images"

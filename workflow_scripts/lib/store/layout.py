@@ -35,3 +35,8 @@ class Store:
     def verified(self) -> Path:
         """Which hidden-state files were read back in full, at which size and time."""
         return self.root / "facts" / "hidden_states.json"
+
+    @property
+    def rates(self) -> Path:
+        """Folder of how much work (pixels x steps) finished jobs of generation did in how many seconds."""
+        return self.root / "facts" / "rates"

@@ -1,0 +1,201 @@
+"""Names follow from content. The names written out here are those of cells that may exist somewhere."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflow_scripts.lib.design import identity
+from workflow_scripts.lib.design.identity import NEUTRAL, canonical_json, cell_id, digest
+
+TEXT_ALONE = {
+    "alpha": 0.0,
+    "encoder": None,
+    "generator": "content:" + "1" * 32,
+    "guidance_scale": 0.0,
+    "height": 64,
+    "num_inference_steps": 8,
+    "prompt": "a photo of a red apple on a wooden table",
+    "reference": None,
+    "seed": 42,
+    "text_encoder": "content:" + "2" * 32,
+    "text_hidden_layer": -2,
+    "width": 64,
+}
+GRAFTED = {
+    **TEXT_ALONE,
+    "alpha": 0.75,
+    "blend": "linear",
+    "encoder": "Qwen/Qwen3-VL-4B-Instruct@ebb281ec70b05090aa6165b016eac8ec08e71b17",
+    "hidden_layer": -4,
+    "length_matching": "area",
+    "normalization": "none",
+    "reference": "ab" * 32,
+    "target_std": "prompt",
+    "token_mode": "image_no_markers",
+}
+GOLDEN = {
+    "text alone": (TEXT_ALONE, "6aea4d5e3a5e35b7"),
+    "grafted": (GRAFTED, "23f023cb82b7aaa7"),
+    "scaled": ({**GRAFTED, "normalization": "global", "target_std": 61.0}, "8fbc4ce4f565e6d9"),
+    "scaled to the prompt": ({**GRAFTED, "normalization": "global"}, "dabfae10b52751ab"),
+    "another layer of the text": ({**GRAFTED, "text_hidden_layer": -3}, "6d99b03ff77a2a1e"),
+    "unicode": ({**TEXT_ALONE, "prompt": "ein Fuchs im Schnee, 雪の狐, \U0001f98a, \"e\u0301\"\n"}, "c9b190bfd8bf2e08"),
+    "structured": ({**TEXT_ALONE, "schedule": [{"at": 0.0, "alpha": 1}, {"at": 0.5, "alpha": 0.0}]}, "68a6f45c2e47bca2"),
+}
+
+
+@pytest.mark.parametrize(("parameters", "name"), GOLDEN.values(), ids=GOLDEN)
+def test_cells_keep_their_names(parameters, name):
+    assert cell_id(parameters) == name
+
+
+def test_neutral_values_are_only_ever_added():
+    """A line that is changed or removed renames cells that exist; new lines are added to this test as well."""
+    assert {
+        "text_hidden_layer": -2,
+        "normalization": "none",
+        "target_std": "prompt",
+    }.items() <= NEUTRAL.items()
+
+
+def test_every_neutral_value_is_one_that_cells_may_have():
+    from workflow_scripts.lib.design.schema import CellParameters
+
+    assert set(NEUTRAL) <= set(CellParameters.model_fields)
+    for name, value in NEUTRAL.items():
+        CellParameters.model_validate({name: value})
+
+
+def test_a_parameter_at_its_neutral_value_renames_nothing():
+    for name, value in NEUTRAL.items():
+        without = {key: other for key, other in GRAFTED.items() if key != name}
+        assert cell_id({**without, name: value}) == cell_id(without)
+
+
+@pytest.mark.parametrize("neutral", ["none", 0, 0.0, None, [], {"mode": "none"}])
+def test_a_parameter_added_later_renames_nothing(monkeypatch, neutral):
+    monkeypatch.setitem(identity.NEUTRAL, "masking", neutral)
+    for parameters, name in GOLDEN.values():
+        assert cell_id({**parameters, "masking": neutral}) == name
+        assert cell_id({**parameters, "masking": "something else"}) != name
+
+
+def test_a_negative_zero_is_neutral_where_zero_is(monkeypatch):
+    monkeypatch.setitem(identity.NEUTRAL, "shift", 0.0)
+    assert cell_id({**GRAFTED, "shift": -0.0}) == cell_id(GRAFTED)
+
+
+def test_defaults_are_not_left_out():
+    """Else a changed default would give the old cells' images under new parameters."""
+    from workflow_scripts.lib.design.schema import CellParameters
+
+    for name, field in CellParameters.model_fields.items():
+        if name not in NEUTRAL:
+            assert cell_id({**GRAFTED, name: field.default}) != cell_id(
+                {key: value for key, value in GRAFTED.items() if key != name}
+            ), name
+
+
+@pytest.mark.parametrize("name", GRAFTED)
+def test_every_parameter_counts(name):
+    assert cell_id({**GRAFTED, name: "another value"}) != cell_id(GRAFTED)
+
+
+def test_golden_canonical_json():
+    value = {"b": [1, 1.0, -0.0, True, None], "a": {"z": "é", "y": 1e-7}, "c": (1e22, 0.1)}
+    assert canonical_json(value) == '{"a":{"y":1e-07,"z":"é"},"b":[1,1.0,0.0,true,null],"c":[1e+22,0.1]}'
+
+
+def test_whole_numbers_and_floats_are_different_values():
+    """Which of the two a parameter is, is settled by its type before it gets here (see test_sweep)."""
+    assert canonical_json(1) != canonical_json(1.0) != canonical_json(True) != canonical_json("1")
+
+
+def test_negative_zero_is_zero():
+    assert canonical_json([-0.0, {"a": -0.0}]) == canonical_json([0.0, {"a": 0.0}])
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [lambda x: x, lambda x: [x], lambda x: {"a": {"b": x}}])
+def test_numbers_that_are_not_finite_are_refused(number, place):
+    with pytest.raises(ValueError, match="only finite numbers"):
+        canonical_json(place(number))
+
+
+@pytest.mark.parametrize("value", [{1, 2}, b"bytes", object(), 1j])
+def test_types_without_a_json_form_are_refused(value):
+    with pytest.raises(TypeError, match="cannot be part of an identity"):
+        canonical_json({"a": value})
+
+
+@pytest.mark.parametrize("key", [1, None, 1.5, True])
+def test_keys_that_json_would_turn_into_text_are_refused(key):
+    with pytest.raises(TypeError, match="keys must be strings"):
+        canonical_json({key: 1})
+
+
+def test_composed_and_decomposed_characters_are_different_prompts():
+    """A tokenizer sees different bytes, so these may be different images."""
+    assert digest("é") != digest("e\u0301")
+
+
+def test_digests_have_their_lengths():
+    assert len(digest({})) == 32
+    assert len(cell_id({})) == 16
+    assert digest({}) == "44136fa355b3678a1146ad16f7e8649e"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+).filter(lambda value: "\ud800" not in repr(value))
+dictionaries = st.dictionaries(st.text(st.characters(codec="utf-8")), json_values, max_size=6)
+
+
+@given(dictionaries, st.randoms())
+def test_the_order_of_keys_does_not_count(value, random):
+    items = list(value.items())
+    random.shuffle(items)
+    assert canonical_json(dict(items)) == canonical_json(value)
+    assert cell_id(dict(items)) == cell_id(value)
+
+
+@given(json_values)
+def test_canonical_json_can_be_read_back(value):
+    text = canonical_json(value)
+    assert json.loads(text) == value
+    assert canonical_json(json.loads(text)) == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_are_exact(value):
+    assert json.loads(canonical_json(value)) == value
+
+
+@given(json_values, json_values)
+def test_different_values_have_different_texts(one, other):
+    if canonical_json(one) == canonical_json(other):
+        assert one == other
+
+
+def test_names_do_not_depend_on_the_process():
+    """Not on hash randomisation, locale or time zone."""
+    program = (
+        "from workflow_scripts.lib.design.identity import cell_id\n"
+        "from tests.unit.design.test_identity import GOLDEN\n"
+        "print([cell_id(parameters) == name for parameters, name in GOLDEN.values()])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={"PYTHONHASHSEED": "7", "LC_ALL": "C", "PYTHONUTF8": "0", "TZ": "Asia/Tokyo"},
+        check=True,
+    )
+    assert run.stdout.strip() == str([True] * len(GOLDEN))

@@ -1,0 +1,74 @@
+"""Which models, layers, sizes and transforms go together."""
+
+from typing import Any
+
+from workflow_scripts.lib.conditioning.registry import STAGES, transform
+from workflow_scripts.lib.design.errors import DesignError
+from workflow_scripts.lib.models.catalog import Model
+from workflow_scripts.lib.models.description import resolve_layer
+
+_IMAGE_MODES = ("image_only", "image_no_markers")
+
+
+def check_fit(
+    values: dict[str, Any], generator: Model, text: Model, encoder: Model | None, models_file: str, file: str
+) -> None:
+    """Refuses combinations that cannot work, from facts alone.
+
+    Args:
+        values: Of a cell, with `reference` where one may take part; a baseline has none.
+        generator: What makes the image.
+        text: Its text encoder.
+        encoder: What is blended in, or None.
+        models_file: For messages.
+        file: Of the experiment, for messages.
+
+    Raises:
+        DesignError: naming the value, what is allowed, and the key.
+    """
+    width = generator.facts["caption_channels"]
+    for model, key in ((text, "text_hidden_layer"), (encoder, "hidden_layer")):
+        if model is None:
+            continue
+        if model.facts["hidden_size"] != width:
+            raise DesignError(
+                f"{file}: encoder {model.name!r} has hidden states of width {model.facts['hidden_size']}, but generator "
+                f"{generator.name!r} takes {width}; choose an encoder of that width in {models_file}"
+            )
+        try:
+            resolve_layer(values[key], model.facts["num_hidden_layers"])
+        except ValueError:
+            layers = model.facts["num_hidden_layers"]
+            raise DesignError(
+                f"{file}: {key} {values[key]} does not exist in {model.name!r}, which has {layers} layers; allowed: "
+                f"{-layers - 1} to {layers}"
+            ) from None
+    multiple = generator.facts["size_multiple"]
+    for side in ("height", "width"):
+        if values[side] % multiple:
+            raise DesignError(
+                f"{file}: {side} {values[side]} is not a multiple of {multiple}, which {generator.name!r} needs"
+            )
+    if "reference" not in values:
+        return
+    reference = values["reference"]
+    if encoder is None:
+        if values["alpha"] != 0.0:
+            raise DesignError(
+                f"{file}: alpha {values['alpha']} needs an encoder to take hidden states from; set base.encoder, or "
+                "alpha: 0 for the text alone"
+            )
+    elif reference is not None and not encoder.facts["accepts_images"]:
+        raise DesignError(
+            f"{file}: reference {reference.name!r} was given, but encoder {encoder.name!r} takes no images; remove the "
+            "references, or choose an encoder of family qwen3_vl"
+        )
+    elif reference is None and values["token_mode"] in _IMAGE_MODES:
+        raise DesignError(
+            f"{file}: token_mode {values['token_mode']!r} selects image tokens, but there is no reference; give "
+            "base.references, or choose another token_mode"
+        )
+    for stage in STAGES:
+        problem = transform(stage, values[stage]).problem_with(values)
+        if problem:
+            raise DesignError(f"{file}: {problem}")
