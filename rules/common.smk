@@ -109,17 +109,19 @@ list_input_changes list_params_changes list_rules list_target_rules list_untrack
 summary touch unlock""".split()
 
 
+@design_error
 def announce_plan():
     """Before a dry run: says what a run would make. Before a real run: plans again what has been damaged."""
-    if not workflow.is_main_process or Path(sys.argv[0]).name != "snakemake":
+    if not workflow.is_main_process or Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
         return
     # Snakemake knows only after the Snakefile is read whether it will run jobs; its parser knows now.
     with contextlib.redirect_stderr(io.StringIO()):
         options = parse_args(sys.argv[1:])[1]
     if options.dryrun or options.executor == "dryrun":
-        print(SCOPES.describe("all"), file=sys.stderr)
+        for scope in SCOPES.scopes_of(options.targets):
+            print(SCOPES.describe(scope), file=sys.stderr)
     elif not any(getattr(options, mode, None) for mode in OTHER_MODES) and options.executor != "touch":
-        for line in SCOPES.heal():
+        for line in SCOPES.heal(options.targets):
             print(line, file=sys.stderr)
 
 

@@ -39,6 +39,7 @@ rule draw_grid:
         code=SCOPES.grid_code,
     message:
         "Drawing grid {wildcards.page} of {wildcards.experiment}"
+    localrule: True
     script:
         "../workflow_scripts/draw_grid.py"
 

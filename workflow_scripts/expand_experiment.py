@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.design.project import Project
 from workflow_scripts.lib.jobs.record import open_log
 from workflow_scripts.lib.store.atomic import write_atomic
@@ -12,14 +11,14 @@ from workflow_scripts.lib.store.atomic import write_atomic
 def main(snakemake):
     log = open_log(snakemake.log[0])
     experiment = snakemake.wildcards.experiment
-    design = Project(snakemake.params.config, Path.cwd()).design(experiment).to_json()
-    if digest(design) != snakemake.params.digest:
+    design = Project(snakemake.params.config, Path.cwd()).design(experiment)
+    if design.digest != snakemake.params.digest:
         raise RuntimeError(
             f"config/experiments/{experiment}.yaml, its prompts or its models changed while the run was starting; "
             "start it again"
         )
-    log.info("%s cells", len(design["cells"]))
-    write_atomic(Path(snakemake.output.design), json.dumps(design, indent=1, ensure_ascii=False))
+    log.info("%s cells", len(design.cells))
+    write_atomic(Path(snakemake.output.design), json.dumps(design.to_json(), ensure_ascii=False))
 
 
 if "snakemake" in globals():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from workflow_scripts.lib.jobs.record import open_log
 from workflow_scripts.lib.planning.plan import plan_conditioning
-from workflow_scripts.lib.store.atomic import sweep_temporary_files, write_atomic
+from workflow_scripts.lib.store.atomic import write_atomic
 from workflow_scripts.lib.store.layout import Store
 from workflow_scripts.lib.store.recipes import compact_recipes
 
@@ -14,8 +14,6 @@ from workflow_scripts.lib.store.recipes import compact_recipes
 def main(snakemake):
     log = open_log(snakemake.log[0])
     store = Store(Path("results/store"))
-    for path in sweep_temporary_files(Path("results")):
-        log.info("removed %s, left by a process that was killed", path)
     compact_recipes(store.recipes)
     designs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in snakemake.input.designs]
     plan = plan_conditioning(designs, snakemake.params.hardware, snakemake.params.sharding, store)
@@ -27,6 +25,7 @@ def main(snakemake):
     # Snakemake would take an old plan of images for the answer to this one: of two checkpoints in a row it asks the
     # second whether it is done before it asks whether it is due.
     Path(snakemake.output.plan).with_name("images.json").unlink(missing_ok=True)
+    plan["digest"] = snakemake.params.digest
     write_atomic(Path(snakemake.output.plan), json.dumps(plan, indent=1))
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from workflow_scripts.lib.jobs.record import all_failures, open_log
-from workflow_scripts.lib.planning.plan import plan_images
+from workflow_scripts.lib.planning.plan import drop_conditioning, plan_images
 from workflow_scripts.lib.store.atomic import write_atomic
 from workflow_scripts.lib.store.layout import Store
 
@@ -18,6 +18,8 @@ def main(snakemake):
     failures = all_failures(snakemake.input.conditioning)
     plan = plan_images(designs, params.hardware, params.sharding, params.keep_conditioning, store, failures)
     line = f"{len(plan['shard_of'])} images to make in {len(plan['shards'])} shards"
+    if not params.keep_conditioning:
+        drop_conditioning(plan, store)
     log.info(line)
     print(line, file=sys.stderr)
     write_atomic(Path(snakemake.output.plan), json.dumps(plan, indent=1, ensure_ascii=False))

@@ -5,6 +5,7 @@ in batches of 2, 2 steps each), makes one change, and says what one run of the c
 those of wrapped `from_pretrained`, `forward` and `os.replace`, not our own.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -169,12 +170,9 @@ def clone_beside(workspace: Workspace) -> None:
             os.utime(file)
 
 
-def delete_image(workspace: Workspace) -> None:
+def delete_and_truncate_images(workspace: Workspace) -> None:
     workspace.image(prompt="a red apple", alpha="0.5").unlink()
-
-
-def truncate_image(workspace: Workspace) -> None:
-    path = workspace.image(prompt="a red apple", alpha="0.5")
+    path = workspace.image(prompt="a red apple", alpha="0.0")
     path.write_bytes(path.read_bytes()[:-7])
 
 
@@ -196,14 +194,6 @@ def corrupt(path: Path, layer: int) -> None:
         byte = file.read(1)[0]
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 0xFF]))
-
-
-def two_layers_one_corrupt(workspace: Workspace) -> None:
-    axes(hidden_layer=[-2, -4])(workspace)
-    run = workspace.run()
-    assert run.returncode == 0, run.output
-    corrupt(states_file(workspace), 3)
-    assert (states_file(workspace).stem, "hidden_states/3") not in workspace.hidden_states()
 
 
 def corrupt_unnoticed(workspace: Workspace) -> None:
@@ -253,10 +243,6 @@ ROWS = {
     ),
     "one more seed -> its 4 images, no extraction": Row(
         base(seeds=[1, 2]), {"conditioning": 4, "images": 4, "generator": 4, "tables": 1, "grids": 2}
-    ),
-    "a new layer -> one load of one encoder, that layer's datasets, its images": Row(
-        axes(hidden_layer=[-2, -4]),
-        {**ONE_BATCH, "vision_language": 2, "vision": 1, "hidden_states": 2, "tables": 1, "grids": 2},
     ),
     "a value removed, then restored -> tables and grids": Row(
         in_turn(run_without_a_value, axes(alpha=[0.0, 0.5])), PRESENTATION, no_gpu_job
@@ -309,15 +295,8 @@ ROWS = {
         NOTHING,
         nothing_to_do,
     ),
-    "an image deleted -> that image and its grids": Row(
-        delete_image, {"conditioning": 1, "images": 1, "generator": 2, **PRESENTATION}
-    ),
-    "an image truncated by hand -> that image and its grids": Row(
-        truncate_image, {"conditioning": 1, "images": 1, "generator": 2, **PRESENTATION}
-    ),
-    "one of two layers of a file corrupted -> that dataset": Row(
-        two_layers_one_corrupt,
-        {"vision_language": 1, "vision": 1, "hidden_states": 1, "tables": 1, "grids": 2},
+    "an image deleted, another truncated by hand -> these two and their grids": Row(
+        delete_and_truncate_images, {**ONE_BATCH, **PRESENTATION}
     ),
     "a dataset corrupted unnoticed -> it fails one cell, which the next run mends": Row(
         corrupt_unnoticed,
@@ -330,10 +309,6 @@ ROWS = {
             "generator": 2,
         }
         | PRESENTATION,
-    ),
-    "a file of hidden states deleted -> that file": Row(
-        lambda workspace: states_file(workspace).unlink(),
-        {"vision_language": 1, "vision": 1, "hidden_states": 1, **PRESENTATION},
     ),
     "a second experiment that shares cells -> no image": Row(
         second_experiment, {"tables": 2, "grids": 2}, second_shares_images
@@ -362,6 +337,43 @@ def test_rerun(built: Workspace, row: Row) -> None:
     assert not again.made
 
 
+def test_layers_and_their_files(built: Workspace) -> None:
+    """A new layer; one of two layers corrupted; the file deleted. One after the other, each with its own counts."""
+    images, states = built.stored(IMAGES), built.hidden_states()
+    vision_language = {"TruncatedQwen3VLModel": 1}
+    grids = {"tables": 1, "grids": 2}
+    axes(hidden_layer=[-2, -4])(built)
+    run = built.run()
+    assert run.returncode == 0, run.output
+    assert run.made == {**ONE_BATCH, "vision_language": 2, "vision": 1, "hidden_states": 2, **grids}
+    assert run.loads == {**vision_language, "ZImageTransformer2DModel": 1, "AutoencoderKL": 1}
+    after = built.hidden_states()
+    assert states.items() < after.items()
+    assert sorted(name for _, name in after.keys() - states.keys()) == ["hidden_states/3"] * 2
+    assert images.items() < built.stored(IMAGES).items()
+    images = built.stored(IMAGES)
+
+    corrupt(states_file(built), 3)
+    assert after.keys() - built.hidden_states().keys() == {(states_file(built).stem, "hidden_states/3")}
+    run = built.run()
+    assert run.returncode == 0, run.output
+    assert run.made == {"vision_language": 1, "vision": 1, "hidden_states": 1, **grids}
+    assert run.loads == vision_language
+    assert built.hidden_states() == after
+    (manifest,) = (built.folder / "results/plan/all/hidden_states").glob("*.json")
+    shard = json.loads((built.folder / "results/store/shards" / manifest.name).read_text())
+    assert [item["layers"] for item in shard["inputs"]] == [[3]]
+
+    states_file(built).unlink()
+    run = built.run()
+    assert run.returncode == 0, run.output
+    assert run.made == {"vision_language": 1, "vision": 1, "hidden_states": 1, **grids}
+    assert run.loads == vision_language
+    assert built.hidden_states() == after
+    assert built.stored(IMAGES) == images
+    nothing_to_do(built, built.run())
+
+
 def test_a_first_run_loads_each_model_once_and_gives_the_same_bytes_in_every_folder(
     fresh: Workspace, finished: Path
 ) -> None:
@@ -388,10 +400,11 @@ def test_a_first_run_loads_each_model_once_and_gives_the_same_bytes_in_every_fol
 
 
 def test_a_dry_run_counts_and_leaves_nothing_behind(built: Workspace) -> None:
+    built.run("-n")  # Knows the files of this copy by their times from here on.
     before = built.snapshot()
     run = built.run("-n")
     assert run.returncode == 0, run.output
-    assert "6 cells (2 baselines, 4 cells) in 1 experiments" in run.output
+    assert "6 cells (2 baselines, 4 cells), experiments: small" in run.output
     assert "no image is missing; 4 distinct ones are in the store" in run.output
     assert built.snapshot() == before
 

@@ -44,8 +44,14 @@ GOLDEN = {
     "scaled": ({**GRAFTED, "normalization": "global", "target_std": 61.0}, "8fbc4ce4f565e6d9"),
     "scaled to the prompt": ({**GRAFTED, "normalization": "global"}, "dabfae10b52751ab"),
     "another layer of the text": ({**GRAFTED, "text_hidden_layer": -3}, "6d99b03ff77a2a1e"),
-    "unicode": ({**TEXT_ALONE, "prompt": "ein Fuchs im Schnee, 雪の狐, \U0001f98a, \"e\u0301\"\n"}, "c9b190bfd8bf2e08"),
-    "structured": ({**TEXT_ALONE, "schedule": [{"at": 0.0, "alpha": 1}, {"at": 0.5, "alpha": 0.0}]}, "68a6f45c2e47bca2"),
+    "unicode": (
+        {**TEXT_ALONE, "prompt": 'ein Fuchs im Schnee, 雪の狐, \U0001f98a, "e\u0301"\n'},
+        "c9b190bfd8bf2e08",
+    ),
+    "structured": (
+        {**TEXT_ALONE, "schedule": [{"at": 0.0, "alpha": 1}, {"at": 0.5, "alpha": 0.0}]},
+        "68a6f45c2e47bca2",
+    ),
 }
 
 
@@ -154,8 +160,8 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
-).filter(lambda value: "\ud800" not in repr(value))
-dictionaries = st.dictionaries(st.text(st.characters(codec="utf-8")), json_values, max_size=6)
+)
+dictionaries = st.dictionaries(st.text(), json_values, max_size=6)
 
 
 @given(dictionaries, st.randoms())

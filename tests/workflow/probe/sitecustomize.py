@@ -3,6 +3,8 @@
 PROBE_LOG names a file that gets one line per event: `load CLASS FOLDER`, `forward CLASS`, `replace PATH` (relative to
 the working directory).
 PROBE_KILL is `EVENT:N`: at the N-th such event of a process, the whole process group is killed.
+Events: `before-replace` and `after-replace`, alone or with `-KIND` of file (`_KINDS`); `mid-write-KIND`, when half of
+the bytes are written; `hdf5-dataset`, a dataset created; `plan-shard`, a shard about to be frozen; `forward-CLASS`.
 PROBE_FAIL makes one item fail: `raise-row:HASH` and `nan-row:HASH` the row of the generator that has the conditioning
 HASH, `raise-states:CLASS:N` and `nan-states:CLASS:N` the N-th input of an encoder in a process.
 """
@@ -68,7 +70,7 @@ def _fail_after(name, args, result):
             if _caption_hash(caption) == rest[0]:
                 row.fill_(float("nan"))
     if kind == "nan-states" and rest[0] == name and _counts["forward", name] == int(rest[1]):
-        for states in result.hidden_states:
+        for states in filter(lambda states: states is not None, result.hidden_states):
             states.fill_(float("nan"))
 
 

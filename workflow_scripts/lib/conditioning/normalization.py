@@ -58,7 +58,8 @@ def normalize_globally(
 
     A source without a standard deviation (one value, or all equal) is returned as it is, with a warning.
     """
-    std = float(source.std()) if source.numel() > 1 else 0.0
+    # Rounding gives equal values a standard deviation of 1e-9 or so, and dividing by that would blow them up.
+    std = float(source.std()) if bool(source.min() < source.max()) else 0.0
     target = std_without_sink(text, text_roles) if target_std == "prompt" else float(target_std)
     if std == 0.0:
         warnings.warn("normalization global: the source has no variation; left unchanged", stacklevel=2)

@@ -1,7 +1,8 @@
 """Errors in what the user wrote, said so that they can be mended."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,36 +27,80 @@ def require_known(value: str, allowed: Iterable[str], what: str, where: str) -> 
         )
 
 
+# What pydantic says, in the words of somebody who writes YAML.
+_EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "greater_than": "numbers above {gt}",
+    "greater_than_equal": "numbers from {ge}",
+    "less_than": "numbers below {lt}",
+    "less_than_equal": "numbers up to {le}",
+    "literal_error": "{expected}",
+}
+# Names of models that are one of several forms of a value.
+_FORMS = {"Range", "NamedPrompt"}
+
+
+def expected(problems: Iterable[Any]) -> str:
+    """Returns what is allowed according to problems (as pydantic lists them) with one value."""
+    texts = []
+    for problem in problems:
+        text = _EXPECTED.get(problem["type"], problem["msg"]).format(**problem.get("ctx", {}))
+        if text not in texts:
+            texts.append(text)
+    return " or ".join(texts)
+
+
 def explain(error: ValidationError, file: str, model: Any, prefix: str = "") -> DesignError:
     """Turns a validation error into one line per problem: file, key, value, what is allowed."""
-    lines = []
+    by_location: dict[tuple[str, ...], list[Any]] = {}
     for problem in error.errors():
         # Members of a union appear in the location as type names, which are no keys of the file.
-        location = [str(p) for p in problem["loc"] if not _is_type_name(p)]
+        location = tuple(str(part) for part in problem["loc"] if not _is_type_name(part))
+        by_location.setdefault(location, []).append(problem)
+    lines = []
+    for location, problems in by_location.items():
+        if any(other[: len(location)] == location != other for other in by_location):
+            continue  # One form of the value fits so far that only a part of it is wrong: that part is named.
+        problem = problems[0]
         key = ".".join([prefix, *location] if prefix else location)
         if problem["type"] == "extra_forbidden":
-            allowed = _fields_at(model, location[:-1])
+            allowed = _fields_at(model, problem["loc"][:-1])
             text = f"{file}: {key} is not a known key; allowed: {', '.join(allowed)}{suggest(location[-1], allowed)}"
         elif problem["type"] == "missing":
             text = f"{file}: {key} is missing"
         else:
-            text = f"{file}: {key}: {problem['input']!r} is not allowed: {problem['msg']}"
-        if text not in lines:
-            lines.append(text)
+            hint = suggest(
+                problem["input"], re.findall(r"'([^']+)'", problem.get("ctx", {}).get("expected", ""))
+            )
+            text = f"{file}: {key}: {problem['input']!r} is not allowed; allowed: {expected(problems)}{hint}"
+        lines.append(text)
     return DesignError("\n".join(lines))
 
 
 def _is_type_name(part: object) -> bool:
     return isinstance(part, str) and (
-        part in {"int", "float", "str", "bool", "none"} or any(c in part for c in "[]()")
+        part in {"int", "float", "str", "bool", "none", *_FORMS} or any(c in part for c in "[]()")
     )
 
 
-def _fields_at(model: Any, location: list[str]) -> list[str]:
+def _fields_at(model: Any, location: Sequence[Any]) -> list[str]:
+    candidates: list[Any] = []
     for name in location:
         field = getattr(model, "model_fields", {}).get(name)
-        if field is None:
-            continue
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((c for c in candidates if hasattr(c, "model_fields")), model)
+        if field is not None:
+            candidates = _parts(field.annotation)
+        of_this_form = [c for c in candidates if name in _FORMS and getattr(c, "__name__", None) == name]
+        model = next((c for c in [*of_this_form, *candidates] if hasattr(c, "model_fields")), model)
     return list(getattr(model, "model_fields", {}))
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """Returns an annotation and everything inside it."""
+    inside = [part for argument in getattr(annotation, "__args__", ()) for part in _parts(argument)]
+    return [annotation, *inside]

@@ -50,7 +50,7 @@ def read_prompts(value: str | Sequence[Any], root: Path, where: str) -> list[Pro
                 f"{suggest(value, known)}"
             )
         where = f"{PROMPT_FOLDER}/{value}.yaml"
-        value = read_yaml(file)
+        value = read_yaml(file, where)
         if isinstance(value, dict):
             value = [{"name": name, "text": text} for name, text in value.items()]
     if not isinstance(value, list) or not value:
@@ -120,12 +120,12 @@ def find_reference(name: str, root: Path, facts: FactCache, where: str) -> Refer
             f"{where}: reference {name!r} is neither a file nor a name in {' or '.join(REFERENCE_FOLDERS)}; "
             f"there are: {', '.join(known) or 'none'}{suggest(name, known)}"
         )
+    shown = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
     try:
         found = facts.get(path, _describe_image)
     except ValueError as error:
-        raise DesignError(f"{where}: {error}") from error
-    shown = path.relative_to(root) if path.is_relative_to(root) else path
-    return Reference(Path(name).stem, shown.as_posix(), found["sha256"], found["width"], found["height"])
+        raise DesignError(f"{where}: {str(error).replace(str(path), shown)}") from error
+    return Reference(Path(name).stem, shown, found["sha256"], found["width"], found["height"])
 
 
 def _describe_image(path: Path) -> dict[str, Any]:
@@ -136,19 +136,24 @@ def _describe_image(path: Path) -> dict[str, Any]:
     return {"sha256": digest, "width": image.width, "height": image.height}
 
 
-def read_yaml(file: Path) -> Any:
+def read_yaml(file: Path, shown: str) -> Any:
     """Reads YAML; repeated keys are an error, for YAML silently keeps the last.
+
+    Args:
+        file: What to read.
+        shown: Its path as the user knows it, for messages.
 
     Raises:
         DesignError: for a file that is missing or not YAML, with line and column.
     """
     try:
-        with open(file, encoding="utf-8") as stream:
-            return yaml.load(stream, Loader=_UniqueKeyLoader)
+        loader = _UniqueKeyLoader(file.read_text(encoding="utf-8"))
+        loader.name = shown
+        return loader.get_single_data()
     except FileNotFoundError as error:
-        raise DesignError(f"{file} does not exist") from error
+        raise DesignError(f"{shown} does not exist") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DesignError(f"{file} is not valid YAML: {error}") from error
+        raise DesignError(f"{shown} is not valid YAML: {error}") from error
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -1,5 +1,6 @@
 """The whole configuration of a run: settings, models and experiments."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -9,12 +10,14 @@ from pydantic import ValidationError
 
 from workflow_scripts.lib.design.errors import DesignError, explain, suggest
 from workflow_scripts.lib.design.inputs import read_yaml
-from workflow_scripts.lib.design.schema import Models, Settings
+from workflow_scripts.lib.design.schema import Base, Models, Settings
 from workflow_scripts.lib.design.sweep import Design, Expander
 from workflow_scripts.lib.models.catalog import ModelCatalog
 from workflow_scripts.lib.store.fact_cache import FactCache
 
 EXPERIMENT_FOLDER = "config/experiments"
+# Folders of results, and what stands for the experiments of config/config.yaml.
+_TAKEN = ("all", "models", "plan", "store")
 FACTS_FOLDER = "results/store/facts"
 
 
@@ -37,9 +40,14 @@ class Project:
             self.settings = Settings.model_validate(dict(config))
         except ValidationError as error:
             raise explain(error, file, Settings) from error
+        try:
+            # Only to look at the defaults by themselves: a mistake in them is none of an experiment's.
+            Base.model_validate({"prompts": ["any"], **self.settings.defaults})
+        except ValidationError as error:
+            raise explain(error, file, Base, "defaults") from error
         models_file = self.settings.models
         try:
-            models = Models.model_validate(read_yaml(root / models_file))
+            models = Models.model_validate(read_yaml(root / models_file, models_file))
         except ValidationError as error:
             raise explain(error, models_file, Models) from error
         facts = root / FACTS_FOLDER
@@ -62,7 +70,12 @@ class Project:
 
     def _design(self, experiment: str) -> Design:
         file = f"{EXPERIMENT_FOLDER}/{experiment}.yaml"
-        return self._expander.expand(experiment, read_yaml(self.root / file), file)
+        if experiment in _TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", experiment):
+            raise DesignError(
+                f"{file}: an experiment cannot be called {experiment!r}, for its results are in results/{experiment}; "
+                f"allowed: letters, digits, _ and -, but not {', '.join(_TAKEN)}"
+            )
+        return self._expander.expand(experiment, read_yaml(self.root / file, file), file)
 
     def save_facts(self) -> None:
         """Keeps hashes and decoded facts for the next start."""

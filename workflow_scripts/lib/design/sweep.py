@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from workflow_scripts.lib.design.errors import DesignError, explain, require_known, suggest
+from workflow_scripts.lib.design.errors import DesignError, expected, explain, require_known, suggest
 from workflow_scripts.lib.design.fit import check_fit
-from workflow_scripts.lib.design.identity import cell_id
+from workflow_scripts.lib.design.identity import cell_id, digest
 from workflow_scripts.lib.design.inputs import (
     Prompt,
     Reference,
@@ -95,8 +95,22 @@ class Design:
     references: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain values, as written to design.json."""
-        return asdict(self)
+        """Returns plain values, as written to design.json; parts are shared, not copied."""
+        plain = dict(vars(self))
+        plain["axes"] = [dict(vars(axis)) for axis in self.axes]
+        plain["cells"] = [dict(vars(cell)) for cell in self.cells]
+        return plain
+
+    @property
+    def digest(self) -> str:
+        """Stands for everything in the design: cells by their names, and what is shown of them."""
+        plain = {
+            key: value for key, value in vars(self).items() if key not in ("cells", "positions", "baselines")
+        }
+        plain["axes"] = [vars(axis) for axis in self.axes]
+        plain["cells"] = [[cell.cell, cell.role] for cell in self.cells]
+        plain["shown"] = [self.cells[0].shown, self.cells[-1].shown]
+        return digest(plain)
 
 
 class Expander:
@@ -144,6 +158,7 @@ class Expander:
         self._check_prompts(experiment, axes, file)
         cells: dict[str, Cell] = {}
         baselines: dict[str, Cell] = {}
+        resolved: dict[tuple[Any, ...], Cell] = {}
         constant = experiment.base.model_dump(exclude=set(INPUT_AXES.values()))
         for indices in itertools.product(*(range(len(values)) for values in axes.values())):
             chosen = {axis: axes[axis][index] for axis, index in zip(axes, indices, strict=True)}
@@ -152,7 +167,10 @@ class Expander:
             design.positions.append((list(indices), cell.cell))
             if experiment.baseline:
                 parameters = {key: {**constant, **chosen}[key] for key in BASELINE_PARAMETERS}
-                baseline = self._resolve({**parameters, "alpha": 0.0}, "baseline", design, file)
+                choice = tuple(parameters.values())
+                if choice not in resolved:
+                    resolved[choice] = self._resolve({**parameters, "alpha": 0.0}, "baseline", design, file)
+                baseline = resolved[choice]
                 baselines.setdefault(baseline.cell, baseline)
                 design.baselines[cell.cell] = baseline.cell
         design.cells = [
@@ -331,10 +349,9 @@ def _validate_value(name: str, value: Any, where: str) -> Any:
             return getattr(CellParameters.model_validate({name: candidate}), name)
         except ValidationError as error:
             problem = error
-    text = "; ".join(dict.fromkeys(item["msg"] for item in problem.errors()))
     allowed = [str(item) for item in getattr(CellParameters.model_fields[name].annotation, "__args__", ())]
     hint = suggest(value, allowed) if isinstance(value, str) else ""
-    raise DesignError(f"{where}: {value!r} is not allowed: {text}{hint}")
+    raise DesignError(f"{where}: {value!r} is not allowed; allowed: {expected(problem.errors())}{hint}")
 
 
 def _spread(values: Range) -> list[float]:

@@ -26,7 +26,8 @@ def condition(
     from workflow_scripts.lib.conditioning.build import HARDWARE, build_conditioning
     from workflow_scripts.lib.models.hardware import configure_torch
     from workflow_scripts.lib.store.atomic import atomic_path
-    from workflow_scripts.lib.store.hidden_states import DamagedHiddenStates, read_layer
+    from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
+    from workflow_scripts.lib.store.hidden_states import DamagedHiddenStates, intact_layers, read_layer
 
     configure_torch(HARDWARE)
 
@@ -34,9 +35,17 @@ def condition(
     def states(key: str, layer: int) -> Any:
         if key in extraction_failures:
             raise ValueError(f"its hidden states could not be extracted: {extraction_failures[key]}")
-        return read_layer(store.hidden_states(key), layer)
+        path = store.hidden_states(key)
+        try:
+            return read_layer(path, layer)
+        except DamagedHiddenStates:
+            # Size and time may be those of the last full reading; without this, the next plan would trust them.
+            verified.put(path, intact_layers(path), stat_signature(path))
+            verified.save()
+            raise
 
     record = JobRecord(log)
+    verified = FactCache(store.verified)
     progress = Progress("conditionings built", len(shard["recipes"]))
     rows: dict[str, dict[str, Any]] = {}
     for key, recipe in shard["recipes"].items():

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from workflow_scripts.lib.jobs.record import JobRecord
+from workflow_scripts.lib.jobs.record import JobRecord, blaming_settings
 from workflow_scripts.lib.presentation.progress import Progress
 from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
 from workflow_scripts.lib.store.hidden_states import add_layers, intact_layers
@@ -32,7 +32,8 @@ def extract_hidden_states(shard: dict[str, Any], store: Store, log: logging.Logg
     from workflow_scripts.lib.models.images import load_reference_image
     from workflow_scripts.lib.models.loading import load_encoder
 
-    configure_torch(shard["hardware"])
+    with blaming_settings(log):
+        configure_torch(shard["hardware"])
     layers = sorted({layer for item in pending for layer in item["layers"]})
     name = shard["encoder"]["name"]
     log.info("loading encoder %s up to layer %s for %s inputs", name, layers[-1], len(pending))

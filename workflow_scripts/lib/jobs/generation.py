@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.jobs.record import JobRecord
+from workflow_scripts.lib.jobs.record import JobRecord, blaming_settings
 from workflow_scripts.lib.planning.keys import batch_group
 from workflow_scripts.lib.presentation.png import encode_png, is_complete_png
 from workflow_scripts.lib.presentation.progress import Progress
@@ -42,7 +42,8 @@ def _generate(
     from workflow_scripts.lib.models.loading import load_generator
 
     hardware = shard["hardware"]
-    configure_torch(hardware)
+    with blaming_settings(log):
+        configure_torch(hardware)
     name = shard["generator"]["name"]
     log.info("loading generator %s for %s images", name, len(pending))
     generator = load_generator(name, shard["generator"]["entry"], hardware)

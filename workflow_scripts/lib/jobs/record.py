@@ -1,9 +1,11 @@
 """What every job leaves behind: a log, and a manifest that says what was made and what failed."""
 
+import contextlib
 import json
 import logging
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,16 @@ class JobRecord:
             **self.notes,
         }
         write_atomic(Path(path), json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def blaming_settings(log: logging.Logger) -> Iterator[None]:
+    """Ends the job with the message alone: an error in the block is one of the settings, and no traceback helps."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        log.error(str(error))
+        sys.exit(str(error))
 
 
 def read_manifests(paths: list[str] | list[Path]) -> list[dict[str, Any]]:

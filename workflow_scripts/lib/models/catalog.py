@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from workflow_scripts.lib.design.errors import DesignError, require_known
 from workflow_scripts.lib.design.identity import digest
@@ -97,7 +98,8 @@ class ModelCatalog:
             describe = describe_encoder if kind == "encoder" else describe_generator
             facts = describe(entry, folder, name)
         except (ValueError, KeyError, json.JSONDecodeError) as error:
-            raise DesignError(f"{section}: {folder} cannot be read as a {kind}: {error}") from error
+            shown = entry.get("path") or folder
+            raise DesignError(f"{section}: {shown} cannot be used as {kind}: {error}") from error
         identity = self._fingerprint(kind, entry, folder) if entry.get("path") else _hub_identity(name, entry)
         if self._models.last_known(memory) != {"identity": identity, "facts": facts}:
             self._models.put(memory, {"identity": identity, "facts": facts}, None)
@@ -113,7 +115,8 @@ class ModelCatalog:
 
 def _hub_identity(name: str, entry: dict[str, Any]) -> str:
     repo, revision = hub_source(name, entry)
-    return ":".join([f"{repo}@{revision}", *filter(None, [entry.get("subfolder")])])
+    parts = {key: entry[key] for key in ("subfolder", "tokenizer_subfolder") if entry.get(key)}
+    return f"{repo}@{revision}" + (f"?{urlencode(parts)}" if parts else "")
 
 
 def _sha256(path: Path) -> str:
@@ -123,7 +126,8 @@ def _sha256(path: Path) -> str:
 
 def _absence(section: str, entry: dict[str, Any], folder: Path | None, missing: list[str] | None) -> str:
     if folder is not None:
-        return f"{section}: {folder} lacks {', '.join(missing or [])}; complete it, or change the path"
+        shown = entry.get("path") or folder
+        return f"{section}: {shown} lacks {', '.join(missing or [])}; complete it, or change the path"
     if entry.get("path"):
         return (
             f"{section}.path: folder {entry['path']} does not exist; set it to a folder in `save_pretrained` form "

@@ -59,7 +59,8 @@ def check_hardware(hardware: Mapping[str, Any]) -> None:
         build = "has CUDA but finds no device" if torch.version.cuda else "is a CPU build"
         raise RuntimeError(
             f"device 'cuda' was asked for, but this torch ({torch.__version__}) {build}: install "
-            "requirements/cuda.txt on a machine with a GPU, or set config/config.yaml: hardware.device to cpu"
+            "requirements/cuda.txt on a machine with a GPU, or set config/config.yaml: hardware.extraction.device and "
+            "hardware.generation.device to cpu"
         )
 
 

@@ -55,19 +55,31 @@ def find_damage(folder: Path, store: Store) -> str | None:
     return None
 
 
-def forget(folder: Path, experiments: list[str]) -> None:
-    """Removes a plan, the manifests of its shards, and the tables and grids that follow from it."""
+def planned_digest(folder: Path) -> str | None:
+    """Returns the digest of what the plan in `folder` was made for, or None where there is no plan."""
+    return (_read(folder / "conditioning.json") or {}).get("digest")
+
+
+def forget(folder: Path, experiments: list[str], designs: bool = False) -> None:
+    """Removes a plan, the manifests of its shards, and the tables, from which grids follow.
+
+    Args:
+        folder: results/plan/{scope}.
+        experiments: Those of the scope.
+        designs: Remove their cells too.
+    """
     for stage in STAGES:
         for file in folder.glob(f"{stage}/*.json"):
             file.unlink(missing_ok=True)
     for name in ("verdict.txt", "images.json", "conditioning.json"):
         (folder / name).unlink(missing_ok=True)
     for experiment in experiments:
-        Path("results", experiment, "cells.csv").unlink(missing_ok=True)
+        for name in ("cells.csv", *(["design.json"] if designs else [])):
+            Path("results", experiment, name).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return None

@@ -70,7 +70,7 @@ def plan_conditioning(
 
     extraction = []
     by_encoder: dict[str, list[str]] = defaultdict(list)
-    for key in missing:
+    for key in sorted(missing):
         by_encoder[origins[key]["encoder"]].append(key)
     for encoder, inputs in by_encoder.items():
         by_image: dict[str, list[str]] = defaultdict(list)
@@ -220,6 +220,22 @@ def plan_images(
             shards.append(shard)
             shard_of |= dict.fromkeys(images, shard)
     return {"shards": sorted(shards), "cells": resolved, "shard_of": shard_of}
+
+
+def drop_conditioning(plan: Mapping[str, Any], store: Store) -> None:
+    """Removes conditioning whose images all exist: a shard that was killed did not come to that.
+
+    Args:
+        plan: As `plan_images` returns it.
+        store: Where conditioning is.
+    """
+    needed = {
+        entry["conditioning"]
+        for entry in plan["cells"].values()
+        if entry["error"] is not None or entry["image"] in plan["shard_of"]
+    }
+    for hash_ in {entry["conditioning"] for entry in plan["cells"].values()} - needed - {None}:
+        store.conditioning(hash_).unlink(missing_ok=True)
 
 
 def count_missing(designs: list[dict[str, Any]], hardware: Mapping[str, Any], store: Store) -> dict[str, Any]:

@@ -6,7 +6,7 @@ config/config.yaml, or one further experiment that is asked for by name.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,22 +15,25 @@ from typing import Any
 from workflow_scripts.lib.conditioning.registry import STAGES, transform
 from workflow_scripts.lib.design.code_digest import code_digest
 from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.design.inputs import read_yaml
 from workflow_scripts.lib.design.project import Project
-from workflow_scripts.lib.planning.healing import find_damage, forget
+from workflow_scripts.lib.planning.healing import find_damage, forget, planned_digest
 from workflow_scripts.lib.planning.keys import CONDITIONING_CODE, EXTRACTION_CODE, SAMPLING_CODE
 from workflow_scripts.lib.planning.plan import count_missing
 from workflow_scripts.lib.presentation.pages import page_names
 from workflow_scripts.lib.presentation.progress import format_bytes, format_seconds
+from workflow_scripts.lib.store.atomic import sweep_temporary_files
 from workflow_scripts.lib.store.layout import Store
 from workflow_scripts.lib.store.locks import try_exclusive_lock
 
 ALL = "all"
+CONFIG_FILE = "config/config.yaml"
 _PRESENTATION = "workflow_scripts.lib.presentation."
 _TABLE_CODE = (f"{_PRESENTATION}table",)
 _GRID_CODE = tuple(
     _PRESENTATION + module for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels")
 )
-_EXPORT_CODE = (f"{_PRESENTATION}export", f"{_PRESENTATION}infotext")
+_EXPORT_CODE = tuple(_PRESENTATION + module for module in ("export", "infotext", "labels", "png"))
 
 
 def make_importable(folder: str | Path) -> None:
@@ -41,6 +44,8 @@ def make_importable(folder: str | Path) -> None:
 
 def load_project(config: Mapping[str, Any]) -> Project:
     """Returns the project of the working directory."""
+    if Path(CONFIG_FILE).is_file():
+        read_yaml(Path(CONFIG_FILE), CONFIG_FILE)  # Snakemake has read it too, but lets a repeated key pass.
     return Project(config, Path.cwd())
 
 
@@ -51,7 +56,7 @@ class Scopes:
         self._project = project
         self._hardware = project.settings.hardware.model_dump()
         self.store = Store(Path("results/store"))
-        self.design_digest = cache(lambda experiment: digest(self._design(experiment)))
+        self.design_digest = cache(lambda experiment: project.design(experiment).digest)
         self.plan_digest = cache(self._plan_digest)
         self.pages = cache(self._pages)
         self.read_plan = cache(lambda path: json.loads(Path(path).read_text(encoding="utf-8")))
@@ -65,6 +70,16 @@ class Scopes:
     def scope_of(self, experiment: str) -> str:
         """Returns the scope that an experiment is planned in."""
         return ALL if experiment in self._project.settings.experiments else experiment
+
+    def scopes_of(self, targets: Iterable[str]) -> list[str]:
+        """Returns the scopes that a run with these targets plans; a rule, like no target, stands for `all`."""
+        known, scopes = self._project.experiment_names(), set()
+        for target in targets:
+            # results/{experiment}/... and results/plan/{scope}/...
+            parts = [part for part in Path(target).parts[:3] if part not in ("results", "plan")]
+            named = target.startswith("results/") and parts and parts[0] in known
+            scopes.add(self.scope_of(parts[0]) if named else ALL)
+        return sorted(scopes or {ALL})
 
     def _design(self, experiment: str) -> dict[str, Any]:
         return self._project.design(experiment).to_json()
@@ -97,6 +112,7 @@ class Scopes:
         return digest(
             {
                 "designs": [self.design_digest(design.experiment) for design in designs],
+                "hardware": self._hardware,
                 "transforms": code,
                 "code": code_digest(parts),
             }
@@ -169,19 +185,26 @@ class Scopes:
             f"about {format_seconds(seconds)} of generation and {disk} of images, going by those made so far"
         )
 
-    def heal(self) -> list[str]:
-        """Removes plans that the store no longer bears out, so that they are made again; returns what was found.
+    def heal(self, targets: Iterable[str] = ()) -> list[str]:
+        """Removes plans that no longer hold, so that they are made again; returns what was found.
 
-        Only while no other run is under way here: the lock is held as long as this process lives.
+        Only those that a run with these targets makes again, and only while no other run is under way here: the lock
+        is held as long as this process lives.
         """
         if try_exclusive_lock(Path("results/.lock")) is None:
             return []
-        lines = []
-        for folder in sorted(Path("results/plan").glob("*/")):
-            damage = find_damage(folder, self.store)
-            if damage:
-                lines.append(f"graftwork: planning {folder.name} again: {damage}")
-                known = self._project.experiment_names()
-                experiments = self.experiments(folder.name) if folder.name in [ALL, *known] else []
+        # Here and not in a job: a run that was killed at its last table leaves nothing to plan.
+        swept = sweep_temporary_files(Path("results"))
+        lines = [f"graftwork: removed {len(swept)} temporary files of killed processes"] if swept else []
+        for scope in self.scopes_of(targets):
+            folder, experiments = Path("results/plan", scope), self.experiments(scope)
+            planned = planned_digest(folder)
+            if planned != self.plan_digest(scope):
+                # Snakemake compares this too, but not where its records are gone: results moved into a fresh clone.
+                forget(folder, experiments, designs=True)
+                damage = planned and "experiments, settings or code are others now"
+            elif damage := find_damage(folder, self.store):
                 forget(folder, experiments)
+            if damage:
+                lines.append(f"graftwork: planning {scope} again: {damage}")
         return lines

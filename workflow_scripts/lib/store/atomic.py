@@ -70,10 +70,11 @@ def _host() -> str:
 
 
 def _start_time(pid: int) -> str:
-    """Returns when the process started: a process id alone is soon given to another process."""
-    stat = Path(f"/proc/{pid}/stat")
+    """Returns when the process started, or "" if it is dead: a process id alone is soon given to another process."""
     try:
-        return stat.read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # Z: dead, but not collected by its parent, which in a container may never happen.
+        return "" if fields[0] in "ZX" else fields[19]
     except OSError:
         # No such process, or no /proc (macOS): there a live process is told by a signal that does nothing.
         if Path("/proc/self/stat").exists():

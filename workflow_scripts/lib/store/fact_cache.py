@@ -43,8 +43,8 @@ class FactCache:
 
     def known(self, path: Path) -> Any | None:
         """Returns the facts of `path` if it is unchanged since they were found, else None."""
-        entry = self._entries.get(str(path))
-        if entry is None or entry["stat"] != stat_signature(path):
+        entry, signature = self._entries.get(str(path)), stat_signature(path)
+        if entry is None or signature is None or entry["stat"] != signature:
             return None
         return entry["facts"]
 
@@ -68,7 +68,8 @@ class FactCache:
 
     def _read(self) -> dict[str, Any]:
         try:
-            return json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+            entries = json.loads(self.path.read_text(encoding="utf-8"))
+            return {path: {"stat": entry["stat"], "facts": entry["facts"]} for path, entry in entries.items()}
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
             # Absent or damaged: the facts are found again.
             return {}

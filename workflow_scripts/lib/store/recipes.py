@@ -18,13 +18,20 @@ _MOST_FILES = 200
 def read_recipes(folder: Path) -> dict[str, dict[str, Any]]:
     """Returns recipe key -> {conditioning, tokens, ...}. Damaged lines are skipped: their recipes are built again."""
     rows: dict[str, dict[str, Any]] = {}
-    for file in sorted(folder.glob("*.jsonl")):
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    seen: set[Path] = set()
+    while files := sorted(set(folder.glob("*.jsonl")) - seen):
+        seen.update(files)
+        for file in files:
             try:
-                row = json.loads(line)
-                rows[row["recipe"]] = row
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue
+                text = file.read_text(encoding="utf-8", errors="replace")
+            except FileNotFoundError:
+                continue  # Merged meanwhile, into a file that the next round finds.
+            for line in text.split("\n"):  # not splitlines(), which also splits inside of a row, at U+2028
+                try:
+                    row = json.loads(line)
+                    rows[row["recipe"]] = row
+                except (json.JSONDecodeError, KeyError, TypeError):
+                    continue
     return rows
 
 
@@ -50,4 +57,4 @@ def compact_recipes(folder: Path) -> None:
     merged = add_recipes(folder, read_recipes(folder))
     for file in files:
         if file != merged:
-            file.unlink()
+            file.unlink(missing_ok=True)

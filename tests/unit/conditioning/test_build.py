@@ -1,0 +1,196 @@
+"""Whole recipes: what is bit for bit the input, what is cast when, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from workflow_scripts.lib.conditioning.build import (
+    Conditioning,
+    as_float32,
+    build_conditioning,
+    conditioning_hash,
+    select_tokens,
+)
+from workflow_scripts.lib.conditioning.registry import STAGES, transforms
+from workflow_scripts.lib.models.tokens import ROLE_CODES
+from workflow_scripts.lib.store.hidden_states import HiddenStates
+
+WIDTH = 6
+TEXT_ROLES = ["sink", "template", "prompt", "prompt", "prompt", "template", "template"]
+SOURCE_ROLES = ["sink", "vision_marker", *["image"] * 9, "vision_marker", "prompt", "prompt", "template"]
+
+
+def states(roles: list[str], dtype: str = "float32", seed: int = 0, values=None) -> HiddenStates:
+    if values is None:
+        values = torch.randn(len(roles), WIDTH, generator=torch.Generator().manual_seed(seed)) * 20
+    if dtype == "bfloat16":
+        stored = values.bfloat16().view(torch.int16).numpy().view(np.uint16)
+    else:
+        stored = values.numpy()
+    codes = np.array([ROLE_CODES[role] for role in roles], dtype=np.uint8)
+    counted = np.arange(len(roles))
+    return HiddenStates(stored, dtype, counted, codes, counted[None])
+
+
+def recipe(dtype: str = "float32", alpha: float = 0.5, **chosen: str) -> dict:
+    names = {
+        "token_mode": "full",
+        "normalization": "none",
+        "length_matching": "area",
+        "blend": "linear",
+        **chosen,
+    }
+    stages = {stage: {"name": names[stage], "parameters": {}, "code": ""} for stage in STAGES}
+    if names["normalization"] == "global":
+        stages["normalization"]["parameters"] = {"target_std": "prompt"}
+    return {"text": ["t", 7], "source": ["s", 7], "dtype": dtype, "code": "", "alpha": alpha, **stages}
+
+
+TEXT_ALONE = {"text": ["t", 7], "code": ""}
+
+
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_alpha_zero_is_the_text_bit_for_bit(stored, dtype):
+    text = states(TEXT_ROLES, stored)
+    built = build_conditioning({**TEXT_ALONE, "dtype": dtype}, text, None)
+    exact = as_float32(text).to(getattr(torch, dtype))
+    assert torch.equal(built.prompt_embeds, exact)
+    assert built.prompt_embeds.dtype == exact.dtype
+    assert built.report == {"source_tokens": 0, "source_tokens_used": None, "warnings": [], "tokens": 7}
+
+
+def test_bfloat16_widens_exactly():
+    every_finite = np.arange(2**16, dtype=np.uint16)
+    every_finite = every_finite[(every_finite & 0x7F80) != 0x7F80].reshape(-1, 1)
+    wide = as_float32(HiddenStates(every_finite, "bfloat16", *[np.zeros(1)] * 3))
+    assert wide.dtype == torch.float32
+    bits = wide.numpy().view(np.uint32)
+    assert (bits == every_finite.astype(np.uint32) << 16).all()
+
+
+def test_the_cast_comes_last():
+    """Computed in float32 from what was stored, then rounded once."""
+    text, source = states(TEXT_ROLES, "bfloat16"), states(SOURCE_ROLES, "bfloat16", seed=1)
+    for normalization in transforms("normalization"):
+        wide = build_conditioning(recipe("float32", 0.3, normalization=normalization), text, source)
+        narrow = build_conditioning(recipe("bfloat16", 0.3, normalization=normalization), text, source)
+        assert narrow.prompt_embeds.dtype == torch.bfloat16
+        assert torch.equal(narrow.prompt_embeds, wide.prompt_embeds.bfloat16())
+
+
+def test_a_recipe_by_hand():
+    text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
+    built = build_conditioning(
+        recipe(alpha=0.25, token_mode="image_no_markers", normalization="global"), text, source
+    )
+    image = torch.from_numpy(source.values[2:11]).double()
+    own_text = torch.from_numpy(text.values).double()
+    image = image * (own_text[1:].std() / image.std())
+    pooled = torch.nn.functional.adaptive_avg_pool1d(image.T[None], 7)[0].T
+    torch.testing.assert_close(
+        built.prompt_embeds.double(), 0.25 * pooled + 0.75 * own_text, rtol=1e-5, atol=1e-4
+    )
+    assert built.report == {"source_tokens": 9, "source_tokens_used": 1.0, "warnings": [], "tokens": 7}
+
+
+@pytest.mark.parametrize("matching", sorted(transforms("length_matching")))
+@pytest.mark.parametrize("mode", sorted(transforms("token_mode")))
+@pytest.mark.parametrize("normalization", sorted(transforms("normalization")))
+def test_every_combination_builds(matching, mode, normalization):
+    text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
+    chosen = recipe(alpha=1.0, token_mode=mode, normalization=normalization, length_matching=matching)
+    built = build_conditioning(chosen, text, source)
+    selected = int(transforms("token_mode")[mode].function(source.roles).sum())
+    assert built.report["source_tokens"] == selected
+    assert built.report["tokens"] == len(built.prompt_embeds) == (selected if matching == "none" else 7)
+    assert 0 < built.report["source_tokens_used"] <= 1
+    assert build_conditioning(chosen, text, source).hash == built.hash
+
+
+def test_at_alpha_one_at_its_own_length_the_source_goes_in_bit_for_bit():
+    source = states(SOURCE_ROLES, seed=1)
+    built = build_conditioning(recipe(alpha=1.0, length_matching="none"), states(TEXT_ROLES), source)
+    assert torch.equal(built.prompt_embeds, torch.from_numpy(source.values))
+
+
+@pytest.mark.parametrize("mode", ["image_only", "image_no_markers", "prompt_only"])
+def test_an_empty_selection_names_the_mode(mode):
+    without = states(["sink", "template", "template"])
+    with pytest.raises(ValueError, match=f"token_mode '{mode}' selects none of the 3 tokens"):
+        build_conditioning(recipe(token_mode=mode), states(TEXT_ROLES), without)
+    with pytest.raises(ValueError, match=mode):
+        select_tokens(recipe(token_mode=mode), without)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_values_that_are_not_finite_are_refused(bad):
+    values = torch.zeros(len(TEXT_ROLES), WIDTH)
+    values[2, 3] = bad
+    with pytest.raises(FloatingPointError, match="1 of 42 values are not finite"):
+        build_conditioning({**TEXT_ALONE, "dtype": "float32"}, states(TEXT_ROLES, values=values), None)
+
+
+def test_a_value_beyond_bfloat16_is_refused_after_the_cast():
+    values = torch.full((len(TEXT_ROLES), WIDTH), torch.finfo(torch.float32).max)
+    with pytest.raises(FloatingPointError):
+        build_conditioning({**TEXT_ALONE, "dtype": "bfloat16"}, states(TEXT_ROLES, values=values), None)
+
+
+def test_warnings_are_reported():
+    flat = states(SOURCE_ROLES, values=torch.full((len(SOURCE_ROLES), WIDTH), 0.1))
+    built = build_conditioning(recipe(normalization="global"), states(TEXT_ROLES), flat)
+    assert len(built.report["warnings"]) == 1
+    assert "no variation" in built.report["warnings"][0]
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_stored_states_are_not_changed():
+    text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
+    before = text.values.copy(), source.values.copy()
+    for array in (text.values, source.values):
+        array.setflags(write=False)
+    for normalization in transforms("normalization"):
+        build_conditioning(recipe(alpha=1.0, normalization=normalization), text, source)
+    assert (text.values == before[0]).all()
+    assert (source.values == before[1]).all()
+
+
+def test_the_hash_follows_every_bit():
+    tensor = torch.arange(6, dtype=torch.float32).reshape(2, 3)
+    seen = {conditioning_hash({"prompt_embeds": tensor})}
+    for byte in range(24):
+        changed = bytearray(tensor.numpy().tobytes())
+        changed[byte] ^= 1
+        other = torch.from_numpy(np.frombuffer(bytes(changed), dtype=np.float32).reshape(2, 3).copy())
+        seen.add(conditioning_hash({"prompt_embeds": other}))
+    assert len(seen) == 25
+
+
+def test_the_hash_follows_shape_type_and_name():
+    zeros = torch.zeros(2, 3)
+    variants = [
+        {"prompt_embeds": zeros},
+        {"prompt_embeds": zeros.reshape(3, 2)},
+        {"prompt_embeds": torch.zeros(6)},
+        {"prompt_embeds": torch.zeros(2, 3, dtype=torch.int32)},
+        {"prompt_embeds": torch.zeros(2, 6, dtype=torch.bfloat16)},
+        {"prompt_embeds": -zeros},
+        {"negative": zeros},
+        {"prompt_embeds": zeros, "negative": zeros},
+    ]
+    assert len({conditioning_hash(variant) for variant in variants}) == len(variants)
+
+
+def test_the_hash_does_not_follow_the_layout_in_memory():
+    tensor = torch.arange(12, dtype=torch.bfloat16).reshape(3, 4)
+    strided = tensor.T.contiguous().T
+    assert not strided.is_contiguous()
+    assert conditioning_hash({"a": strided, "b": tensor}) == conditioning_hash({"b": tensor, "a": tensor})
+
+
+def test_golden_hash():
+    """Image keys contain it: a hash that changed would make every image anew."""
+    tensor = torch.tensor([[0.0, 1.5], [-2.0, 3.25]])
+    assert Conditioning(tensor, {}).hash == "71e2a4ec6797cdb9d7afd0af3ba05483"
+    assert Conditioning(tensor.bfloat16(), {}).hash == "97f154a3324bbb5afa4ff1349f49c439"

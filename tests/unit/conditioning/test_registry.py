@@ -1,0 +1,96 @@
+"""The registry: every entry is tested, documented, and callable with its parameters."""
+
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.unit.conditioning import test_blending, test_length_matching, test_normalization, test_token_modes
+from workflow_scripts.lib.conditioning import registry
+from workflow_scripts.lib.conditioning.registry import STAGES, register, transform, transforms
+from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS, CellParameters
+
+TESTED = {
+    "token_mode": set(test_token_modes.SELECTED),
+    "normalization": test_normalization.COVERED,
+    "length_matching": test_length_matching.COVERED,
+    "blend": test_blending.COVERED,
+}
+ENTRIES = [(stage, name) for stage in STAGES for name in transforms(stage)]
+
+
+def test_every_transform_is_tested():
+    assert {stage: set(transforms(stage)) for stage in STAGES} == TESTED
+
+
+@pytest.mark.parametrize("module", [test_normalization, test_length_matching, test_blending])
+def test_what_is_said_to_be_covered_occurs_in_a_test(module):
+    source = inspect.getsource(module)
+    for name in module.COVERED:
+        assert source.count(f'"{name}"') + len(re.findall(rf"def test_{name}_", source)) >= 2, name
+
+
+@pytest.mark.parametrize(("stage", "name"), ENTRIES)
+def test_an_entry_says_what_it_does_and_where_that_is_from(stage, name):
+    entry = transform(stage, name)
+    assert entry.stage == stage
+    assert entry.name == name
+    assert entry.formula
+    assert entry.source
+    assert entry.function.__doc__
+    assert re.fullmatch("[0-9a-f]{32}", entry.digest)
+
+
+@pytest.mark.parametrize(("stage", "name"), ENTRIES)
+def test_parameters_are_keyword_arguments_with_descriptions_and_defaults(stage, name):
+    entry = transform(stage, name)
+    arguments = inspect.signature(entry.function).parameters
+    for field, info in (entry.parameters.model_fields if entry.parameters else {}).items():
+        assert arguments[field].kind is inspect.Parameter.KEYWORD_ONLY
+        assert info.description
+        assert not info.is_required()
+        assert field in CellParameters.model_fields
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_functions_of_a_stage_are_called_alike(stage):
+    signatures = set()
+    for entry in transforms(stage).values():
+        own = entry.parameters.model_fields if entry.parameters else {}
+        arguments = inspect.signature(entry.function).parameters.values()
+        signatures.add(tuple((p.name, p.kind) for p in arguments if p.name not in own))
+    assert len(signatures) == 1
+
+
+def test_transforms_have_digests_of_their_own():
+    digests = [transform(stage, name).digest for stage, name in ENTRIES]
+    assert len(set(digests)) == len(digests)
+
+
+def test_defaults_are_registered():
+    assert set(DEFAULT_TRANSFORMS) == set(STAGES)
+    for stage, name in DEFAULT_TRANSFORMS.items():
+        assert name in transforms(stage)
+
+
+def test_a_name_is_given_once(monkeypatch):
+    for stage in STAGES:
+        monkeypatch.setitem(registry._TRANSFORMS, stage, dict(registry._TRANSFORMS[stage]))
+    before = {entry: transform(*entry).digest for entry in ENTRIES}
+    register("blend", "new", formula="t", source="here")(test_blending.blend)
+    with pytest.raises(ValueError, match="'new' is registered twice"):
+        register("blend", "new", formula="t", source="here")(test_blending.states)
+    assert {entry: transform(*entry).digest for entry in ENTRIES} == before
+
+
+def test_reading_the_registry_imports_no_torch():
+    program = (
+        "import sys\n"
+        "from workflow_scripts.lib.conditioning.registry import STAGES, transforms\n"
+        "assert all(transforms(stage) for stage in STAGES)\n"
+        "assert all(entry.digest for stage in STAGES for entry in transforms(stage).values())\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

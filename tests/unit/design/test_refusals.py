@@ -1,0 +1,67 @@
+"""What cannot be built is refused in words that name the value, what is allowed, the file and the key."""
+
+import pytest
+
+from tests.unit.design.designs import expand, experiment
+from workflow_scripts.lib.design.errors import DesignError
+
+FILE = "config/experiments/test.yaml"
+
+
+@pytest.mark.parametrize(
+    ("raw", "parts"),
+    [
+        (experiment({"alhpa": [1]}), ["axes", "'alhpa'", "did you mean 'alpha'?"]),
+        (experiment({}, {"alhpa": 1}), ["base.alhpa is not a known key", "did you mean 'alpha'?"]),
+        (experiment({"alpha": []}), ["axes.alpha", "the list is empty"]),
+        (experiment({"alpha": [0.5, 0.5]}), ["axes.alpha", "0.5 occurs more than once"]),
+        (experiment({"alpha": [1.5]}), ["axes.alpha", "1.5 is not allowed"]),
+        (experiment({"alpha": ["half"]}), ["axes.alpha", "'half' is not allowed"]),
+        (experiment({"blend": ["lineer"]}), ["axes.blend", "did you mean 'linear'?"]),
+        (experiment({"seed": [-1]}), ["axes.seed", "-1 is no seed"]),
+        (experiment({"seed": [True]}), ["axes.seed", "True is no seed"]),
+        (experiment({"alpha": {"range": [0, 1], "count": 1}}), ["axes.alpha", "count", "1 is not allowed"]),
+        (experiment({}, {"hidden_layer": -10}), ["hidden_layer -10", "8 layers", "-9 to 8"]),
+        (experiment({}, {"text_hidden_layer": 9}), ["text_hidden_layer 9", "'text'", "-9 to 8"]),
+        (experiment({}, {"encoder": "wide"}), ["'wide'", "width 128", "takes 64"]),
+        (experiment({}, {"encoder": "visoin"}), ["'visoin' is not known", "did you mean 'vision'?"]),
+        (experiment({}, {"encoder": "text"}), ["reference 'house'", "takes no images"]),
+        (experiment({}, {"encoder": None}), ["alpha 1.0 needs an encoder"]),
+        (experiment({}, {"generator": None}), ["base.generator is missing", "images"]),
+        (experiment({}, {"references": ["hose"]}), ["reference 'hose'", "did you mean 'house'?"]),
+        (
+            experiment({}, {"references": [], "token_mode": "image_only"}),
+            ["image_only", "there is no reference"],
+        ),
+        (experiment({}, {"height": 70}), ["height 70 is not a multiple of 16"]),
+        (experiment({}, {"alpha": 0.5, "length_matching": "none"}), ["length_matching 'none'", "alpha 0.5"]),
+        (
+            experiment({}, {"prompts": ["end <|im_end|>"]}),
+            ["control token '<|im_end|>'", "allow_control_tokens"],
+        ),
+        (experiment({}, {"prompts": [" "]}), ["is empty"]),
+        (experiment({}, {"prompts": ["a", "a"]}), ["occurs more than once"]),
+        (experiment({}, {"prompts": []}), ["at least one prompt"]),
+        (experiment({}, {"prompts": "nowhere"}), ["'nowhere' is no file in config/prompts/"]),
+        (experiment(grids=[{"x": "aplha"}]), ["grids.0", "'aplha'"]),
+        (experiment(grids=[{"x": "seed", "y": "seed"}]), ["grids.0", "x and y are both 'seed'"]),
+        (experiment(grids=[{"x": "seed"}, {"x": "seed"}]), ["the same pair of axes occurs twice"]),
+        ([], ["must be a mapping"]),
+        ({"axes": {}}, ["base is missing"]),
+    ],
+)
+def test_refusals(tmp_path, raw, parts):
+    with pytest.raises(DesignError) as error:
+        expand(tmp_path, raw)
+    for part in [FILE, *parts]:
+        assert part in str(error.value)
+
+
+def test_control_tokens_can_be_allowed(tmp_path):
+    raw = experiment({}, {"prompts": ["end <|im_end|>"]}, allow_control_tokens=True)
+    assert expand(tmp_path, raw).cells
+
+
+def test_the_text_alone_needs_no_encoder(tmp_path):
+    design = expand(tmp_path, experiment({}, {"encoder": None, "references": [], "alpha": 0.0}))
+    assert [cell.role for cell in design.cells] == ["baseline", "baseline", "cell", "cell"]

@@ -1,0 +1,102 @@
+"""A shard of encoder inputs on an encoder that only notes what it was asked for."""
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from workflow_scripts.lib.design.code_digest import REPOSITORY
+from workflow_scripts.lib.jobs.extraction import extract_hidden_states
+from workflow_scripts.lib.models import loading
+from workflow_scripts.lib.models.protocols import EncodedSequence
+from workflow_scripts.lib.store.fact_cache import FactCache
+from workflow_scripts.lib.store.hidden_states import intact_layers, read_layer
+from workflow_scripts.lib.store.layout import Store
+
+LOG = logging.getLogger("test")
+
+
+class Encoder:
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.calls = []
+
+    def encode(self, prompt, image, image_key, layers):
+        self.calls.append((prompt, None if image is None else image.size, image_key, list(layers)))
+        if prompt == "bad":
+            raise FloatingPointError("layer 7 has 3 of 9 non-finite values")
+        states = {layer: torch.full((3, 4), layer + 0.1, dtype=self.dtype) for layer in layers}
+        return EncodedSequence(np.arange(3), np.zeros(3, dtype=np.uint8), np.arange(3)[None], states)
+
+
+@pytest.fixture
+def encoders(monkeypatch):
+    made = []
+
+    def load(name, entry, layers, hardware):
+        made.append(Encoder({"float32": torch.float32, "bfloat16": torch.bfloat16}[hardware["dtype"]]))
+        made[-1].layers = list(layers)
+        return made[-1]
+
+    monkeypatch.setattr(loading, "load_encoder", load)
+    return made
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def item(key, layers, prompt="a hat", path=None):
+    origin = {"prompt": prompt, "reference": None if path is None else f"sha of {path.name}"}
+    return {"key": key * 32, "layers": layers, "path": path and str(path), "origin": origin}
+
+
+def shard(*inputs, dtype="float32"):
+    hardware = {"device": "cpu", "dtype": dtype, "cpu_threads": 1}
+    return {"encoder": {"name": "e", "entry": {}}, "hardware": hardware, "inputs": list(inputs)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layers_are_stored_bit_for_bit(store, encoders, dtype):
+    record = extract_hidden_states(shard(item("a", [5, 7]), dtype=dtype), store, LOG)
+    assert record.made == ["a" * 32]
+    assert encoders[0].layers == [5, 7]
+    states = read_layer(store.hidden_states("a" * 32), 7)
+    assert states.dtype == dtype
+    expected = torch.full((3, 4), 7.1, dtype=encoders[0].dtype)
+    bits = expected.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else expected.numpy()
+    assert (states.values == bits).all()
+    assert FactCache(store.verified).known(store.hidden_states("a" * 32)) == [5, 7]
+
+
+def test_nothing_missing_loads_nothing_and_one_more_layer_only_that(store, encoders):
+    extract_hidden_states(shard(item("a", [7])), store, LOG)
+    record = extract_hidden_states(shard(item("a", [7])), store, LOG)
+    assert record.found == ["a" * 32]
+    assert len(encoders) == 1
+    extract_hidden_states(shard(item("a", [5, 7])), store, LOG)
+    assert encoders[1].calls == [("a hat", None, None, [5])]
+    assert intact_layers(store.hidden_states("a" * 32)) == [5, 7]
+
+
+def test_images_are_read_and_named(store, encoders, tmp_path):
+    path = tmp_path / "house.png"
+    shutil.copy(REPOSITORY / "resources/references/cartoon_house.png", path)
+    inputs = [item("a", [7], path=path), item("b", [7], "another", path=path), item("c", [7])]
+    extract_hidden_states(shard(*inputs), store, LOG)
+    keys = [(size is not None, key) for _, size, key, _ in encoders[0].calls]
+    assert keys == [(True, "sha of house.png"), (True, "sha of house.png"), (False, None)]
+
+
+def test_an_input_that_fails_is_recorded_and_the_others_go_on(store, encoders, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    inputs = [item("a", [7], "bad"), item("b", [7], path=broken), item("c", [7])]
+    record = extract_hidden_states(shard(*inputs), store, LOG)
+    assert record.made == ["c" * 32]
+    assert "non-finite" in record.failures["a" * 32]
+    assert "broken.png cannot be read" in record.failures["b" * 32]
+    assert not store.hidden_states("a" * 32).exists()

@@ -1,0 +1,208 @@
+"""A shard of images on a generator that only notes what it was asked for."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from workflow_scripts.lib.conditioning.build import conditioning_hash
+from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.jobs import generation
+from workflow_scripts.lib.jobs.generation import generate_images
+from workflow_scripts.lib.models import loading
+from workflow_scripts.lib.store.layout import Store
+
+LOG = logging.getLogger("test")
+HARDWARE = {"device": "cpu", "dtype": "float32", "cpu_threads": 1, "batch_shape": 4}
+
+
+class Generator:
+    """Makes images that show their seed; `fail` may raise or return rows that are not finite."""
+
+    def __init__(self):
+        self.batches: list[tuple[list[int], list[int]]] = []
+        self.fail: Callable[[list[int]], set[int]] = lambda seeds: set()
+
+    def padding_row(self, tokens: int) -> torch.Tensor:
+        return torch.ones(32, 4)
+
+    def generate(self, prompt_embeds, seeds, *, height, width, num_inference_steps, guidance_scale):
+        self.batches.append((list(seeds), [len(embeds) for embeds in prompt_embeds]))
+        bad = self.fail(list(seeds))
+        images = np.stack([np.full((height, width, 3), seed, dtype=np.uint8) for seed in seeds])
+        return images, np.array([seed not in bad for seed in seeds])
+
+
+@pytest.fixture
+def generator(monkeypatch):
+    made = Generator()
+    made.loads = 0
+
+    def load(name, entry, hardware):
+        made.loads += 1
+        return made
+
+    monkeypatch.setattr(loading, "load_generator", load)
+    return made
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def keep(store: Store, tokens: int, value: float = 0.0) -> str:
+    tensors = {"prompt_embeds": torch.full((tokens, 4), value)}
+    hash_ = conditioning_hash(tensors)
+    path = store.conditioning(hash_)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+    return hash_
+
+
+def item(conditioning: str, seed: int, tokens: int = 20, size: int = 16) -> dict:
+    parts = {"conditioning": conditioning, "generator": "g", "seed": seed, "height": size, "width": size}
+    parts |= {"num_inference_steps": 2, "guidance_scale": 0.0}
+    return {"key": digest(parts), "parts": parts, "tokens": tokens}
+
+
+def shard(images: list[dict], drop: list[str] | None = None) -> dict:
+    return {
+        "generator": {"name": "g", "entry": {}},
+        "hardware": HARDWARE,
+        "images": images,
+        "drop": drop or [],
+    }
+
+
+def test_batches_are_filled_to_their_shape(store, generator):
+    hash_ = keep(store, 20)
+    images = [item(hash_, seed) for seed in range(1, 7)]
+    record = generate_images(shard(images), store, LOG)
+    assert generator.batches == [([1, 2, 3, 4], [20] * 4), ([5, 6, 0, 0], [20, 20, 32, 32])]
+    assert sorted(record.made) == sorted(image["key"] for image in images)
+    assert record.failures == {}
+    for image in images:
+        with Image.open(store.image(image["key"])) as png:
+            assert (np.asarray(png) == image["parts"]["seed"]).all()
+            assert png.size == (16, 16)
+    assert record.notes["rate"]["work"] == 6 * 16 * 16 * 2
+
+
+def test_sizes_and_padded_lengths_are_not_mixed(store, generator):
+    short, longer, long = keep(store, 20), keep(store, 32), keep(store, 33)
+    images = [item(short, 1), item(long, 2, 33), item(longer, 3, 32), item(short, 4, size=32)]
+    generate_images(shard(images), store, LOG)
+    assert [[seed for seed in seeds if seed] for seeds, _ in generator.batches] == [[1, 3], [2], [4]]
+    assert {len(seeds) for seeds, _ in generator.batches} == {4}
+
+
+def test_nothing_missing_loads_nothing(store, generator):
+    images = [item(keep(store, 20), 1)]
+    generate_images(shard(images), store, LOG)
+    record = generate_images(shard(images), store, LOG)
+    assert generator.loads == 1
+    assert record.found == [images[0]["key"]]
+    assert record.made == []
+    assert "rate" not in record.notes
+
+
+def test_an_image_that_appears_meanwhile_is_not_made_again(store, generator):
+    hash_ = keep(store, 20)
+    images = [item(hash_, seed) for seed in range(1, 6)]
+
+    def another_job_made_the_last(seeds):
+        path = store.image(images[-1]["key"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(generation.encode_png(np.zeros((16, 16, 3), dtype=np.uint8)))
+        return set()
+
+    generator.fail = another_job_made_the_last
+    record = generate_images(shard(images), store, LOG)
+    assert len(generator.batches) == 1
+    assert record.found == [images[-1]["key"]]
+
+
+def test_a_row_that_is_not_finite_fails_alone(store, generator):
+    hash_ = keep(store, 20)
+    images = [item(hash_, seed) for seed in (1, 2, 3)]
+    generator.fail = lambda seeds: {2}
+    record = generate_images(shard(images, [hash_]), store, LOG)
+    assert set(record.failures) == {images[1]["key"]}
+    assert "not finite" in record.failures[images[1]["key"]]
+    assert not store.image(images[1]["key"]).exists()
+    assert len(record.made) == 2
+    # What failed is tried again, and needs its conditioning.
+    assert store.conditioning(hash_).exists()
+
+
+def test_a_batch_that_raises_is_tried_row_by_row_at_the_same_shape(store, generator):
+    hash_ = keep(store, 20)
+    images = [item(hash_, seed) for seed in (1, 2, 3)]
+
+    def fail(seeds):
+        if 2 in seeds:
+            raise ValueError("cannot draw a two")
+        return set()
+
+    generator.fail = fail
+    record = generate_images(shard(images), store, LOG)
+    assert [seeds for seeds, _ in generator.batches] == [
+        [1, 2, 3, 0],
+        [1, 0, 0, 0],
+        [2, 0, 0, 0],
+        [3, 0, 0, 0],
+    ]
+    assert record.failures == {images[1]["key"]: "ValueError: cannot draw a two"}
+    assert len(record.made) == 2
+
+
+def test_too_little_memory_ends_the_job_in_words(store, generator):
+    def fail(seeds):
+        raise MemoryError("full")
+
+    generator.fail = fail
+    with pytest.raises(RuntimeError, match=r"a batch of 4 rows does not fit into memory .*batch_shape"):
+        generate_images(shard([item(keep(store, 20), 1)]), store, LOG)
+
+
+def test_conditioning_that_is_gone_or_damaged_fails_its_images_only(store, generator):
+    good, damaged = keep(store, 20), keep(store, 20, 1.0)
+    path = store.conditioning(damaged)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    images = [item(good, 1), item(damaged, 2), item("0" * 32, 3)]
+    record = generate_images(shard(images, [good]), store, LOG)
+    assert len(record.made) == 1
+    assert "was damaged and is removed" in record.failures[images[1]["key"]]
+    assert "FileNotFoundError" in record.failures[images[2]["key"]]
+    assert not path.exists()
+    assert generator.batches == [([1, 0, 0, 0], [20, 32, 32, 32])]
+
+
+def test_conditioning_is_dropped_when_all_images_are_there(store, generator):
+    one, other = keep(store, 20), keep(store, 20, 1.0)
+    generate_images(shard([item(one, 1), item(other, 2)], [one]), store, LOG)
+    assert not store.conditioning(one).exists()
+    assert store.conditioning(other).exists()
+
+
+def test_an_image_that_cannot_be_written_fails_alone(store, generator, monkeypatch):
+    hash_ = keep(store, 20)
+    images = [item(hash_, seed) for seed in (1, 2)]
+    write = generation.write_atomic
+
+    def full_disk(path, data):
+        if path == store.image(images[0]["key"]):
+            raise OSError(28, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(generation, "write_atomic", full_disk)
+    record = generate_images(shard(images), store, LOG)
+    assert record.made == [images[1]["key"]]
+    assert "No space left" in record.failures[images[0]["key"]]

@@ -1,0 +1,94 @@
+"""A store that holds what a test says it holds, without any model having run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.unit.design.designs import expand, experiment
+from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.design.schema import Hardware, Sharding
+from workflow_scripts.lib.planning.keys import Keys
+from workflow_scripts.lib.planning.plan import cells_of, merged, plan_conditioning, plan_images
+from workflow_scripts.lib.presentation.png import encode_png
+from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
+from workflow_scripts.lib.store.layout import Store
+from workflow_scripts.lib.store.recipes import add_recipes
+
+PNG = encode_png(np.zeros((2, 2, 3), dtype=np.uint8))
+
+
+class Situation:
+    """Designs, settings and a store in a folder."""
+
+    def __init__(self, folder: Path, *raw: dict[str, Any], **hardware: Any):
+        raw = raw or (experiment({"hidden_layer": [-2, -4], "alpha": [0.0, 0.5]}),)
+        self.folder = folder
+        self.designs = [expand(folder, one, f"e{n}").to_json() for n, one in enumerate(raw)]
+        self.hardware = {**Hardware().model_dump(), **hardware}
+        self.sharding = {**Sharding().model_dump(), "min_images_per_shard": 1, "min_recipes_per_shard": 1}
+        self.store = Store(folder / "store")
+        self.keep_conditioning = False
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(merged(self.designs, "models"), self.hardware)
+
+    @property
+    def cells(self) -> dict[str, dict[str, Any]]:
+        return cells_of(self.designs)
+
+    def recipe(self, cell: dict[str, Any]) -> str:
+        return digest(self.keys.recipe(cell))
+
+    def hash_of(self, cell: dict[str, Any]) -> str:
+        """The conditioning that this fake world gives for a cell: that of its recipe."""
+        return digest(["bytes of", self.recipe(cell)])
+
+    def image(self, cell: dict[str, Any]) -> str:
+        return digest(self.keys.image(cell, self.hash_of(cell)))
+
+    def plan_conditioning(self) -> dict[str, Any]:
+        return plan_conditioning(self.designs, self.hardware, self.sharding, self.store)
+
+    def plan_images(self, failures: dict[str, str] | None = None) -> dict[str, Any]:
+        return plan_images(
+            self.designs, self.hardware, self.sharding, self.keep_conditioning, self.store, failures or {}
+        )
+
+    def extract(self) -> None:
+        """Pretends that all hidden states were extracted and read back."""
+        verified = FactCache(self.store.verified)
+        for key, layers in self.plan_conditioning()["hidden_states"].items():
+            path = self.store.hidden_states(key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"hidden states")
+            verified.put(path, layers, stat_signature(path))
+        verified.save()
+
+    def condition(self, tokens: int = 20) -> None:
+        """Pretends that every conditioning was built."""
+        rows = {}
+        for cell in self.cells.values():
+            hash_ = self.hash_of(cell)
+            rows[self.recipe(cell)] = {"conditioning": hash_, "tokens": tokens}
+            path = self.store.conditioning(hash_)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"tensors")
+        add_recipes(self.store.recipes, rows)
+
+    def generate(self) -> None:
+        """Pretends that every image was made."""
+        for cell in self.cells.values():
+            path = self.store.image(self.image(cell))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(PNG)
+
+    def drop_conditioning(self) -> None:
+        for file in self.store.root.glob("conditioning/*/*"):
+            file.unlink()
+
+    def finish(self) -> None:
+        self.extract()
+        self.condition()
+        self.generate()

@@ -1,0 +1,408 @@
+"""The gate of the keys: every ingredient is taken away in turn, and the check of that ingredient must notice.
+
+An ingredient is a leaf of what `Keys` returns (`normalization.parameters.target_std`). Each has a change here that
+alters that leaf and no other. A leaf without a change, and a change without a leaf, fail the gate.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from pydantic import Field, create_model
+
+from workflow_scripts.lib.conditioning import registry
+from workflow_scripts.lib.conditioning.registry import STAGES, Transform, TransformParameters
+from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.design.schema import Hardware
+from workflow_scripts.lib.planning import keys as module
+from workflow_scripts.lib.planning.keys import (
+    CONDITIONING_CODE,
+    EXTRACTION_CODE,
+    SAMPLING_CODE,
+    Keys,
+    batch_group,
+)
+
+TEXT, TEXT_B, SOURCE, SOURCE_B, IMAGE, IMAGE_B = (
+    f"content:{letter * 32}" for letter in ("a", "b", "c", "d", "e", "f")
+)
+
+
+def model(kind: str, family: str, **facts: Any) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "name": "some name",
+        "entry": {"path": "somewhere"},
+        "facts": {"family": family, **facts},
+    }
+
+
+MODELS = {
+    TEXT: model("encoder", "qwen3", num_hidden_layers=8),
+    TEXT_B: model("encoder", "qwen3", num_hidden_layers=8),
+    SOURCE: model("encoder", "qwen3_vl", num_hidden_layers=8),
+    SOURCE_B: model("encoder", "qwen3_vl", num_hidden_layers=8),
+    IMAGE: model("generator", "z_image"),
+    IMAGE_B: model("generator", "z_image"),
+}
+CELL = {
+    "prompt": "a red apple",
+    "reference": "9" * 64,
+    "text_encoder": TEXT,
+    "text_hidden_layer": -2,
+    "encoder": SOURCE,
+    "hidden_layer": -2,
+    "alpha": 0.5,
+    "generator": IMAGE,
+    "seed": 42,
+    "height": 64,
+    "width": 64,
+    "num_inference_steps": 8,
+    "guidance_scale": 0.0,
+    **{stage: "one" for stage in STAGES},
+    **{f"{stage}_amount": 1 for stage in STAGES},
+}
+
+
+@dataclass
+class Situation:
+    """All that keys are computed from."""
+
+    cell: dict[str, Any] = field(default_factory=lambda: dict(CELL))
+    hardware: dict[str, Any] = field(default_factory=lambda: Hardware().model_dump())
+    models: dict[str, Any] = field(default_factory=lambda: deepcopy(MODELS))
+    conditioning: str = "0" * 32
+    edited_code: set[str] = field(default_factory=set)
+
+
+Change = Callable[[Situation], None]
+
+
+def cell(**values: Any) -> Change:
+    return lambda situation: situation.cell.update(values)
+
+
+def extraction(**values: Any) -> Change:
+    return lambda situation: situation.hardware["extraction"].update(values)
+
+
+def generation(**values: Any) -> Change:
+    return lambda situation: situation.hardware["generation"].update(values)
+
+
+def code(part: str) -> Change:
+    return lambda situation: situation.edited_code.add(part)
+
+
+def nothing(situation: Situation) -> None:
+    pass
+
+
+def conditioning(hash_: str) -> Change:
+    return lambda situation: setattr(situation, "conditioning", hash_)
+
+
+# Kind of key -> ingredient -> change, or (preparation, change). The number of CPU threads goes with the device.
+CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
+    "hidden states": {
+        "encoder": cell(encoder=SOURCE_B),
+        "prompt": cell(prompt="a red  apple"),
+        "reference": cell(reference="8" * 64),
+        "dtype": extraction(dtype="bfloat16"),
+        "device": (extraction(device="cuda"), extraction(device="another")),
+        "cpu_threads": extraction(cpu_threads=3),
+        "code": code(EXTRACTION_CODE["qwen3_vl"][-1]),
+    },
+    "recipe": {
+        "text.0": cell(text_encoder=TEXT_B),
+        "text.1": cell(text_hidden_layer=-3),
+        "source.0": cell(reference=None),
+        "source.1": cell(hidden_layer=-3),
+        "alpha": cell(alpha=0.25),
+        "dtype": generation(dtype="bfloat16"),
+        "code": code(CONDITIONING_CODE[-1]),
+        **{f"{stage}.name": cell(**{stage: "two"}) for stage in STAGES},
+        **{f"{stage}.parameters.{stage}_amount": cell(**{f"{stage}_amount": 2}) for stage in STAGES},
+        **{f"{stage}.code": code(f"somewhere:{stage}") for stage in STAGES},
+    },
+    "image": {
+        "conditioning": conditioning("1" * 32),
+        "generator": cell(generator=IMAGE_B),
+        "seed": cell(seed=43),
+        "height": cell(height=80),
+        "width": cell(width=80),
+        "num_inference_steps": cell(num_inference_steps=9),
+        "guidance_scale": cell(guidance_scale=1.0),
+        "dtype": generation(dtype="bfloat16"),
+        "device": (generation(device="cuda"), generation(device="another")),
+        "cpu_threads": generation(cpu_threads=3),
+        "batch_shape": generation(batch_shape=8),
+        "attention_backend": generation(attention_backend="flash"),
+        "compile": generation(compile=True),
+        "code": code(SAMPLING_CODE["z_image"][-1]),
+    },
+}
+EVERY = [(kind, ingredient) for kind, changes in CHANGES.items() for ingredient in changes]
+
+
+@pytest.fixture(autouse=True)
+def transforms_with_parameters(monkeypatch):
+    """Two transforms per stage, of one function and with a parameter each, so that every stage has all ingredients."""
+    for stage in STAGES:
+        parameters = create_model(
+            "Parameters", __base__=TransformParameters, **{f"{stage}_amount": (int, Field(1))}
+        )
+
+        def function(*_: Any) -> None: ...
+
+        function.__module__, function.__name__ = "somewhere", stage
+        for name in ("one", "two"):
+            entry = Transform(stage, name, function, parameters, "", "", (), lambda cell: None)
+            monkeypatch.setitem(registry._TRANSFORMS[stage], name, entry)
+
+
+@pytest.fixture
+def parts_of(monkeypatch):
+    """Returns what a key of some kind is the digest of."""
+    edited: set[str] = set()
+
+    def code_digest(parts: Any) -> str:
+        return digest(sorted(f"{part}{' edited' if part in edited else ''}" for part in parts))
+
+    monkeypatch.setattr(module, "code_digest", code_digest)
+    monkeypatch.setattr(registry, "code_digest", code_digest)
+
+    def parts(kind: str, situation: Situation) -> dict[str, Any]:
+        edited.clear()
+        edited.update(situation.edited_code)
+        keys = Keys(situation.models, situation.hardware)
+        if kind == "hidden states":
+            return keys.source_states(situation.cell).origin
+        if kind == "recipe":
+            return keys.recipe(situation.cell)
+        return keys.image(situation.cell, situation.conditioning)
+
+    return parts
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Returns path -> value of everything that is no container; an empty container is a leaf."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = {}
+    for name, item in items:
+        found |= leaves(item, f"{path}.{name}" if path else str(name))
+    return found or {path: value}
+
+
+def before_and_after(kind: str, ingredient: str) -> tuple[Situation, Situation]:
+    change = CHANGES[kind][ingredient]
+    prepare, change = change if isinstance(change, tuple) else (nothing, change)
+    before, after = Situation(), Situation()
+    prepare(before)
+    prepare(after)
+    change(after)
+    return before, after
+
+
+def check(parts_of, kind: str, ingredient: str) -> None:
+    """The check of one ingredient: changing it gives another key."""
+    before, after = before_and_after(kind, ingredient)
+    assert digest(parts_of(kind, before)) != digest(parts_of(kind, after)), (
+        f"{kind} do not depend on {ingredient}"
+    )
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_the_ingredients_are_those_with_a_check(parts_of, kind):
+    assert set(leaves(parts_of(kind, Situation()))) == set(CHANGES[kind])
+
+
+@pytest.mark.parametrize(("kind", "ingredient"), EVERY)
+def test_every_ingredient_counts(parts_of, kind, ingredient):
+    check(parts_of, kind, ingredient)
+
+
+@pytest.mark.parametrize(("kind", "ingredient"), EVERY)
+def test_a_change_alters_its_ingredient_and_no_other(parts_of, kind, ingredient):
+    """So that one ingredient's check cannot pass thanks to another ingredient."""
+    before, after = (leaves(parts_of(kind, situation)) for situation in before_and_after(kind, ingredient))
+    assert {name for name in before | after if before.get(name) != after.get(name)} == {ingredient}
+
+
+@pytest.mark.parametrize(("kind", "ingredient"), EVERY)
+def test_an_ingredient_left_out_is_noticed(monkeypatch, parts_of, kind, ingredient):
+    """The checks themselves: with an ingredient taken out of what Keys returns, its check fails."""
+    method = {"hidden states": "source_states", "recipe": "recipe", "image": "image"}[kind]
+    original = getattr(Keys, method)
+
+    def without(self: Keys, *arguments: Any) -> Any:
+        result = original(self, *arguments)
+        whole = deepcopy(result.origin if kind == "hidden states" else result)
+        *path, last = ingredient.split(".")
+        part = whole
+        for name in path:
+            part = part[name]
+        if isinstance(part, list):
+            part[int(last)] = None
+        else:
+            del part[last]
+        return module.Needed(digest(whole), result.layer, whole) if kind == "hidden states" else whole
+
+    monkeypatch.setattr(Keys, method, without)
+    with pytest.raises(AssertionError, match="do not depend on"):
+        check(parts_of, kind, ingredient)
+
+
+def test_hidden_states_are_named_by_their_origin(parts_of):
+    """What the gate changes is what the key is made of."""
+    keys = Keys(MODELS, Hardware().model_dump())
+    for needed in (keys.text_states(CELL), keys.source_states(CELL)):
+        assert needed.key == digest(needed.origin)
+    assert set(keys.text_states(CELL).origin) == set(CHANGES["hidden states"])
+    assert keys.text_states(CELL).origin["reference"] is None
+
+
+def test_all_of_the_code_counts(parts_of):
+    """Not only the one part that the gate edits."""
+    for kind, lists in (
+        ("hidden states", EXTRACTION_CODE["qwen3_vl"]),
+        ("recipe", CONDITIONING_CODE),
+        ("image", SAMPLING_CODE["z_image"]),
+    ):
+        plain = digest(parts_of(kind, Situation()))
+        for part in lists:
+            assert digest(parts_of(kind, Situation(edited_code={part}))) != plain, (kind, part)
+
+
+def test_code_of_other_families_and_transforms_does_not_count(parts_of):
+    edited = {"workflow_scripts.lib.models.qwen3:Qwen3Encoder", "somewhere:else"}
+    assert parts_of("hidden states", Situation()) == parts_of("hidden states", Situation(edited_code=edited))
+    assert parts_of("image", Situation()) == parts_of("image", Situation(edited_code=edited))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        generation(offload="model"),
+        extraction(offload="model"),
+        lambda situation: situation.hardware.update(gpus=8),
+        lambda situation: [entry.update(name="another name") for entry in situation.models.values()],
+        lambda situation: [entry.update(entry={"path": "/elsewhere"}) for entry in situation.models.values()],
+    ],
+    ids=["offload of the generator", "offload of encoders", "gpus", "names of models", "paths of models"],
+)
+@pytest.mark.parametrize("kind", CHANGES)
+def test_what_must_not_count(parts_of, kind, change):
+    changed = Situation()
+    change(changed)
+    assert parts_of(kind, changed) == parts_of(kind, Situation())
+
+
+def test_threads_of_the_cpu_do_not_count_on_a_gpu(parts_of):
+    for kind, section in (("hidden states", extraction), ("image", generation)):
+        one, other = Situation(), Situation()
+        section(device="cuda")(one)
+        section(device="cuda", cpu_threads=7)(other)
+        assert parts_of(kind, one) == parts_of(kind, other)
+
+
+def test_hardware_of_the_other_step_does_not_count(parts_of):
+    other = Situation()
+    generation(device="cuda", batch_shape=9)(other)
+    assert parts_of("hidden states", other) == parts_of("hidden states", Situation())
+    other = Situation()
+    extraction(device="cuda", dtype="bfloat16")(other)
+    assert parts_of("image", other) == parts_of("image", Situation())
+
+
+def test_every_hardware_setting_is_an_ingredient_or_known_not_to_be():
+    """A setting added later has to be put on one side or the other."""
+    not_counting = {"offload"}
+    sections = Hardware().model_dump()
+    assert set(sections) == {"extraction", "generation", "gpus"}
+    assert set(sections["extraction"]) - not_counting == {"device", "dtype", "cpu_threads"}
+    assert set(sections["generation"]) - not_counting <= set(CHANGES["image"])
+
+
+def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
+    """Over all keys together, and with every transform chosen that has parameters."""
+    from workflow_scripts.lib.design.schema import CellParameters
+
+    real = {
+        "token_mode": "full",
+        "normalization": "global",
+        "length_matching": "area",
+        "blend": "linear",
+        "target_std": 1.0,
+    }
+    others = {
+        "generator": IMAGE_B,
+        "encoder": SOURCE_B,
+        "hidden_layer": -4,
+        "text_hidden_layer": -4,
+        "alpha": 0.125,
+        "token_mode": "text_only",
+        "normalization": "none",
+        "length_matching": "linear",
+        "target_std": 2.0,
+        "height": 96,
+        "width": 96,
+        "num_inference_steps": 3,
+        "guidance_scale": 1.0,
+    }
+    # One blend only so far: nothing to change it to.
+    assert set(others) == set(CellParameters.model_fields) - {"blend"}
+    base = Situation(cell={**CELL, **real})
+    for name, value in others.items():
+        changed = Situation(cell={**CELL, **real, name: value})
+        differing = [kind for kind in CHANGES if parts_of(kind, changed) != parts_of(kind, base)]
+        assert differing, name
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"encoder": SOURCE_B},
+        {"encoder": None},
+        {"reference": None},
+        {"hidden_layer": -5},
+        *({stage: "two"} for stage in STAGES),
+        *({f"{stage}_amount": 2} for stage in STAGES),
+    ],
+)
+def test_at_alpha_zero_only_the_text_counts(parts_of, values):
+    plain = parts_of("recipe", Situation(cell={**CELL, "alpha": 0.0}))
+    assert set(plain) == {"text", "dtype", "code"}
+    assert parts_of("recipe", Situation(cell={**CELL, "alpha": 0.0, **values})) == plain
+    assert Keys(MODELS, Hardware().model_dump()).source_states({**CELL, "alpha": -0.0}) is None
+
+
+def test_parameters_of_transforms_that_are_not_chosen_do_not_count(parts_of):
+    one, other = ({**CELL, "normalization": "none", "target_std": std} for std in (1.0, 2.0))
+    assert parts_of("recipe", Situation(cell=one)) == parts_of("recipe", Situation(cell=other))
+
+
+def test_layers_are_resolved(parts_of):
+    """Layer -2 of 8 is layer 7: one dataset, one recipe."""
+    one, other = (Situation(cell={**CELL, "hidden_layer": layer}) for layer in (-2, 7))
+    assert parts_of("recipe", one) == parts_of("recipe", other)
+    assert parts_of("recipe", one)["source"][1] == 7
+
+
+def test_one_input_is_one_file_whatever_the_layer():
+    keys = Keys(MODELS, Hardware().model_dump())
+    needs = [keys.source_states({**CELL, "hidden_layer": layer}) for layer in (-2, -4)]
+    assert needs[0].key == needs[1].key
+    assert [need.layer for need in needs] == [7, 5]
+
+
+def test_what_shares_a_batch(parts_of):
+    """Everything but seed and conditioning, and the padded length of the caption."""
+    base = parts_of("image", Situation())
+    for ingredient in CHANGES["image"]:
+        before, after = (parts_of("image", s) for s in before_and_after("image", ingredient))
+        shared = batch_group(before, 20) == batch_group(after, 20)
+        assert shared == (ingredient in ("seed", "conditioning")), ingredient
+    assert batch_group(base, 1) == batch_group(base, 32) != batch_group(base, 33) == batch_group(base, 64)

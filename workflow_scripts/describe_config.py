@@ -1,0 +1,32 @@
+"""Makes config/schema/ and the tables of config/README.md: python -m workflow_scripts.describe_config [--fix]"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from workflow_scripts.lib.design.describe import find_drift, generated_files
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compares the files with their definition, or writes them; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description="Compare the documentation of the configuration with its definition."
+    )
+    parser.add_argument("--fix", action="store_true", help="write the files anew where they differ")
+    options = parser.parse_args(arguments)
+    root = Path.cwd()
+    drift = find_drift(root)
+    for line in drift:
+        print(line)
+    if drift and options.fix:
+        for name, text in generated_files(root).items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text, encoding="utf-8")
+        print("written")
+    elif drift:
+        print("python -m workflow_scripts.describe_config --fix writes them anew")
+    return 1 if drift and not options.fix else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
