@@ -163,7 +163,7 @@ def test_a_hub_model_is_its_repository_and_commit(family, tmp_path, monkeypatch)
         hub_identity(family, tmp_path, monkeypatch, "org/other", first),
         hub_identity(family, tmp_path, monkeypatch, "org/model", first, subfolder="text_encoder_2"),
     ]
-    assert names[0] == f"org/model@{first}:text_encoder"
+    assert names[0] == f"org/model@{first}?subfolder=text_encoder&tokenizer_subfolder=tokenizer"
     assert len(set(names)) == len(names)
 
 
