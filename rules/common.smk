@@ -120,9 +120,8 @@ def announce_plan():
     if options.dryrun or options.executor == "dryrun":
         for scope in SCOPES.scopes_of(options.targets):
             print(SCOPES.describe(scope), file=sys.stderr)
-    elif not any(getattr(options, mode, None) for mode in OTHER_MODES) and options.executor != "touch":
+        return
+    PROJECT.save_facts()  # Not before a dry run, which leaves nothing behind.
+    if not any(getattr(options, mode, None) for mode in OTHER_MODES) and options.executor != "touch":
         for line in SCOPES.heal(options.targets):
             print(line, file=sys.stderr)
-
-
-PROJECT.save_facts()

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from workflow_scripts.lib.jobs.record import all_failures, open_log
+from workflow_scripts.lib.presentation.pages import stale_pages
 from workflow_scripts.lib.presentation.table import cell_rows, write_table
 from workflow_scripts.lib.store.atomic import write_atomic
 from workflow_scripts.lib.store.layout import Store
@@ -16,6 +17,9 @@ def main(snakemake):
     failures = all_failures(snakemake.input.manifests)
     rows = cell_rows(design, plan["cells"], failures, Store(Path("results/store")))
     log.info("%s rows", len(rows))
+    for grid in stale_pages(design, Path(snakemake.output.table).with_name("grids")):
+        log.info("removing %s, which the experiment no longer has", grid)
+        grid.unlink()
     write_atomic(Path(snakemake.output.table), write_table(rows))
 
 

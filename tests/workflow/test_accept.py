@@ -8,7 +8,9 @@ SAMPLING = "workflow_scripts/lib/models/z_image.py"
 def test_images_are_adopted_when_a_sample_is_equal(built: Workspace) -> None:
     before = built.stored("images/*/*.png")
     old = "    device, dtype = pipeline._execution_device, pipeline.transformer.dtype\n"
-    built.edit(SAMPLING, old, "    dtype = pipeline.transformer.dtype\n    device = pipeline._execution_device\n")
+    built.edit(
+        SAMPLING, old, "    dtype = pipeline.transformer.dtype\n    device = pipeline._execution_device\n"
+    )
     built.config["accept_samples"] = 2
     built.save()
 

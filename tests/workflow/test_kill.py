@@ -136,7 +136,9 @@ def _read_hidden_states(path: Path) -> dict[str, bytes]:
     with h5py.File(path, "r") as file:
         sequence = b"".join(file[name][()].tobytes() for name in ("token_ids", "roles", "positions"))
         layers = {
-            f"layer {path.stem}/{index}": sequence + str(data.attrs["dtype"]).encode() + data[()].tobytes()
+            f"layer {path.stem}/{index}": sequence
+            + bytes(str(data.attrs["dtype"]), "utf-8")
+            + data[()].tobytes()
             for index, data in file["hidden_states"].items()
         }
     if not layers:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
-from workflow_scripts.lib.presentation.pages import build_page, page_names
+from workflow_scripts.lib.presentation.pages import build_page, page_names, stale_pages
 from workflow_scripts.lib.presentation.table import cell_rows, read_table, write_table
 
 axes_of_lengths = st.lists(st.integers(1, 4), min_size=2, max_size=5)
@@ -220,3 +220,14 @@ def test_constants_that_take_part_are_in_the_footer(tmp_path):
     assert "alpha" not in footer
     page = one_page(tmp_path / "b", experiment({"alpha": [0.25, 0.5]}, ONE, grids=[{"x": "alpha"}]))
     assert "target_std" not in page.footer[0]
+
+
+def test_stale_pages_are_those_the_design_no_longer_has(tmp_path):
+    axes = [
+        {"name": name, "values": values, "labels": [str(value) for value in values]}
+        for name, values in {"alpha": [0.0, 1.0], "seed": [1, 2]}.items()
+    ]
+    design = {"axes": axes, "grids": [{"x": "alpha", "y": None}]}
+    for name in ("alpha.png", "alpha_001.png", "alpha_002.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert stale_pages(design, tmp_path) == [tmp_path / "alpha.png"]

@@ -35,6 +35,12 @@ def page_names(
     return pages
 
 
+def stale_pages(design: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Returns the grids in `folder` that the design no longer has: beside the others they would be taken for current."""
+    current = {f"{name}.png" for name in page_names(design["axes"], design["grids"])}
+    return [path for path in sorted(folder.glob("*.png")) if path.name not in current]
+
+
 def build_page(
     design: Mapping[str, Any], page: Mapping[str, Any], rows: Sequence[Mapping[str, str]], root: Path
 ) -> GridPage:

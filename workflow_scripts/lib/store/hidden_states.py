@@ -7,8 +7,9 @@
 
 `index` counts `hidden_states` of the library: 0 is the embedding, k the output of block k. bfloat16 is stored as the
 uint16 with the same bits (attribute `dtype`), for HDF5 has no such type and compression would need a plug-in that
-readers lack. Every dataset carries Fletcher-32 checksums. A file is never changed in place: adding a layer copies
-what is intact into a new file, under a lock, and moves that over the old one.
+readers lack. Every dataset carries Fletcher-32 checksums, and the format of HDF5 1.10 has checksums for everything
+else: in older ones a flipped bit can change shapes, types and names unnoticed. A file is never changed in place: adding
+a layer copies what is intact into a new file, under a lock, and moves that over the old one.
 """
 
 import json
@@ -65,15 +66,15 @@ def add_layers(
     """
     with exclusive_lock(path.with_suffix(".lock")):
         kept = _intact_layers(path, sequence)
-        with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("earliest", "v112")) as file:
-            file.attrs["origin"] = json.dumps(origin, sort_keys=True, ensure_ascii=False)
+        with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v112")) as file:
+            _write_text(file, "origin", json.dumps(origin, sort_keys=True, ensure_ascii=False))
             for name in _SEQUENCE:
                 _write(file, name, np.asarray(sequence[name]))
             for index, (values, kept_dtype) in sorted(
                 {**kept, **{i: (v, dtype) for i, v in layers.items()}}.items()
             ):
                 dataset = _write(file, f"hidden_states/{index}", values)
-                dataset.attrs["dtype"] = kept_dtype
+                _write_text(dataset, "dtype", kept_dtype)
 
 
 def read_layer(path: Path, index: int) -> HiddenStates:
@@ -86,7 +87,7 @@ def read_layer(path: Path, index: int) -> HiddenStates:
         with h5py.File(path, "r") as file:
             dataset = file[f"hidden_states/{index}"]
             sequence = {name: file[name][()] for name in _SEQUENCE}
-            return HiddenStates(dataset[()], str(dataset.attrs["dtype"]), **sequence)
+            return HiddenStates(dataset[()], _read_text(dataset, "dtype"), **sequence)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise DamagedHiddenStates(f"{path}, layer {index}: {error}") from error
 
@@ -108,7 +109,7 @@ def _intact_layers(
             for name in file["hidden_states"]:
                 try:
                     dataset = file[f"hidden_states/{name}"]
-                    layers[int(name)] = (dataset[()], str(dataset.attrs["dtype"]))
+                    layers[int(name)] = (dataset[()], _read_text(dataset, "dtype"))
                 except (OSError, KeyError, RuntimeError, ValueError):
                     continue  # a damaged layer is simply not among the intact ones
     except (OSError, KeyError, RuntimeError, ValueError):
@@ -124,6 +125,17 @@ def _intact_layers(
 
 def _write(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:
     return file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
+
+
+def _write_text(owner: h5py.Group | h5py.Dataset, name: str, text: str) -> None:
+    # Of fixed length: other strings lie in a heap that has no checksum, and HDF5 never returns from some damage to it.
+    data = text.encode()
+    owner.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", len(data)))
+
+
+def _read_text(owner: h5py.Dataset, name: str) -> str:
+    text = owner.attrs[name]
+    return text.decode() if isinstance(text, bytes) else str(text)
 
 
 def missing_layers(path: Path, wanted: Iterable[int]) -> list[int]:
