@@ -45,7 +45,7 @@ demo: setup  ## Build the small models and the default target on them
 	@echo 'Table: results/demo/cells.csv'
 
 test: setup  ## Run every test that needs no GPU and no downloaded weights
-	$(RUN) python -m pytest -n $(WORKERS) tests --ignore=tests/gpu
+	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/gpu
 
 lint: setup  ## Check style and formatting, changing nothing
 	$(BIN)/ruff check .

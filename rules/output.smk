@@ -34,12 +34,12 @@ rule draw_grid:
         grid="results/{experiment}/grids/{page}.png",
     log:
         "logs/draw_grid/{experiment}/{page}.log",
+    localrule: True
     params:
         page=design_error(lambda wildcards: SCOPES.page(wildcards.experiment, wildcards.page)),
         code=SCOPES.grid_code,
     message:
         "Drawing grid {wildcards.page} of {wildcards.experiment}"
-    localrule: True
     script:
         "../workflow_scripts/draw_grid.py"
 

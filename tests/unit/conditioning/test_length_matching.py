@@ -74,7 +74,10 @@ def test_a_constant_stays_that_constant(name, m, n, value):
 @given(st.sampled_from(sorted(COVERED)), lengths, lengths, st.permutations(range(6)))
 def test_dimensions_do_not_mix(name, m, n, order):
     source = states(m)
-    assert torch.equal(match(name, source[:, order], n), match(name, source, n)[:, order])
+    # Not bit for bit: a sum over tokens is vectorized over dimensions, in an order that depends on their place.
+    torch.testing.assert_close(
+        match(name, source[:, order], n), match(name, source, n)[:, order], rtol=1e-5, atol=1e-6
+    )
 
 
 @settings(deadline=None)
