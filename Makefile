@@ -24,7 +24,7 @@ endif
 STAMP := .venv/.locked-$(LOCK)-$(firstword $(shell cksum < $(LOCKFILE)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cuda demo test lint format lock clean
+.PHONY: help setup setup-cuda models demo test lint format lock clean
 
 help:  ## Print this list
 	@echo 'Usage: make TARGET [LOCK=cpu|cuda] [PYTHON=python3.12] [TORCH_INDEX=URL] [WORKERS=2]'
@@ -37,8 +37,10 @@ setup: $(STAMP)  ## Create .venv and install the lock (again only if the lock ha
 setup-cuda:  ## The same with CUDA, for real models on an NVIDIA GPU
 	@$(MAKE) --no-print-directory setup LOCK=cuda
 
-demo: setup  ## Build the small models and the default target on them
+models: setup  ## Build the small models with random weights (seconds; a complete family is left alone)
 	$(RUN) python -m workflow_scripts.build_small_models results/models/small
+
+demo: models  ## Build the small models and the default target on them
 	$(RUN) snakemake
 	@echo
 	@echo 'Grids: results/demo/grids'
@@ -47,7 +49,8 @@ demo: setup  ## Build the small models and the default target on them
 test: setup  ## Run every test that needs no GPU and no downloaded weights
 	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/gpu
 
-lint: setup  ## Check style and formatting, changing nothing
+# Snakemake lints a workflow that it has parsed, and the default experiment names the small models.
+lint: models  ## Check style and formatting, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules

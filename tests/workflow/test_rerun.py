@@ -332,9 +332,10 @@ def test_rerun(built: Workspace, row: Row) -> None:
     assert {r["status"] for r in rows} == {"done"}
     if row.adds:
         assert cells <= {r["cell"] for r in rows}
-    again = built.run()
-    nothing_to_do(built, again)
-    assert not again.made
+    if row.check is not nothing_to_do:
+        again = built.run()
+        nothing_to_do(built, again)
+        assert not again.made
 
 
 def test_layers_and_their_files(built: Workspace) -> None:
