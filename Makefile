@@ -24,7 +24,7 @@ endif
 STAMP := .venv/.locked-$(LOCK)-$(firstword $(shell cksum < $(LOCKFILE)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cuda models demo test lint format lock clean
+.PHONY: help setup setup-cuda models demo test test-slow lint format lock clean
 
 help:  ## Print this list
 	@echo 'Usage: make TARGET [LOCK=cpu|cuda] [PYTHON=python3.12] [TORCH_INDEX=URL] [WORKERS=2]'
@@ -46,8 +46,11 @@ demo: models  ## Build the small models and the default target on them
 	@echo 'Grids: results/demo/grids'
 	@echo 'Table: results/demo/cells.csv'
 
-test: setup  ## Run every test that needs no GPU and no downloaded weights
-	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/gpu
+test: setup  ## Run the tests that need no GPU and no downloaded weights, but for the slow ones
+	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' tests --ignore=tests/gpu
+
+test-slow: setup  ## Run the slow ones: 20 kills at named points, and adopting images
+	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m slow tests/workflow
 
 # Snakemake lints a workflow that it has parsed, and the default experiment names the small models.
 lint: models  ## Check style and formatting, changing nothing

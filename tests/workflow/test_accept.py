@@ -1,6 +1,10 @@
 """`snakemake accept`: images of earlier sampling code are adopted if, and only if, a sample renders to equal bytes."""
 
+import pytest
+
 from tests.workflow.harness import Workspace
+
+pytestmark = pytest.mark.slow
 
 SAMPLING = "workflow_scripts/lib/models/z_image.py"
 

@@ -24,6 +24,8 @@ from safetensors.numpy import load_file
 
 from tests.workflow.harness import Run, Workspace
 
+pytestmark = pytest.mark.slow
+
 SEED = 20
 KILLS = 20
 ATOMIC = "workflow_scripts/lib/store/atomic.py"
