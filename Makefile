@@ -49,7 +49,7 @@ demo: models  ## Build the small models and the default target on them
 test: setup  ## Run the tests that need no GPU and no downloaded weights, but for the slow ones
 	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' tests --ignore=tests/gpu
 
-test-slow: setup  ## Run the slow ones: 20 kills at named points, and adopting images
+test-slow: setup  ## Run the slow ones: 20 kills at named points, failing cells, adopting images
 	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m slow tests/workflow
 
 # Snakemake lints a workflow that it has parsed, and the default experiment names the small models.

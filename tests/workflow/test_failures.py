@@ -4,7 +4,11 @@ import json
 
 from PIL import Image
 
+import pytest
+
 from tests.workflow.harness import Run, Workspace
+
+pytestmark = pytest.mark.slow
 
 IMAGES = "images/*/*.png"
 GRID = "results/small/grids/alpha_by_prompt.png"
