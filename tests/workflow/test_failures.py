@@ -2,9 +2,8 @@
 
 import json
 
-from PIL import Image
-
 import pytest
+from PIL import Image
 
 from tests.workflow.harness import Run, Workspace
 
