@@ -8,6 +8,8 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
+# Jobs run in .venv, which `make setup` makes. This names the Python that it is made for; without
+# `--software-deployment-method apptainer` it is not used, and with it the lock has to be installed in the image.
 container: "docker://python:3.11-slim"
 
 

@@ -11,7 +11,7 @@ from workflow_scripts.lib.store.layout import Store
 def main(snakemake):
     log = open_log(snakemake.log[0])
     store = Store(Path("results/store"))
-    shard = read_shard(store.root / "shards", snakemake.wildcards.shard)
+    shard = read_shard(store.shards, snakemake.wildcards.shard)
     failures = all_failures(snakemake.input.extraction)
     condition(shard, store, log, failures).write(snakemake.output.manifest)
 

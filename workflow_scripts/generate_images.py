@@ -11,7 +11,7 @@ from workflow_scripts.lib.store.layout import Store
 def main(snakemake):
     log = open_log(snakemake.log[0])
     store = Store(Path("results/store"))
-    shard = read_shard(store.root / "shards", snakemake.wildcards.shard)
+    shard = read_shard(store.shards, snakemake.wildcards.shard)
     generate_images(shard, store, log).write(snakemake.output.manifest)
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import PNG, Situation
 from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.planning.plan import count_missing, drop_conditioning, resolve_images, shards_folder
+from workflow_scripts.lib.planning.plan import count_missing, drop_conditioning, resolve_images
 from workflow_scripts.lib.planning.shards import read_shard
 from workflow_scripts.lib.presentation.png import is_complete_png
 
@@ -23,7 +23,7 @@ def finished(tmp_path) -> Situation:
 
 
 def shards(situation: Situation, names: list[str]) -> list[dict]:
-    return [read_shard(shards_folder(situation.store), name) for name in names]
+    return [read_shard(situation.store.shards, name) for name in names]
 
 
 def test_an_empty_store_lacks_everything(empty):
@@ -184,7 +184,7 @@ def test_shards_are_as_many_as_there_are_gpus_for_and_work_is_worth(tmp_path, gp
     made = [item["key"] for shard in shards(situation, plan["shards"]) for item in shard["images"]]
     assert sorted(made) == sorted(plan["shard_of"])
     for name in plan["shards"]:
-        for item in read_shard(shards_folder(situation.store), name)["images"]:
+        for item in read_shard(situation.store.shards, name)["images"]:
             assert plan["shard_of"][item["key"]] == name
 
 

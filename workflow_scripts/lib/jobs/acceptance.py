@@ -16,7 +16,7 @@ from typing import Any
 from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.jobs.generation import generate_images
 from workflow_scripts.lib.planning.keys import Keys
-from workflow_scripts.lib.planning.plan import cells_of, merged, resolve_images, shards_folder
+from workflow_scripts.lib.planning.plan import cells_of, merged, resolve_images
 from workflow_scripts.lib.presentation.png import is_complete_png
 from workflow_scripts.lib.store.layout import Store
 
@@ -30,7 +30,7 @@ def find_adoptable(
         image key -> {old: key of the existing image, cell: id of a cell that needs it, parts, tokens}.
     """
     earlier: dict[str, list[str]] = {}
-    for file in sorted(shards_folder(store).glob("*.json")):
+    for file in sorted(store.shards.glob("*.json")):
         for item in json.loads(file.read_text(encoding="utf-8")).get("images", ()):
             earlier.setdefault(_without_code(item["parts"]), []).append(item["key"])
     adoptable = {}

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from workflow_scripts.lib.design.identity import digest
@@ -93,7 +92,7 @@ def plan_conditioning(
             }
             # The layers are part of the name: one more layer is another job, though of the same inputs.
             names = [f"{key}:{layer}" for key in shard for layer in missing[key]]
-            extraction.append(write_shard(shards_folder(store), names, content))
+            extraction.append(write_shard(store.shards, names, content))
 
     rows = read_recipes(store.recipes)
     recipes: dict[str, dict[str, Any]] = {}
@@ -108,7 +107,7 @@ def plan_conditioning(
         recipes[key] = recipe
     groups = [[key] for key in sorted(recipes, key=lambda key: (recipes[key]["text"], key))]
     conditioning = [
-        write_shard(shards_folder(store), shard, {"recipes": {key: recipes[key] for key in shard}})
+        write_shard(store.shards, shard, {"recipes": {key: recipes[key] for key in shard}})
         for shard in split_evenly(groups, 64, sharding["min_recipes_per_shard"])
     ]
     return {
@@ -216,7 +215,7 @@ def plan_images(
                 ],
                 "drop": [] if keep_conditioning else sorted(own - elsewhere),
             }
-            shard = write_shard(shards_folder(store), images, content)
+            shard = write_shard(store.shards, images, content)
             shards.append(shard)
             shard_of |= dict.fromkeys(images, shard)
     return {"shards": sorted(shards), "cells": resolved, "shard_of": shard_of}
@@ -242,8 +241,8 @@ def count_missing(designs: list[dict[str, Any]], hardware: Mapping[str, Any], st
     """Counts what a run would make, without reading hidden states or freezing anything.
 
     Returns:
-        `cells`, `images` (distinct ones where known), `missing` (known to be missing), `unknown` (cells whose
-        conditioning is not recorded: at most as many images), `recipes`, `pixels` of the missing and unknown.
+        `cells`; `done`, distinct images in the store; `missing`, images known to be missing; `unknown`, at most as many
+        images of conditioning that is not recorded; `recipes` to build; `work`, pixels x steps of what is to be made.
     """
     cells = cells_of(designs)
     missing, unknown, done, recipes = {}, {}, set(), set()
@@ -270,8 +269,3 @@ def count_missing(designs: list[dict[str, Any]], hardware: Mapping[str, Any], st
         "recipes": len(recipes),
         "work": sum(missing.values()) + sum(unknown.values()),
     }
-
-
-def shards_folder(store: Store) -> Path:
-    """Returns where frozen shards are."""
-    return store.root / "shards"

@@ -27,6 +27,11 @@ class Store:
         return self.root / "images" / key[:2] / f"{key}.png"
 
     @property
+    def shards(self) -> Path:
+        """Folder of what jobs have to do, frozen."""
+        return self.root / "shards"
+
+    @property
     def recipes(self) -> Path:
         """Folder of the table from recipe to conditioning hash."""
         return self.root / "recipes"
