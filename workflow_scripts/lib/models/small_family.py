@@ -9,31 +9,26 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import (
-    Qwen2Tokenizer,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
-)
-from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers import Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
 from transformers.utils import logging
 
 from workflow_scripts.lib.models.description import missing_files
-from workflow_scripts.lib.models.small_vocabulary import (
-    CAPTIONS,
-    CONTROL_TOKENS,
-    QWEN3_TEMPLATE,
-    QWEN3_VL_TEMPLATE,
+from workflow_scripts.lib.models.small_parts import (
+    SmallShape,
+    new_image_processor,
+    new_text_encoder,
+    new_transformer,
+    new_vae,
+    new_vision_language_model,
+    save_pipeline,
+    train_tokenizer,
 )
+from workflow_scripts.lib.models.small_vocabulary import CAPTIONS, QWEN3_TEMPLATE, QWEN3_VL_TEMPLATE
 
 # Bars that redraw themselves are noise in a log file.
 logging.disable_progress_bar()
@@ -42,33 +37,6 @@ logging.disable_progress_bar()
 FAMILY_VERSION = 1
 MARKER = "small_family.json"
 _QUERY_KEY_NORMS = ("q_norm.weight", "k_norm.weight", "norm_q.weight", "norm_k.weight")
-
-
-@dataclass(frozen=True)
-class SmallShape:
-    """Sizes of the family; the names are those of the libraries' configurations where they have one.
-
-    `parent_distance` is how far the language model of Qwen3-VL lies from the text encoder it descends from:
-    the standard deviation of the noise added, in units of each weight's own.
-    """
-
-    vocab_size: int = 500
-    hidden_size: int = 64
-    num_hidden_layers: int = 6
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 2
-    head_dim: int = 16
-    intermediate_size: int = 160
-    vision_depth: int = 4
-    vision_hidden_size: int = 32
-    parent_distance: float = 0.03
-    longest_edge: int = 256 * 256
-    dim: int = 96
-    n_layers: int = 2
-    n_heads: int = 4
-    axes_dims: tuple[int, int, int] = (8, 8, 8)
-    axes_lens: tuple[int, int, int] = (1536, 64, 64)
-    vae_channels: tuple[int, int, int, int] = (8, 16, 16, 16)
 
 
 def small_entries(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -136,66 +104,30 @@ def _is_complete(folder: Path, marker: dict[str, Any]) -> bool:
 
 
 def _build(folder: Path, sizes: SmallShape, seed: int) -> None:
-    tokenizer = _train_tokenizer(sizes.vocab_size)
-    text_encoder = Qwen3ForCausalLM(_qwen3_config(sizes, tokenizer))
+    tokenizer = train_tokenizer(CAPTIONS, sizes.vocab_size)
+    text_encoder = new_text_encoder(sizes, tokenizer)
     _initialise(text_encoder, seed)
-
-    transformer = ZImageTransformer2DModel(
-        dim=sizes.dim,
-        n_layers=sizes.n_layers,
-        n_refiner_layers=1,
-        n_heads=sizes.n_heads,
-        n_kv_heads=sizes.n_heads,
-        cap_feat_dim=sizes.hidden_size,
-        axes_dims=list(sizes.axes_dims),
-        axes_lens=list(sizes.axes_lens),
-    )
+    transformer = new_transformer(sizes)
     _initialise(transformer, seed + 1, _transformer_gain)
-    vae = AutoencoderKL(
-        block_out_channels=sizes.vae_channels,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=1,
-        latent_channels=16,
-        norm_num_groups=8,
-        scaling_factor=0.3611,
-        shift_factor=0.1159,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        mid_block_add_attention=False,
-    )
+    vae = new_vae(sizes)
     # Half the usual scale at the end keeps most pixels off the clamp at black and white.
     _initialise(vae, seed + 2, lambda name: 0.5 if name.startswith("decoder.conv_out") else 1.0)
-
     tokenizer.chat_template = QWEN3_TEMPLATE
-    pipeline = ZImagePipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(
-            num_train_timesteps=1000, shift=3.0, use_dynamic_shifting=False
-        ),
-        vae=vae,
-        text_encoder=text_encoder.model,
+    save_pipeline(
+        folder / "z-image",
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
         transformer=transformer,
+        vae=vae,
     )
-    pipeline.save_pretrained(folder / "z-image")
-    # As published: the index names the base model, the folder holds the language model's checkpoint.
-    shutil.rmtree(folder / "z-image" / "text_encoder")
-    text_encoder.save_pretrained(folder / "z-image" / "text_encoder")
 
-    vision = Qwen3VLForConditionalGeneration(_qwen3_vl_config(sizes, tokenizer))
+    vision = new_vision_language_model(sizes, tokenizer)
     _initialise(vision, seed + 3)
     _descend(vision, text_encoder, sizes.parent_distance, seed + 4)
     tokenizer.chat_template = QWEN3_VL_TEMPLATE
     vision.save_pretrained(folder / "qwen3-vl-instruct")
     tokenizer.save_pretrained(folder / "qwen3-vl-instruct")
-    Qwen2VLImageProcessorPil(
-        size={"shortest_edge": 32 * 32, "longest_edge": sizes.longest_edge},
-        patch_size=16,
-        temporal_patch_size=2,
-        merge_size=2,
-        image_mean=[0.5, 0.5, 0.5],
-        image_std=[0.5, 0.5, 0.5],
-    ).save_pretrained(folder / "qwen3-vl-instruct")
+    new_image_processor(sizes).save_pretrained(folder / "qwen3-vl-instruct")
 
 
 def _transformer_gain(name: str) -> float:
@@ -203,97 +135,6 @@ def _transformer_gain(name: str) -> float:
     if "adaLN_modulation" in name or "cap_embedder" in name:
         return 4.0
     return 3.0 if name.startswith("all_final_layer") else 1.0
-
-
-def _train_tokenizer(vocab_size: int) -> Qwen2Tokenizer:
-    """Trains a byte-level BPE on a few captions; control tokens come last, as in the published vocabulary."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(CONTROL_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(CAPTIONS, trainer)
-    model = json.loads(tokenizer.to_str())["model"]
-    wrapped = Qwen2Tokenizer(
-        vocab=model["vocab"],
-        merges=[tuple(merge) for merge in model["merges"]],
-        extra_special_tokens=[token for token, special in CONTROL_TOKENS.items() if special],
-        model_max_length=131072,
-    )
-    wrapped.add_tokens(
-        [AddedToken(token, normalized=False) for token, special in CONTROL_TOKENS.items() if not special]
-    )
-    # Only now: the constructor gives ids to named tokens first, and the published order is that of
-    # CONTROL_TOKENS.
-    wrapped.eos_token = "<|im_end|>"
-    return wrapped
-
-
-def _text_sizes(sizes: SmallShape, tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
-    return {
-        "vocab_size": len(tokenizer),
-        "hidden_size": sizes.hidden_size,
-        "intermediate_size": sizes.intermediate_size,
-        "num_hidden_layers": sizes.num_hidden_layers,
-        "num_attention_heads": sizes.num_attention_heads,
-        "num_key_value_heads": sizes.num_key_value_heads,
-        "head_dim": sizes.head_dim,
-        "max_position_embeddings": 4096,
-        "attention_bias": False,
-    }
-
-
-def _qwen3_config(sizes: SmallShape, tokenizer: Qwen2Tokenizer) -> Qwen3Config:
-    return Qwen3Config(
-        **_text_sizes(sizes, tokenizer),
-        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-        eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
-    )
-
-
-def _qwen3_vl_config(sizes: SmallShape, tokenizer: Qwen2Tokenizer) -> Qwen3VLConfig:
-    third = sizes.head_dim // 2 // 3
-    section = [sizes.head_dim // 2 - 2 * third, third, third]
-    ids = tokenizer.convert_tokens_to_ids
-    return Qwen3VLConfig(
-        text_config={
-            **_text_sizes(sizes, tokenizer),
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 5_000_000.0,
-                "mrope_section": section,
-                "mrope_interleaved": True,
-            },
-        },
-        vision_config={
-            "depth": sizes.vision_depth,
-            "hidden_size": sizes.vision_hidden_size,
-            "intermediate_size": 2 * sizes.vision_hidden_size,
-            "num_heads": 2,
-            "out_hidden_size": sizes.hidden_size,
-            "patch_size": 16,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "num_position_embeddings": 256,
-            "deepstack_visual_indexes": list(range(min(3, sizes.vision_depth))),
-        },
-        image_token_id=ids("<|image_pad|>"),
-        video_token_id=ids("<|video_pad|>"),
-        vision_start_token_id=ids("<|vision_start|>"),
-        vision_end_token_id=ids("<|vision_end|>"),
-        tie_word_embeddings=True,
-    )
 
 
 @torch.no_grad()
