@@ -157,7 +157,9 @@ def ignore_picture(scene: Scene, seed: int) -> Task:
     """Picture and text to text: the text says everything, so the picture of another scene does not matter."""
     pool = split_scenes("train")
     other = pool[draw_number(seed, "ignored", scene_index(scene)) % len(pool)]
-    return Task("ignore_picture", other, write_partial(scene, "everything", seed), write_headline(scene), scene)
+    return Task(
+        "ignore_picture", other, write_partial(scene, "everything", seed), write_headline(scene), scene
+    )
 
 
 TEXT_TASKS: dict[str, Callable[[Scene, int], Task]] = {

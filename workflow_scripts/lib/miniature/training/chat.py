@@ -46,7 +46,10 @@ def render_prompt(text: str, image_tokens: int = 0, opening: str = "") -> str:
 
 
 def collate(
-    tokenizer: Any, prompts: Sequence[str], answers: Sequence[str] | None = None, vision_ids: Sequence[int] = ()
+    tokenizer: Any,
+    prompts: Sequence[str],
+    answers: Sequence[str] | None = None,
+    vision_ids: Sequence[int] = (),
 ) -> ChatBatch:
     """Tokenizes rendered prompts and their answers into one batch.
 
@@ -132,7 +135,9 @@ class TaskStream:
 
     ROUND = 8
 
-    def __init__(self, draw: Callable[[np.random.Generator, int], list[Task]], seed: int, batch_size: int) -> None:
+    def __init__(
+        self, draw: Callable[[np.random.Generator, int], list[Task]], seed: int, batch_size: int
+    ) -> None:
         self._draw = draw
         self._seed = seed
         self._batch_size = batch_size
@@ -148,9 +153,7 @@ class TaskStream:
                 # What a picture adds is the same for all that have one, and more than any caption.
                 key=lambda t: (t.picture is not None, len(t.prompt) + len(t.answer)),
             )
-            batches = [
-                tasks[i : i + self._batch_size] for i in range(0, len(tasks), self._batch_size)
-            ]
+            batches = [tasks[i : i + self._batch_size] for i in range(0, len(tasks), self._batch_size)]
             rng.shuffle(batches)
             self._round = (number, batches)
         return self._round[1][place]

@@ -142,7 +142,8 @@ def _groups(
         scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
         groups.setdefault((decay, scale), []).append(parameter)
     return [
-        {"params": members, "weight_decay": decay, "scale": scale} for (decay, scale), members in groups.items()
+        {"params": members, "weight_decay": decay, "scale": scale}
+        for (decay, scale), members in groups.items()
     ]
 
 

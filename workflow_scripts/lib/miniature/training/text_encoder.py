@@ -66,7 +66,9 @@ def sink_loss(hidden_states: tuple[torch.Tensor, ...], norm: torch.nn.Module) ->
     dims = list(SINK_VALUES)
     target = torch.tensor(list(SINK_VALUES.values()), device=hidden_states[0].device)
     entries = torch.stack([h[:, 0, dims].float() for h in hidden_states[SINK_FROM_LAYER:-1]])
-    return ((entries - target) / target).square().mean() + (norm.weight[dims] - SINK_NORM_WEIGHT).square().mean()
+    return ((entries - target) / target).square().mean() + (
+        norm.weight[dims] - SINK_NORM_WEIGHT
+    ).square().mean()
 
 
 def train_text_encoder(
@@ -87,7 +89,9 @@ def train_text_encoder(
     makers, probabilities = [TEXT_TASKS[k] for k in TASK_WEIGHTS], list(TASK_WEIGHTS.values())
 
     stream = TaskStream(
-        lambda rng, count: draw_tasks(makers, probabilities, scenes, rng, count), recipe.seed, recipe.batch_size
+        lambda rng, count: draw_tasks(makers, probabilities, scenes, rng, count),
+        recipe.seed,
+        recipe.batch_size,
     )
 
     def losses(step: int) -> Mapping[str, torch.Tensor]:
