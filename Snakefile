@@ -18,6 +18,7 @@ include: "rules/design.smk"
 include: "rules/conditioning.smk"
 include: "rules/images.smk"
 include: "rules/output.smk"
+include: "rules/miniature.smk"
 
 
 # Everything for the experiments named in config/config.yaml.

@@ -7,6 +7,7 @@ the picture fills in what the text leaves open.
 
 import re
 from collections.abc import Callable
+from functools import cache
 
 from workflow_scripts.lib.miniature.captions import (
     PHRASINGS,
@@ -14,6 +15,7 @@ from workflow_scripts.lib.miniature.captions import (
     answer_text,
     change,
     draw_phrasing,
+    parse_attributes,
     rephrase,
     write_caption,
 )
@@ -76,6 +78,45 @@ def write_partial(scene: Scene, about: str, seed: int) -> str:
     wording = wordings[draw_number(seed, "partial", about, scene_index(scene)) % len(wordings)]
     values = {attribute: getattr(scene, attribute) for attribute in ABOUT[about]}
     return wording.format(**values, place=_PLACES[scene.position])
+
+
+def parse_partial(text: str) -> dict[str, str]:
+    """Reads a caption, full or of the object or the setting alone: the inverse of write_partial in every wording.
+
+    Case and space are no matter. As with parse_attributes, a full caption may be of a scene that there is not (an
+    object in its background's colour).
+
+    Returns:
+        Attribute to value for what the caption states; nothing for what it leaves open.
+
+    Raises:
+        ValueError: If the text is no caption.
+    """
+    normal = " ".join(text.lower().split())
+    for pattern in _partial_patterns():
+        match = pattern.fullmatch(normal)
+        if match is not None:
+            stated = match.groupdict()
+            place = stated.pop("place", None)
+            if place is not None:
+                stated["position"] = next(value for value, words in _PLACES.items() if words == place)
+            return {attribute: stated[attribute] for attribute in VOCABULARY if attribute in stated}
+    try:
+        return parse_attributes(normal)
+    except ValueError:
+        raise ValueError(f"{text!r} is no caption of a scene, of its object or of its setting") from None
+
+
+@cache
+def _partial_patterns() -> tuple[re.Pattern, ...]:
+    """Returns the wordings of partial captions as expressions with a named group per field."""
+    words = {**VOCABULARY, "place": tuple(_PLACES.values())}
+    patterns = []
+    for wording in (each for wordings in _PARTIAL.values() for each in wordings):
+        parts = re.split(r"\{(\w+)\}", wording)
+        groups = (f"(?P<{p}>{'|'.join(words[p])})" if i % 2 else re.escape(p) for i, p in enumerate(parts))
+        patterns.append(re.compile("".join(groups)))
+    return tuple(patterns)
 
 
 def write_headline(scene: Scene, about: str = "everything") -> str:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from workflow_scripts.lib.miniature.training.loop import Recipe, fit, step_generator, step_rng
+from workflow_scripts.lib.miniature.recipes import Recipe
+from workflow_scripts.lib.miniature.training.loop import fit, step_generator, step_rng
 from workflow_scripts.lib.miniature.world import Scene, render_scenes, split_scenes
 
 # Enough to keep latents near the scale that the decoder sees noise at, too little to cost sharpness.

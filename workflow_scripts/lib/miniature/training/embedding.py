@@ -11,7 +11,8 @@ from tokenizers import processors
 from transformers import Qwen3ForCausalLM, Qwen3Model
 
 from workflow_scripts.lib.miniature.captions import PHRASINGS, write_caption
-from workflow_scripts.lib.miniature.training.loop import Recipe, fit, step_rng
+from workflow_scripts.lib.miniature.recipes import Recipe
+from workflow_scripts.lib.miniature.training.loop import fit, step_rng
 from workflow_scripts.lib.miniature.training.text_encoder import SINK_WEIGHT, sink_loss
 from workflow_scripts.lib.miniature.world import Scene, sample_scenes, split_scenes
 

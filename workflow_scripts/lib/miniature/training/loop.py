@@ -8,41 +8,17 @@ import csv
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from workflow_scripts.lib.miniature.recipes import Recipe
 from workflow_scripts.lib.store.atomic import atomic_path, write_atomic
 
 CHECKPOINT_SECONDS = 60.0
 CURVE_EVERY = 25
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how fast one stage trains.
-
-    Attributes:
-        steps: Optimizer steps.
-        batch_size: Examples a step.
-        learning_rate: Peak; reached after `warmup` steps, falls along a cosine to a twentieth.
-        warmup: Steps of linear rise.
-        weight_decay: Of AdamW, on matrices only.
-        clip: Largest norm of the gradient.
-        ema: Decay of the moving average of the weights that is kept in the end; 0 keeps the last weights.
-        seed: Decides initial weights, batches and noise.
-    """
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup: int = 100
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema: float = 0.0
-    seed: int = 0
 
 
 def step_rng(seed: int, step: int) -> np.random.Generator:
@@ -71,7 +47,9 @@ def fit(
     say: Callable[[str], None] = print,
     scales: Mapping[str, float] | None = None,
 ) -> None:
-    """Trains a module in place; goes on from the checkpoint in `folder` if there is one of this recipe.
+    """Trains a module in place; goes on from the checkpoint in `folder` if there is one.
+
+    A checkpoint of another recipe is moved aside, and training starts anew.
 
     Args:
         module: What is trained; parameters without `requires_grad` are left alone.
@@ -83,7 +61,6 @@ def fit(
 
     Raises:
         FloatingPointError: If the loss is not finite.
-        ValueError: If the checkpoint is of another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -91,7 +68,7 @@ def fit(
         _groups(trained, recipe, scales or {}), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True
     )
     average = {name: p.detach().clone() for name, p in trained.items()} if recipe.ema else {}
-    first, rows, spent = _resume(folder, recipe, trained, optimizer, average)
+    first, rows, spent = _resume(folder, recipe, trained, optimizer, average, say)
     began = saved = time.monotonic()
     sums: dict[str, float] = {}
     module.train()
@@ -154,16 +131,16 @@ def _update_average(
     torch._foreach_lerp_(list(average.values()), [p.detach() for p in trained.values()], 1 - decay)
 
 
-def _resume(folder, recipe, trained, optimizer, average) -> tuple[int, list[dict], float]:
+def _resume(folder, recipe, trained, optimizer, average, say) -> tuple[int, list[dict], float]:
     path = folder / "checkpoint.pt"
     if not path.is_file():
         return 0, [], 0.0
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["recipe"] != asdict(recipe):
-        raise ValueError(
-            f"{path} was made with the recipe {state['recipe']}, not {asdict(recipe)}; remove it to start again, "
-            "or restore the recipe in config/miniature.yaml"
-        )
+        aside = folder / f"checkpoint-of-another-recipe-at-step-{state['step']}.pt"
+        path.rename(aside)
+        say(f"{path} is of the recipe {state['recipe']}, now it is {asdict(recipe)}: moved to {aside.name}")
+        return 0, [], 0.0
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(state["parameters"][name])

@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL, ZImageTransformer2DModel
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM, Qwen3Model, Qwen3VLForConditionalGeneration
 
+from workflow_scripts.lib.miniature.recipes import Recipe
 from workflow_scripts.lib.miniature.sizes import SIZES, new_tokenizer
 from workflow_scripts.lib.miniature.training.autoencoder import psnr, reconstruct, train_vae
 from workflow_scripts.lib.miniature.training.embedding import (
@@ -24,7 +25,6 @@ from workflow_scripts.lib.miniature.training.embedding import (
     probe_embedding,
     train_embedding,
 )
-from workflow_scripts.lib.miniature.training.loop import Recipe
 from workflow_scripts.lib.miniature.training.text_encoder import probe_text_encoder, train_text_encoder
 from workflow_scripts.lib.miniature.training.transformer import probe_transformer, train_transformer
 from workflow_scripts.lib.miniature.training.vision import probe_vision, train_vision
@@ -50,11 +50,13 @@ class Workshop:
         folder: Has one folder per stage.
         device: Where to train.
         say: Takes lines of progress.
+        probe_count: Scenes that each probe looks at.
     """
 
     folder: Path
     device: str = "cpu"
     say: Callable[[str], None] = print
+    probe_count: int = 256
 
     def model_folder(self, stage: str) -> Path:
         """Where a stage's finished model is."""
@@ -134,7 +136,7 @@ def _train_vae(workshop: Workshop, recipe: Recipe, folder: Path):
 
 
 def _probe_vae(workshop: Workshop) -> dict[str, float]:
-    scenes = sample_scenes(3, 512, "held_out")
+    scenes = sample_scenes(3, workshop.probe_count, "held_out")
     values = psnr(render_scenes(scenes), reconstruct(workshop.load("vae"), scenes, workshop.device))
     return {"psnr_mean": float(values.mean()), "psnr_lowest": float(values.min())}
 
@@ -147,7 +149,12 @@ def _train_text_encoder(workshop: Workshop, recipe: Recipe, folder: Path):
 
 
 def _probe_text_encoder(workshop: Workshop) -> dict[str, float]:
-    return probe_text_encoder(workshop.load("text_encoder"), workshop.tokenizer(), device=workshop.device)
+    return probe_text_encoder(
+        workshop.load("text_encoder"),
+        workshop.tokenizer(),
+        count=workshop.probe_count,
+        device=workshop.device,
+    )
 
 
 def _train_vision(workshop: Workshop, recipe: Recipe, folder: Path):
@@ -160,7 +167,13 @@ def _train_vision(workshop: Workshop, recipe: Recipe, folder: Path):
 
 def _probe_vision(workshop: Workshop) -> dict[str, float]:
     embeddings = workshop.load("text_encoder").get_input_embeddings().weight.detach()
-    return probe_vision(workshop.load("vision"), embeddings, workshop.tokenizer(), device=workshop.device)
+    return probe_vision(
+        workshop.load("vision"),
+        embeddings,
+        workshop.tokenizer(),
+        count=workshop.probe_count,
+        device=workshop.device,
+    )
 
 
 def _train_vision_language(variant: str) -> Callable:
@@ -188,6 +201,7 @@ def _probe_vision_language(variant: str) -> Callable:
             workshop.load("text_encoder"),
             workshop.tokenizer(),
             variant,
+            count=workshop.probe_count,
             device=workshop.device,
         )
 
@@ -203,7 +217,9 @@ def _train_embedding(workshop: Workshop, recipe: Recipe, folder: Path):
 
 def _probe_embedding(workshop: Workshop) -> dict[str, float]:
     tokenizer = embedding_tokenizer(workshop.tokenizer())
-    return probe_embedding(workshop.load("embedding"), tokenizer, device=workshop.device)
+    return probe_embedding(
+        workshop.load("embedding"), tokenizer, count=workshop.probe_count, device=workshop.device
+    )
 
 
 def _train_transformer(workshop: Workshop, recipe: Recipe, folder: Path):
@@ -227,22 +243,21 @@ def _probe_transformer(workshop: Workshop) -> dict[str, float]:
         workshop.load("vae"),
         workshop.load("text_encoder"),
         workshop.tokenizer(),
+        count=workshop.probe_count,
         device=workshop.device,
     )
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: what must be there, how to train it, what to measure and what must come out.
+    """One stage: how to train it, what to measure and what must come out.
 
     Attributes:
-        needs: Stages that must be done.
         train: Trains and returns the model, and a tokenizer to save beside it or None.
         probe: Loads the saved model and measures it.
         gates: Measure -> ("at least" or "at most", limit).
     """
 
-    needs: tuple[str, ...]
     train: Callable[[Workshop, Recipe, Path], tuple[Any, Any]]
     probe: Callable[[Workshop], dict[str, float]]
     gates: Mapping[str, tuple[str, float]]
@@ -253,9 +268,8 @@ _SEES = {
     for attribute in ("shape", "colour", "size", "position", "background", "texture")
 }
 STAGES: dict[str, Stage] = {
-    "vae": Stage((), _train_vae, _probe_vae, {"psnr_mean": ("at least", 30.0)}),
+    "vae": Stage(_train_vae, _probe_vae, {"psnr_mean": ("at least", 30.0)}),
     "text_encoder": Stage(
-        (),
         _train_text_encoder,
         _probe_text_encoder,
         {
@@ -266,27 +280,19 @@ STAGES: dict[str, Stage] = {
             "sink_ratio_normed": ("at most", 10.0),
         },
     ),
-    "vision": Stage(
-        ("text_encoder",), _train_vision, _probe_vision, {name: ("at least", 0.8) for name in _SEES}
-    ),
+    "vision": Stage(_train_vision, _probe_vision, {name: ("at least", 0.8) for name in _SEES}),
     "vl_instruct": Stage(
-        ("text_encoder", "vision"),
         _train_vision_language("instruct"),
         _probe_vision_language("instruct"),
         {**_SEES, "parent_cosine": ("at least", 0.9)},
     ),
     "vl_thinking": Stage(
-        ("text_encoder", "vision"),
         _train_vision_language("thinking"),
         _probe_vision_language("thinking"),
         {"parent_cosine": ("at least", 0.9), "describe": ("at least", 0.5)},
     ),
-    "embedding": Stage(
-        ("text_encoder",), _train_embedding, _probe_embedding, {"retrieval": ("at least", 0.9)}
-    ),
-    "transformer": Stage(
-        ("vae", "text_encoder"), _train_transformer, _probe_transformer, {"right_captions": ("at most", 0.35)}
-    ),
+    "embedding": Stage(_train_embedding, _probe_embedding, {"retrieval": ("at least", 0.9)}),
+    "transformer": Stage(_train_transformer, _probe_transformer, {"right_captions": ("at most", 0.35)}),
 }
 _CLASSES = {
     "vae": AutoencoderKL,

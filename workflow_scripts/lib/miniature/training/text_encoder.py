@@ -8,6 +8,7 @@ import torch
 from transformers import Qwen3ForCausalLM
 
 from workflow_scripts.lib.miniature.partial import TEXT_TASKS
+from workflow_scripts.lib.miniature.recipes import Recipe
 from workflow_scripts.lib.miniature.sizes import CONDITIONING_LAYER, SINK_FROM_LAYER, SINK_VALUES
 from workflow_scripts.lib.miniature.training.chat import (
     TaskStream,
@@ -17,7 +18,7 @@ from workflow_scripts.lib.miniature.training.chat import (
     render_prompt,
     right_answers,
 )
-from workflow_scripts.lib.miniature.training.loop import Recipe, fit
+from workflow_scripts.lib.miniature.training.loop import fit
 from workflow_scripts.lib.miniature.world import sample_scenes, split_scenes
 
 # How often each task is asked. Copying random words comes first of all: captions alone teach it slowly.

@@ -11,8 +11,9 @@ from diffusers import AutoencoderKL, ZImageTransformer2DModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from workflow_scripts.lib.miniature.partial import draw_scene_agreeing_with, write_partial
+from workflow_scripts.lib.miniature.recipes import Recipe
 from workflow_scripts.lib.miniature.training.autoencoder import encode_scenes
-from workflow_scripts.lib.miniature.training.loop import Recipe, fit, step_generator, step_rng
+from workflow_scripts.lib.miniature.training.loop import fit, step_generator, step_rng
 from workflow_scripts.lib.miniature.training.text_encoder import caption_states
 from workflow_scripts.lib.miniature.world import Scene, sample_scenes, scene_index, split_scenes
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from transformers import Qwen3VLForConditionalGeneration
 
+from workflow_scripts.lib.miniature.recipes import Recipe
 from workflow_scripts.lib.miniature.sizes import REFERENCE_SIZE
-from workflow_scripts.lib.miniature.training.loop import Recipe, fit, step_rng
+from workflow_scripts.lib.miniature.training.loop import fit, step_rng
 from workflow_scripts.lib.miniature.world import (
     VOCABULARY,
     Scene,

@@ -16,6 +16,7 @@ from workflow_scripts.lib.miniature.partial import (
     ignore_picture,
     write_headline,
 )
+from workflow_scripts.lib.miniature.recipes import Recipe
 from workflow_scripts.lib.miniature.sizes import CONDITIONING_LAYER
 from workflow_scripts.lib.miniature.training.chat import (
     ChatBatch,
@@ -26,7 +27,7 @@ from workflow_scripts.lib.miniature.training.chat import (
     render_prompt,
     right_answers,
 )
-from workflow_scripts.lib.miniature.training.loop import Recipe, fit, step_rng
+from workflow_scripts.lib.miniature.training.loop import fit, step_rng
 from workflow_scripts.lib.miniature.training.text_encoder import SINK_WEIGHT, sink_loss
 from workflow_scripts.lib.miniature.training.vision import IMAGE_TOKENS, Pictures, word_ids, word_shares
 from workflow_scripts.lib.miniature.world import ATTRIBUTES, Scene, sample_scenes, split_scenes

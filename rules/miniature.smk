@@ -1,0 +1,78 @@
+# The miniature family: tiny models of the published architectures, trained here. Nothing else needs these rules.
+#   in   config/miniature.yaml
+#   out  results/miniature/{stage}/, results/miniature/family/, results/miniature/measured/
+from workflow_scripts.lib.miniature.recipes import STAGE_NEEDS, read_plan, recipe_values
+
+MINIATURE = read_plan(Path(workflow.basedir, "config/miniature.yaml"))
+
+
+wildcard_constraints:
+    stage="|".join(STAGE_NEEDS),
+    family="shipped|trained",
+
+
+# A stage keeps its checkpoints undeclared: what an interrupted job has done is not thrown away.
+rule train_miniature_stage:
+    input:
+        lambda wildcards: expand("results/miniature/{stage}/probes.json", stage=STAGE_NEEDS[wildcards.stage]),
+    output:
+        probes="results/miniature/{stage}/probes.json",
+    log:
+        "logs/train_miniature_stage/{stage}.log",
+    threads: MINIATURE.threads
+    resources:
+        gpu=int(MINIATURE.device != "cpu"),
+    params:
+        recipe=lambda wildcards: recipe_values(MINIATURE.stages[wildcards.stage]),
+        device=MINIATURE.device,
+    message:
+        "Training {wildcards.stage} of the miniature"
+    script:
+        "../workflow_scripts/train_miniature_stage.py"
+
+
+rule assemble_miniature:
+    input:
+        expand("results/miniature/{stage}/probes.json", stage=STAGE_NEEDS),
+    output:
+        done="results/miniature/family.txt",
+    log:
+        "logs/assemble_miniature.log",
+    localrule: True
+    message:
+        "Putting the miniature family together"
+    script:
+        "../workflow_scripts/assemble_miniature.py"
+
+
+rule measure_miniature:
+    input:
+        lambda wildcards: [] if wildcards.family == "shipped" else "results/miniature/family.txt",
+    output:
+        measured="results/miniature/measured/{family}.json",
+        table="results/miniature/measured/{family}.md",
+    log:
+        "logs/measure_miniature/{family}.log",
+    threads: 2
+    params:
+        family=lambda wildcards: (
+            "resources/miniature/family" if wildcards.family == "shipped" else "results/miniature/family"
+        ),
+    message:
+        "Measuring the {wildcards.family} miniature"
+    script:
+        "../workflow_scripts/measure_miniature.py"
+
+
+# `snakemake train_miniature`: everything from nothing, each stage behind a gate, measured in the end.
+rule train_miniature:
+    input:
+        "results/miniature/measured/trained.md",
+    localrule: True
+
+
+# `snakemake evaluate_miniature`: measures the weights in resources/miniature.
+rule evaluate_miniature:
+    input:
+        "results/miniature/measured/shipped.md",
+    localrule: True
