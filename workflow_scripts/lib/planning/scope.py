@@ -27,6 +27,7 @@ from workflow_scripts.lib.store.layout import Store
 from workflow_scripts.lib.store.locks import try_exclusive_lock
 
 ALL = "all"
+MINIATURE_TARGETS = ("train_miniature", "evaluate_miniature")
 CONFIG_FILE = "config/config.yaml"
 _PRESENTATION = "workflow_scripts.lib.presentation."
 _TABLE_CODE = (f"{_PRESENTATION}table",)
@@ -72,14 +73,19 @@ class Scopes:
         return ALL if experiment in self._project.settings.experiments else experiment
 
     def scopes_of(self, targets: Iterable[str]) -> list[str]:
-        """Returns the scopes that a run with these targets plans; a rule, like no target, stands for `all`."""
-        known, scopes = self._project.experiment_names(), set()
+        """Returns the scopes that a run with these targets plans; a rule, like no target, stands for `all`.
+
+        Targets about the miniature family plan nothing.
+        """
+        known, scopes, targets = self._project.experiment_names(), set(), list(targets)
         for target in targets:
+            if target.startswith("results/miniature/") or target in MINIATURE_TARGETS:
+                continue
             # results/{experiment}/... and results/plan/{scope}/...
             parts = [part for part in Path(target).parts[:3] if part not in ("results", "plan")]
             named = target.startswith("results/") and parts and parts[0] in known
             scopes.add(self.scope_of(parts[0]) if named else ALL)
-        return sorted(scopes or {ALL})
+        return sorted(scopes) if targets else [ALL]
 
     def _design(self, experiment: str) -> dict[str, Any]:
         return self._project.design(experiment).to_json()
