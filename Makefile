@@ -24,7 +24,7 @@ endif
 STAMP := .venv/.locked-$(LOCK)-$(firstword $(shell cksum < $(LOCKFILE)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cuda models demo test test-slow lint format lock clean
+.PHONY: help setup setup-cuda demo test test-slow lint format lock clean
 
 help:  ## Print this list
 	@echo 'Usage: make TARGET [LOCK=cpu|cuda] [PYTHON=python3.12] [TORCH_INDEX=URL] [WORKERS=2]'
@@ -37,13 +37,11 @@ setup: $(STAMP)  ## Create .venv and install the lock (again only if the lock ha
 setup-cuda:  ## The same with CUDA, for real models on an NVIDIA GPU
 	@$(MAKE) --no-print-directory setup LOCK=cuda
 
-models: setup  ## Build the small models with random weights (seconds; a complete family is left alone)
-	$(RUN) python -m workflow_scripts.build_small_models results/models/small
-
-demo: models  ## Build the small models and the default target on them
+demo: setup  ## Build the default target: the demo, on the miniature models
 	$(RUN) snakemake
 	@echo
 	@echo 'Grids: results/demo/grids'
+	@echo 'Plots: results/demo/plots'
 	@echo 'Table: results/demo/cells.csv'
 
 test: setup  ## Run the tests that need no GPU and no downloaded weights, but for the slow ones
@@ -52,8 +50,7 @@ test: setup  ## Run the tests that need no GPU and no downloaded weights, but fo
 test-slow: setup  ## Run the slow ones: 20 kills at named points, failing cells, adopting images
 	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m slow tests/workflow
 
-# Snakemake lints a workflow that it has parsed, and the default experiment names the small models.
-lint: models  ## Check style and formatting, changing nothing
+lint: setup  ## Check style and formatting, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules

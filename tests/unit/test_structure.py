@@ -16,7 +16,7 @@ PYTHON = sorted(
     path for folder in ("workflow_scripts", "tests") for path in (REPOSITORY / folder).rglob("*.py")
 )
 # Scripts that are run by people and by the Makefile, not by a rule.
-COMMANDS = {"build_small_models", "describe_config"}
+COMMANDS = {"describe_config", "draw_scene", "ship_miniature"}
 
 
 def rules() -> dict[str, str]:

@@ -17,7 +17,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_models(shared: Path) -> Path:
-    from workflow_scripts.lib.models.small_family import build_small_family
+    from tests.small_family import build_small_family
 
     with FileLock(shared / "small.lock"):
         build_small_family(shared / "small")  # Leaves a complete family alone.

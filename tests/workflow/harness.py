@@ -108,10 +108,14 @@ class Workspace:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy2(source, target)
-        shutil.copytree(REPOSITORY / "resources", folder / "resources")
+        # The miniature's weights are linked: tens of megabytes that nothing here writes to.
+        shutil.copytree(
+            REPOSITORY / "resources", folder / "resources", ignore=shutil.ignore_patterns("family")
+        )
+        (folder / "resources/miniature/family").symlink_to(REPOSITORY / "resources/miniature/family")
         (folder / "config" / "experiments").mkdir(parents=True)
         shutil.copytree(models, folder / "results" / "models" / "small")
-        shutil.copy2(REPOSITORY / "config" / "models.yaml", folder / "config" / "models.yaml")
+        shutil.copy2(Path(__file__).with_name("models.yaml"), folder / "config" / "models.yaml")
         self.config = {
             "experiments": ["small"],
             "defaults": {"generator": "small-z-image"},

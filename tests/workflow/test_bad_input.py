@@ -38,7 +38,7 @@ class Files:
             "defaults": {"generator": "small-z-image"},
             "hardware": {"generation": {"batch_shape": 2}},
         }
-        self.models = yaml.safe_load((REPOSITORY / MODELS_FILE).read_text())
+        self.models = yaml.safe_load(Path(__file__).with_name("models.yaml").read_text())
         self.experiment = yaml.safe_load(yaml.safe_dump(EXPERIMENT))
         self.text: dict[str, str] = {}
 

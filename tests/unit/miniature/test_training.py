@@ -106,7 +106,7 @@ def test_the_plan_names_what_is_wrong(tmp_path):
     plan = read_plan()
     assert list(plan.stages) == list(STAGE_NEEDS) == list(STAGES)
     file = tmp_path / "miniature.yaml"
-    text = Path("config/miniature.yaml").read_text(encoding="utf-8")
+    text = Path("resources/miniature/recipes.yaml").read_text(encoding="utf-8")
     file.write_text(text.replace("batch_size: 16", "batch: 16"))
     with pytest.raises(ValueError, match=r"stages.vae: batch not known; allowed: batch_size"):
         read_plan(file)

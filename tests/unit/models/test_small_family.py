@@ -5,9 +5,8 @@ import json
 
 import pytest
 
-from workflow_scripts.build_small_models import main
+from tests.small_family import MARKER, build_small_family, small_entries
 from workflow_scripts.lib.models.description import describe_encoder, describe_generator, missing_files
-from workflow_scripts.lib.models.small_family import MARKER, build_small_family, small_entries
 
 
 def digests(folder):
@@ -19,7 +18,7 @@ def digests(folder):
 
 
 def test_same_seed_same_bytes(family, tmp_path):
-    main([str(tmp_path / "again")])
+    build_small_family(tmp_path / "again")
     assert digests(tmp_path / "again") == digests(family)
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
 

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def family(tmp_path_factory) -> Path:
-    from workflow_scripts.lib.models.small_family import build_small_family
+    from tests.small_family import build_small_family
 
     folder = tmp_path_factory.mktemp("models") / "small"
     build_small_family(folder)

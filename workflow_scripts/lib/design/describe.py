@@ -28,6 +28,7 @@ from workflow_scripts.lib.design.schema import (
     SourceParameters,
     TransformChoices,
 )
+from workflow_scripts.lib.scoring.registry import scores
 
 README = "config/README.md"
 SCHEMAS = {"config": Settings, "models": Models, "experiment": Experiment}
@@ -95,6 +96,9 @@ def generated_tables() -> dict[str, str]:
         "choices": _parameter_table(_rows(Base, only=TransformChoices.model_fields)),
         "sampling": _parameter_table(_rows(Base, only=SamplingParameters.model_fields)),
         "transforms": _transform_table(),
+        "scores": _table(
+            ("name", "measures", "needs"), ((f"`{s.name}`", s.meaning, s.needs) for s in scores().values())
+        ),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
+from workflow_scripts.lib.scoring.registry import scores
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -237,6 +238,9 @@ class Grid(Strict):
     y: str | None = Field(None, description="Axis of the rows.")
 
 
+ScoreName = Literal[tuple(scores())]  # type: ignore[valid-type]
+
+
 class Experiment(Strict):
     """A file in config/experiments/: one sweep."""
 
@@ -247,6 +251,9 @@ class Experiment(Strict):
         default_factory=dict, description="Parameters that vary: name to list of values, or {range, count}."
     )
     grids: list[Grid] = Field(default_factory=list, description="Grids to draw.")
+    scores: list[ScoreName] = Field(
+        default_factory=list, description="What to measure of the images; see the table of scores."
+    )
     baseline: bool = Field(
         True, description="Add for each prompt and seed the image of the text alone (role `baseline`)."
     )

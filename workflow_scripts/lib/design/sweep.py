@@ -23,6 +23,7 @@ from workflow_scripts.lib.design.schema import CellParameters, Experiment, Limit
 from workflow_scripts.lib.models.catalog import Model, ModelCatalog
 from workflow_scripts.lib.models.description import count_prompt_tokens, locate_model
 from workflow_scripts.lib.presentation.labels import format_values
+from workflow_scripts.lib.scoring.registry import ScoreInputs, check_scores
 from workflow_scripts.lib.store.fact_cache import FactCache
 
 # Parameters that come as lists in `base`, and the key there.
@@ -81,6 +82,7 @@ class Design:
         grids: [{x, y}], axis names; y may be None.
         models: Identity -> {kind, name, entry, facts}.
         references: SHA-256 -> path.
+        scores: What is measured of the images. Neither in design.json nor in `digest`: it makes no image and no plan.
     """
 
     experiment: str
@@ -93,10 +95,11 @@ class Design:
     grids: list[dict[str, Any]]
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     references: dict[str, str] = field(default_factory=dict)
+    scores: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as written to design.json; parts are shared, not copied."""
-        plain = dict(vars(self))
+        plain = {key: value for key, value in vars(self).items() if key != "scores"}
         plain["axes"] = [dict(vars(axis)) for axis in self.axes]
         plain["cells"] = [dict(vars(cell)) for cell in self.cells]
         return plain
@@ -104,9 +107,8 @@ class Design:
     @property
     def digest(self) -> str:
         """Stands for everything in the design: cells by their names, and what is shown of them."""
-        plain = {
-            key: value for key, value in vars(self).items() if key not in ("cells", "positions", "baselines")
-        }
+        apart = ("cells", "positions", "baselines", "scores")
+        plain = {key: value for key, value in vars(self).items() if key not in apart}
         plain["axes"] = [vars(axis) for axis in self.axes]
         plain["cells"] = [[cell.cell, cell.role] for cell in self.cells]
         plain["shown"] = [self.cells[0].shown, self.cells[-1].shown]
@@ -154,8 +156,10 @@ class Expander:
             [],
             {},
             grids,
+            scores=list(experiment.scores),
         )
         self._check_prompts(experiment, axes, file)
+        self._check_scores(experiment, axes, file)
         cells: dict[str, Cell] = {}
         baselines: dict[str, Cell] = {}
         resolved: dict[tuple[Any, ...], Cell] = {}
@@ -292,6 +296,14 @@ class Expander:
                     f"{where}: prompt {prompt.name[:60]!r} has {tokens} tokens with its template; {generator.name} "
                     f"takes at most {limit}; shorten it"
                 )
+
+    def _check_scores(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
+        names = experiment.scores
+        if len(set(names)) < len(names):
+            raise DesignError(f"{file}: scores: {max(names, key=names.count)!r} occurs more than once")
+        sides = (axes.get(name, [getattr(experiment.base, name)]) for name in ("height", "width"))
+        sizes = list(itertools.product(*sides))
+        check_scores(names, ScoreInputs(axes["prompt"], axes["reference"], sizes, self._root, file))
 
     def _generator(self, name: str | None, file: str) -> Model:
         if name is None:

@@ -1,4 +1,4 @@
-"""What is trained in which order and how, as config/miniature.yaml says it; imports no torch."""
+"""What is trained in which order and how, as resources/miniature/recipes.yaml says it; imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-CONFIG = "config/miniature.yaml"
+CONFIG = "resources/miniature/recipes.yaml"
 # Stage -> the stages that must be done before it.
 STAGE_NEEDS: dict[str, tuple[str, ...]] = {
     "vae": (),
@@ -54,7 +54,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Plan:
-    """config/miniature.yaml.
+    """resources/miniature/recipes.yaml.
 
     Attributes:
         device: Where stages train: cpu, or cuda.

@@ -129,10 +129,7 @@ def _absence(section: str, entry: dict[str, Any], folder: Path | None, missing: 
         shown = entry.get("path") or folder
         return f"{section}: {shown} lacks {', '.join(missing or [])}; complete it, or change the path"
     if entry.get("path"):
-        return (
-            f"{section}.path: folder {entry['path']} does not exist; set it to a folder in `save_pretrained` form "
-            "(for the small models of the demo: python -m workflow_scripts.build_small_models results/models/small)"
-        )
+        return f"{section}.path: folder {entry['path']} does not exist; set it to a folder in `save_pretrained` form"
     return (
         f"{section}: {entry['repo']} is not in the hub cache; download it once with\n"
         f"  hf download {entry['repo']} --revision {entry['revision']}\n"

@@ -1,6 +1,6 @@
 """The published architectures at any size: tokenizer, text encoder, VAE, transformer, vision-language model.
 
-Used by the random family of the tests and by the trained miniature. Weights are the libraries' own
+Used by the trained miniature and by the random family of the tests. Weights are the libraries' own
 initialisation; what is made of them is up to the caller.
 """
 

@@ -74,7 +74,7 @@ def forget(folder: Path, experiments: list[str], designs: bool = False) -> None:
     for name in ("verdict.txt", "images.json", "conditioning.json"):
         (folder / name).unlink(missing_ok=True)
     for experiment in experiments:
-        for name in ("cells.csv", *(["design.json"] if designs else [])):
+        for name in ("cells.csv", "scores.csv", *(["design.json"] if designs else [])):
             Path("results", experiment, name).unlink(missing_ok=True)
 
 

@@ -14,14 +14,16 @@ from typing import Any
 
 from workflow_scripts.lib.conditioning.registry import STAGES, transform
 from workflow_scripts.lib.design.code_digest import code_digest
+from workflow_scripts.lib.design.errors import DesignError
 from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.design.inputs import read_yaml
-from workflow_scripts.lib.design.project import Project
+from workflow_scripts.lib.design.project import EXPERIMENT_FOLDER, Project
 from workflow_scripts.lib.planning.healing import find_damage, forget, planned_digest
 from workflow_scripts.lib.planning.keys import CONDITIONING_CODE, EXTRACTION_CODE, SAMPLING_CODE
 from workflow_scripts.lib.planning.plan import count_missing
 from workflow_scripts.lib.presentation.pages import page_names
 from workflow_scripts.lib.presentation.progress import format_bytes, format_seconds
+from workflow_scripts.lib.scoring.registry import digest_of, score_of_summary, scores
 from workflow_scripts.lib.store.atomic import sweep_temporary_files
 from workflow_scripts.lib.store.layout import Store
 from workflow_scripts.lib.store.locks import try_exclusive_lock
@@ -31,6 +33,7 @@ MINIATURE_TARGETS = ("train_miniature", "evaluate_miniature")
 CONFIG_FILE = "config/config.yaml"
 _PRESENTATION = "workflow_scripts.lib.presentation."
 _TABLE_CODE = (f"{_PRESENTATION}table",)
+_SCORE_TABLE_CODE = ("workflow_scripts.lib.scoring.table",)
 _GRID_CODE = tuple(
     _PRESENTATION + module for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels")
 )
@@ -102,6 +105,45 @@ class Scopes:
                 f"experiment {experiment} has no grid page {page}; its pages: {', '.join(pages) or 'none'}"
             )
         return pages[page]
+
+    def scores(self, experiment: str) -> list[str]:
+        """Returns the names of an experiment's scores."""
+        return self._project.design(experiment).scores
+
+    def summaries(self, experiment: str) -> list[str]:
+        """Returns the names of the tables that sum an experiment's scores up."""
+        return [scores()[name].summary for name in self.scores(experiment)]
+
+    def plots(self, experiment: str) -> dict[str, dict[str, Any]]:
+        """Returns plot name -> {score, ...}, what is on it."""
+        axes = [asdict(axis) for axis in self._project.design(experiment).axes]
+        return {
+            plot: {"score": name, **content}
+            for name in self.scores(experiment)
+            for plot, content in scores()[name].plots(axes).items()
+        }
+
+    def plot(self, experiment: str, plot: str) -> dict[str, Any]:
+        """Returns {score, ...}, what is on a plot."""
+        plots = self.plots(experiment)
+        if plot not in plots:
+            raise DesignError(
+                f"experiment {experiment} has no plot {plot}; its plots: {', '.join(plots) or 'none'} (they follow from "
+                f"scores in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
+            )
+        return plots[plot]
+
+    def score_code(self, experiment: str) -> str:
+        """Digest of the code that scores an experiment's images."""
+        return digest([digest_of(self.scores(experiment), "measure"), code_digest(_SCORE_TABLE_CODE)])
+
+    def summary_code(self, summary: str) -> str:
+        """Digest of the code that sums scores up."""
+        return digest_of([score_of_summary(summary).name], "summary")
+
+    def plot_code(self, experiment: str, plot: str) -> str:
+        """Digest of the code that draws a plot."""
+        return digest_of([self.plot(experiment, plot)["score"]], "plot")
 
     def _plan_digest(self, scope: str) -> str:
         """Returns what decides a plan: the cells, the hardware, and the code that their keys contain."""

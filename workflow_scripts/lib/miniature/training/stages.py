@@ -115,7 +115,7 @@ def train_stage(stage: str, recipe: Recipe, workshop: Workshop, gated: bool = Tr
         (workshop.folder / stage / "probes.json").rename(workshop.folder / stage / "probes.missed.json")
         raise RuntimeError(
             f"stage {stage} missed its gate: {'; '.join(missed)}. What needs it is not trained. Raise its steps in "
-            f"config/miniature.yaml: {stage}.steps, and remove {workshop.folder / stage}"
+            f"resources/miniature/recipes.yaml: {stage}.steps, and remove {workshop.folder / stage}"
         )
     return probes
 
