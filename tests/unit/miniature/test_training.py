@@ -14,7 +14,7 @@ from workflow_scripts.lib.miniature.family import assemble_family
 from workflow_scripts.lib.miniature.partial import TEXT_TASKS
 from workflow_scripts.lib.miniature.recipes import STAGE_NEEDS, Recipe, read_plan
 from workflow_scripts.lib.miniature.sizes import SIZES, new_tokenizer
-from workflow_scripts.lib.miniature.training import loop
+from workflow_scripts.lib.miniature.training import autoencoder, loop
 from workflow_scripts.lib.miniature.training.autoencoder import psnr
 from workflow_scripts.lib.miniature.training.chat import (
     PROMPT_WEIGHT,
@@ -29,7 +29,7 @@ from workflow_scripts.lib.miniature.training.stages import STAGES, Workshop, mis
 from workflow_scripts.lib.miniature.training.transformer import draw_noise_levels, predict_velocity
 from workflow_scripts.lib.miniature.training.vision import Pictures, covered_share, word_ids, word_shares
 from workflow_scripts.lib.miniature.world import render_scenes, sample_scenes
-from workflow_scripts.lib.models.small_parts import new_image_processor, new_transformer
+from workflow_scripts.lib.models.small_parts import new_image_processor, new_transformer, new_vae
 
 RECIPE = Recipe(steps=100, batch_size=4, learning_rate=1e-2, warmup=5, ema=0.9)
 
@@ -208,6 +208,24 @@ def test_psnr():
     black = np.zeros((1, 2, 2, 3), np.uint8)
     assert psnr(black, black + 255)[0] == pytest.approx(0)
     assert psnr(black, black + 26)[0] == pytest.approx(20 * np.log10(255 / 26))
+
+
+def test_offsetting_latents_changes_the_shift_factor_and_no_picture():
+    torch.manual_seed(0)
+    vae = new_vae(SIZES, use_post_quant_conv=True).eval()
+    autoencoder._start_unchanged(vae.post_quant_conv)
+    scenes = sample_scenes(0, 4, "train")
+    autoencoder.set_latent_scale(vae, scenes)
+    before = (
+        autoencoder.encode_scenes(vae, scenes),
+        autoencoder.reconstruct(vae, scenes),
+        vae.config.shift_factor,
+    )
+    autoencoder.offset_latents(vae)
+    autoencoder.set_latent_scale(vae, scenes)
+    assert vae.config.shift_factor == pytest.approx(before[2] + autoencoder.LATENT_OFFSET, abs=1e-5)
+    torch.testing.assert_close(autoencoder.encode_scenes(vae, scenes), before[0], atol=1e-4, rtol=1e-4)
+    assert abs(autoencoder.reconstruct(vae, scenes).astype(int) - before[1]).max() <= 1
 
 
 def test_gates_say_what_was_missed():

@@ -171,8 +171,8 @@ def new_transformer(sizes: SmallShape) -> ZImageTransformer2DModel:
     )
 
 
-def new_vae(sizes: SmallShape, scaling_factor: float = 0.3611, shift_factor: float = 0.1159) -> AutoencoderKL:
-    """Returns an autoencoder of factor 8 with 16 latent channels."""
+def new_vae(sizes: SmallShape, use_post_quant_conv: bool = False) -> AutoencoderKL:
+    """Returns an autoencoder of factor 8 with 16 latent channels, scaled and shifted as the published one."""
     return AutoencoderKL(
         block_out_channels=sizes.vae_channels,
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -180,10 +180,10 @@ def new_vae(sizes: SmallShape, scaling_factor: float = 0.3611, shift_factor: flo
         layers_per_block=1,
         latent_channels=16,
         norm_num_groups=8,
-        scaling_factor=scaling_factor,
-        shift_factor=shift_factor,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
         use_quant_conv=False,
-        use_post_quant_conv=False,
+        use_post_quant_conv=use_post_quant_conv,
         mid_block_add_attention=False,
     )
 

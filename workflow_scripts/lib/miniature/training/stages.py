@@ -130,7 +130,7 @@ def missed_gates(gates: Mapping[str, tuple[str, float]], measured: Mapping[str, 
 
 
 def _train_vae(workshop: Workshop, recipe: Recipe, folder: Path):
-    vae = new_vae(SIZES)
+    vae = new_vae(SIZES, use_post_quant_conv=True)
     train_vae(vae, recipe, folder, workshop.device, workshop.say)
     return vae, None
 

@@ -149,11 +149,17 @@ def probe_vision(
         "shape": shares[..., columns["shape"]].sum(-1),
         "texture": shares[..., columns["texture"]].sum(-1),
     }
-    measured = {}
-    for attribute, values in VOCABULARY.items():
+    measured, found = {}, {}
+    # The background first: an object never has its colour, and small objects share all their tokens with it.
+    for attribute in sorted(VOCABULARY, key=lambda a: a != "background"):
+        values = VOCABULARY[attribute]
         about = weight["texture" if attribute in _SETTING else "shape"].clamp(min=0).unsqueeze(-1)
-        best = (shares[..., columns[attribute]] * about).sum(dim=1).argmax(dim=1).tolist()
-        measured[attribute] = float(
-            np.mean([values[b] == getattr(s, attribute) for b, s in zip(best, scenes, strict=True)])
-        )
+        scores = (shares[..., columns[attribute]] * about).sum(dim=1)
+        if attribute == "colour":
+            scores.scatter_(1, found["background"].unsqueeze(1), -torch.inf)
+        found[attribute] = scores.argmax(dim=1)
+        right = [
+            values[i] == getattr(s, attribute) for i, s in zip(found[attribute].tolist(), scenes, strict=True)
+        ]
+        measured[attribute] = float(np.mean(right))
     return measured
