@@ -5,14 +5,15 @@ the threshold, all faulty ones below.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from workflow_scripts.lib.conditioning import token_modes
-from workflow_scripts.lib.conditioning.build import build_conditioning
+from workflow_scripts.lib.conditioning import build, token_modes
 from workflow_scripts.lib.miniature.evaluation import (
     Family,
     attributes_right,
@@ -68,7 +69,7 @@ def recipe(**changes):
 def conditioned(text, source, **changes):
     """What the generator gets for each pair of encoded sequences."""
     return [
-        build_conditioning(recipe(**changes), stored(t), stored(s)).prompt_embeds
+        build.build_conditioning(recipe(**changes), stored(t), stored(s)).prompt_embeds
         for t, s in zip(text, source, strict=True)
     ]
 
@@ -110,24 +111,12 @@ def share_of_words(family, seed: int) -> float:
     encoder = family.encoder(TEXT)
     table = encoder.model.embed_tokens.weight.float()
     tokens = encoder.tokenizer
+    encoded = encode_captions(encoder, texts, layer=-13)
     found = []
-    for scene, states in zip(
-        scenes,
-        conditioned(*[encode_captions(encoder, texts, layer=-13)] * 2, token_mode="prompt_only"),
-        strict=True,
-    ):
-        nearest = torch.cdist(states, table).argmin(dim=1)
-        words = {
-            word.strip()
-            for word in tokens.convert_tokens_to_string(tokens.convert_ids_to_tokens(nearest))
-            .replace(",", " ")
-            .replace(".", " ")
-            .split()
-        }
-        found += [
-            getattr(scene, a) in words or (a == "position" and scene.position in ("centre",))
-            for a in ABOUT["object"]
-        ]
+    for scene, states in zip(scenes, conditioned(encoded, encoded, token_mode="prompt_only"), strict=True):
+        text = tokens.decode(torch.cdist(states, table).argmin(dim=1))
+        words = set(text.replace(",", " ").replace(".", " ").split())
+        found += [getattr(scene, attribute) in words for attribute in ABOUT["object"]]
     return float(np.mean(found))
 
 
@@ -222,12 +211,15 @@ def shift_forgotten(monkeypatch, family):
 
 
 def alpha_reversed(monkeypatch, family):
-    from workflow_scripts.lib.conditioning.registry import transform
+    real = build.transform
 
-    blend = transform("blend", "linear")
-    real = blend.function
-    object.__setattr__(blend, "function", lambda t, s, alpha, **k: real(t, s, 1 - alpha, **k))
-    monkeypatch.callback = lambda: object.__setattr__(blend, "function", real)
+    def transform(stage, name):
+        found = real(stage, name)
+        if stage != "blend":
+            return found
+        return replace(found, function=lambda t, s, alpha, **k: found.function(t, s, 1 - alpha, **k))
+
+    monkeypatch.setattr(build, "transform", transform)
 
 
 # Name -> (number, fault, threshold)
@@ -246,3 +238,16 @@ FAULTS: dict[str, tuple[Callable, Callable, float]] = {
     ),
     "seed ignored": (variety_of_what_is_open, seed_ignored, 0.5),
 }
+
+
+@cache
+def clean(number: Callable, family: Family, seed: int) -> float:
+    return number(family, seed)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_seen(name, family, monkeypatch):
+    number, fault, threshold = FAULTS[name]
+    assert min(clean(number, family, seed) for seed in SEEDS) > threshold
+    fault(monkeypatch, family)
+    assert max(number(family, seed) for seed in SEEDS) < threshold

@@ -248,6 +248,11 @@ def test_the_median_is_exact_whatever_the_order():
         assert statistics.median_token_rms == np.median(rms)
 
 
+def test_the_median_of_the_largest_tokens_does_not_overflow():
+    statistics = summarize(measure_tokens(np.full((2, WIDTH), 3e38, dtype=np.float32)))
+    assert statistics.median_token_rms == np.float32(3e38)
+
+
 @pytest.mark.parametrize(
     "layout", [np.asfortranarray, lambda x: np.repeat(x, 2, axis=0)[::2], lambda x: x[::-1][::-1]]
 )

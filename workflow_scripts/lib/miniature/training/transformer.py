@@ -21,6 +21,12 @@ from workflow_scripts.lib.miniature.world import Scene, sample_scenes, scene_ind
 ABOUT_WEIGHTS = {"everything": 0.7, "object": 0.18, "setting": 0.12}
 # That of the pipeline's scheduler: noise levels are drawn where sampling will ask for them.
 SHIFT = 3.0
+# What is the same all over the picture, as a texture is, can be read off the noisy latents up to sigmas of 0.95, and
+# with few higher ones nothing is learnt about what the caption says of it; but sampling starts at 1. So from this
+# share of the steps on, this share of the noise levels is drawn from the highest ones.
+HIGH_NOISE_AFTER = 0.6
+HIGH_NOISE_SHARE = 0.35
+HIGH_NOISE = (0.95, 1.0)
 
 
 @torch.no_grad()
@@ -31,10 +37,21 @@ def initialise_padding(transformer: ZImageTransformer2DModel, seed: int) -> None
         parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
 
 
-def draw_noise_levels(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Returns sigmas in (0, 1): logit-normal, shifted as the scheduler shifts its own; float32 (count,)."""
+def draw_noise_levels(count: int, generator: torch.Generator, high_noise: bool = False) -> torch.Tensor:
+    """Returns sigmas in (0, 1]: logit-normal, shifted as the scheduler shifts its own; float32 (count,).
+
+    Args:
+        count: How many.
+        generator: Decides them.
+        high_noise: Whether `HIGH_NOISE_SHARE` of them are drawn uniformly from `HIGH_NOISE`.
+    """
     levels = torch.sigmoid(torch.randn(count, generator=generator))
-    return SHIFT * levels / (1 + (SHIFT - 1) * levels)
+    levels = SHIFT * levels / (1 + (SHIFT - 1) * levels)
+    if high_noise:
+        low, high = HIGH_NOISE
+        chosen = torch.rand(count, generator=generator) < HIGH_NOISE_SHARE
+        levels = torch.where(chosen, high - (high - low) * torch.rand(count, generator=generator), levels)
+    return levels
 
 
 def draw_captions(
@@ -103,13 +120,14 @@ def train_transformer(
         clean = latents[[row_of[scene_index(scene)] for scene in targets]].to(device)
         generator = step_generator(recipe.seed, step)
         noise = torch.randn(clean.shape, generator=generator).to(device)
-        sigmas = draw_noise_levels(len(clean), generator).to(device)
+        late = step >= HIGH_NOISE_AFTER * recipe.steps
+        sigmas = draw_noise_levels(len(clean), generator, late).to(device)
         levels = sigmas.view(-1, 1, 1, 1)
         with mixed_precision(device), plain_attention(device):
             states = caption_states(text_encoder, tokenizer, captions, device=device)
             velocity = predict_velocity(transformer, (1 - levels) * clean + levels * noise, sigmas, states)
         error = (velocity.float() - (noise - clean)).square().mean(dim=(1, 2, 3))
-        high = sigmas > 0.9
+        high = sigmas > 0.95
         return {
             "loss": error.mean(),
             # At nearly pure noise only the caption says what to draw: this falls when captions are read.
