@@ -26,6 +26,7 @@ from workflow_scripts.lib.miniature.training.chat import (
     right_answers,
 )
 from workflow_scripts.lib.miniature.training.stages import STAGES, Workshop, missed_gates, train_stage
+from workflow_scripts.lib.miniature.training.text_encoder import linear_probe
 from workflow_scripts.lib.miniature.training.transformer import draw_noise_levels, predict_velocity
 from workflow_scripts.lib.miniature.training.vision import Pictures, covered_share, word_ids, word_shares
 from workflow_scripts.lib.miniature.world import render_scenes, sample_scenes
@@ -226,6 +227,14 @@ def test_offsetting_latents_changes_the_shift_factor_and_no_picture():
     assert vae.config.shift_factor == pytest.approx(before[2] + autoencoder.LATENT_OFFSET, abs=1e-5)
     torch.testing.assert_close(autoencoder.encode_scenes(vae, scenes), before[0], atol=1e-4, rtol=1e-4)
     assert abs(autoencoder.reconstruct(vae, scenes).astype(int) - before[1]).max() <= 1
+
+
+def test_a_linear_probe_finds_what_is_there_and_nothing_else():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 4
+    noise = torch.randn(400, 16, generator=generator)
+    assert linear_probe(noise + 3 * torch.nn.functional.one_hot(labels, 16), labels, 4) > 0.95
+    assert linear_probe(noise, labels, 4) < 0.45
 
 
 def test_gates_say_what_was_missed():

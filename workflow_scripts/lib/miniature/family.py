@@ -30,6 +30,11 @@ def miniature_entries(folder: Path | str) -> dict[str, dict[str, dict[str, Any]]
             },
             "miniature-qwen3-vl-instruct": {"family": "qwen3_vl", "path": f"{folder}/qwen3-vl-instruct"},
             "miniature-qwen3-vl-thinking": {"family": "qwen3_vl", "path": f"{folder}/qwen3-vl-thinking"},
+            "miniature-qwen3-embedding": {
+                "family": "qwen3",
+                "path": f"{folder}/qwen3-embedding",
+                "natural_format": "raw",
+            },
         },
         "generators": {
             "miniature-z-image": {

@@ -278,6 +278,7 @@ STAGES: dict[str, Stage] = {
             "std_between_prompts": ("at least", 0.5),
             "sink_ratio": ("at least", 50.0),
             "sink_ratio_normed": ("at most", 10.0),
+            **{f"probe_{attribute}": ("at least", 0.8) for attribute in _SEES},
         },
     ),
     "vision": Stage(_train_vision, _probe_vision, {name: ("at least", 0.8) for name in _SEES}),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import Qwen3ForCausalLM
 
+from workflow_scripts.lib.miniature.captions import write_caption
 from workflow_scripts.lib.miniature.partial import TEXT_TASKS
 from workflow_scripts.lib.miniature.recipes import Recipe
 from workflow_scripts.lib.miniature.sizes import CONDITIONING_LAYER, SINK_FROM_LAYER, SINK_VALUES
@@ -19,7 +20,7 @@ from workflow_scripts.lib.miniature.training.chat import (
     right_answers,
 )
 from workflow_scripts.lib.miniature.training.loop import fit
-from workflow_scripts.lib.miniature.world import sample_scenes, split_scenes
+from workflow_scripts.lib.miniature.world import VOCABULARY, sample_scenes, split_scenes
 
 # How often each task is asked. Copying random words comes first of all: captions alone teach it slowly.
 TASK_WEIGHTS = {
@@ -128,7 +129,8 @@ def probe_text_encoder(
         For each task the share of answers that greedy decoding writes right; "answer_loss" over all, in nats;
         "std_between_prompts" and "std_within_prompt" of states at the conditioning layer, without position 0;
         "sink_ratio", the largest activation at position 0 over the std elsewhere, at that layer, and
-        "sink_ratio_normed", the same after the final norm.
+        "sink_ratio_normed", the same after the final norm; for each attribute "probe_", how often a linear probe of
+        the last template token finds it.
     """
     scenes = sample_scenes(7, count, "held_out")
     measured: dict[str, float] = {}
@@ -152,4 +154,29 @@ def probe_text_encoder(
             measured["std_within_prompt"] = float(
                 torch.stack([s[1:].std(dim=0).mean() for s in states]).mean()
             )
+    captions = sample_scenes(3, 4 * count, "all")
+    states = caption_states(model, tokenizer, [write_caption(s) for s in captions], device=device)
+    # One phrasing: the last token is at the same place in all of them.
+    last = torch.stack([s[-1] for s in states]).cpu()
+    for attribute, values in VOCABULARY.items():
+        labels = torch.tensor([values.index(getattr(scene, attribute)) for scene in captions])
+        measured[f"probe_{attribute}"] = linear_probe(last, labels, len(values))
     return measured
+
+
+def linear_probe(features: torch.Tensor, labels: torch.Tensor, classes: int, ridge: float = 0.01) -> float:
+    """Returns how often a ridge regression, fitted on three quarters of the rows, is right on the last quarter.
+
+    Args:
+        features: float32 (rows, channels).
+        labels: int64 (rows,).
+        classes: How many there are.
+        ridge: Penalty, relative to the features' scale.
+    """
+    x = (features - features.mean(dim=0)) / (features.std(dim=0) + 1e-3)
+    fitted = len(x) * 3 // 4
+    wanted = torch.nn.functional.one_hot(labels, classes).float()
+    mean = wanted[:fitted].mean(dim=0)
+    penalty = ridge * fitted * torch.eye(x.shape[1])
+    weights = torch.linalg.solve(x[:fitted].T @ x[:fitted] + penalty, x[:fitted].T @ (wanted[:fitted] - mean))
+    return float(((x[fitted:] @ weights + mean).argmax(dim=1) == labels[fitted:]).float().mean())
