@@ -24,7 +24,7 @@ endif
 STAMP := .venv/.locked-$(LOCK)-$(firstword $(shell cksum < $(LOCKFILE)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cuda demo test test-slow lint format lock clean
+.PHONY: help setup setup-cuda demo test test-slow test-gpu lint format lock clean
 
 help:  ## Print this list
 	@echo 'Usage: make TARGET [LOCK=cpu|cuda] [PYTHON=python3.12] [TORCH_INDEX=URL] [WORKERS=2]'
@@ -47,8 +47,11 @@ demo: setup  ## Build the default target: the demo, on the miniature models
 test: setup  ## Run the tests that need no GPU and no downloaded weights, but for the slow ones
 	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' tests --ignore=tests/gpu
 
-test-slow: setup  ## Run the slow ones: 20 kills at named points, failing cells, adopting images
-	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m slow tests/workflow
+test-slow: setup  ## Run the slow ones: 20 kills at named points, failing cells, adopting images, scores, encoder options, compiling
+	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m slow tests --ignore=tests/gpu
+
+test-gpu:  ## Run the tests that need an NVIDIA GPU, and the benchmark, with random weights
+	tests/gpu/run
 
 lint: setup  ## Check style and formatting, changing nothing
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ include: "rules/common.smk"
 include: "rules/design.smk"
 include: "rules/conditioning.smk"
 include: "rules/images.smk"
+include: "rules/scores.smk"
 include: "rules/output.smk"
 include: "rules/miniature.smk"
 
@@ -27,6 +28,7 @@ rule all:
     input:
         plan_and_manifests("all"),
         expand("results/{experiment}/cells.csv", experiment=PROJECT.settings.experiments),
+        score_files(PROJECT.settings.experiments),
         grid_pages(PROJECT.settings.experiments),
         "results/plan/all/verdict.txt",
     localrule: True

@@ -29,6 +29,8 @@ wildcard_constraints:
     scope="|".join(["all", *PROJECT.experiment_names()]),
     shard="[0-9a-f]{16}",
     page="[A-Za-z0-9_]+",
+    plot="[A-Za-z0-9_]+",
+    summary="|".join(SCOPES.all_summaries()),
 
 
 def design_error(function):
@@ -58,6 +60,20 @@ def grid_pages(experiments):
         for experiment in experiments
         for page in SCOPES.pages(experiment)
     ]
+
+
+@design_error
+def score_files(experiments):
+    return [
+        f"results/{experiment}/{name}"
+        for experiment in experiments
+        for name in SCOPES.score_files(experiment)
+    ]
+
+
+@design_error
+def summary_of_plot(experiment, plot):
+    return f"results/{experiment}/{SCOPES.summary_of_plot(experiment, plot)}.csv"
 
 
 def designs_of_scope(wildcards):

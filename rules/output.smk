@@ -9,6 +9,7 @@ rule tabulate:
         manifests=lambda wildcards: image_manifests(
             SCOPES.scope_of(wildcards.experiment), wildcards.experiment
         ),
+        scores=lambda wildcards: score_files([wildcards.experiment])[:1],
     output:
         table="results/{experiment}/cells.csv",
     log:
@@ -51,6 +52,7 @@ rule verdict:
             "results/{experiment}/cells.csv", experiment=SCOPES.experiments(wildcards.scope)
         ),
         grids=lambda wildcards: grid_pages(SCOPES.experiments(wildcards.scope)),
+        scores=lambda wildcards: score_files(SCOPES.experiments(wildcards.scope)),
     output:
         verdict="results/plan/{scope}/verdict.txt",
     log:

@@ -9,12 +9,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
+from tokenizers import processors
+from transformers import Qwen2Tokenizer, Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
 from transformers.utils import logging
 
 from workflow_scripts.lib.models.description import missing_files
@@ -34,8 +36,13 @@ from workflow_scripts.lib.models.small_vocabulary import CAPTIONS, QWEN3_TEMPLAT
 logging.disable_progress_bar()
 
 # Raise when a build gives other bytes for the same seed and shape.
-FAMILY_VERSION = 1
+FAMILY_VERSION = 2
 MARKER = "small_family.json"
+_OPENING = "{{- '<|im_start|>assistant\\n' }}"
+VL_TEMPLATES = {
+    "instruct": QWEN3_VL_TEMPLATE,
+    "thinking": QWEN3_VL_TEMPLATE.replace(_OPENING, "{{- '<|im_start|>assistant\\n<think>\\n' }}"),
+}
 _QUERY_KEY_NORMS = ("q_norm.weight", "k_norm.weight", "norm_q.weight", "norm_k.weight")
 
 
@@ -50,6 +57,12 @@ def small_entries(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
                 "tokenizer_subfolder": "tokenizer",
             },
             "qwen3-vl-instruct": {"family": "qwen3_vl", "path": str(folder / "qwen3-vl-instruct")},
+            "qwen3-vl-thinking": {"family": "qwen3_vl", "path": str(folder / "qwen3-vl-thinking")},
+            "qwen3-embedding": {
+                "family": "qwen3",
+                "path": str(folder / "qwen3-embedding"),
+                "natural_format": "raw",
+            },
         },
         "generators": {
             "z-image": {"family": "z_image", "path": str(folder / "z-image"), "text_encoder": "qwen3"},
@@ -58,7 +71,7 @@ def small_entries(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def build_small_family(folder: Path, seed: int = 0, **shape: Any) -> None:
-    """Builds the family: `z-image`, a whole ZImagePipeline, and `qwen3-vl-instruct`.
+    """Builds the family: `z-image`, a whole ZImagePipeline, `qwen3-vl-instruct` and `-thinking`, `qwen3-embedding`.
 
     A complete family of the same seed and shape is left alone; another one is replaced. The folder appears
     whole or not at all.
@@ -122,12 +135,34 @@ def _build(folder: Path, sizes: SmallShape, seed: int) -> None:
     )
 
     vision = new_vision_language_model(sizes, tokenizer)
-    _initialise(vision, seed + 3)
-    _descend(vision, text_encoder, sizes.parent_distance, seed + 4)
-    tokenizer.chat_template = QWEN3_VL_TEMPLATE
-    vision.save_pretrained(folder / "qwen3-vl-instruct")
-    tokenizer.save_pretrained(folder / "qwen3-vl-instruct")
-    new_image_processor(sizes).save_pretrained(folder / "qwen3-vl-instruct")
+    for number, (variant, template) in enumerate(VL_TEMPLATES.items()):
+        _initialise(vision, seed + 3)
+        _descend(vision, text_encoder, sizes.parent_distance, seed + 4 + number)
+        tokenizer.chat_template = template
+        target = folder / f"qwen3-vl-{variant}"
+        vision.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        new_image_processor(sizes).save_pretrained(target)
+
+    embedding = new_text_encoder(sizes, tokenizer)
+    _initialise(embedding, seed + 6)
+    # As published: the weights of the model without its head, and a tokenizer that closes every text.
+    embedding.model.save_pretrained(folder / "qwen3-embedding")
+    tokenizer.chat_template = QWEN3_TEMPLATE
+    _closing(tokenizer).save_pretrained(folder / "qwen3-embedding")
+
+
+def _closing(tokenizer: Qwen2Tokenizer) -> Qwen2Tokenizer:
+    """Returns a copy that appends <|endoftext|>, in the form of Qwen3-Embedding's tokenizer.json."""
+    copied, end = deepcopy(tokenizer), "<|endoftext|>"
+    closing = processors.TemplateProcessing(
+        single=f"$A {end}",
+        pair=f"$A {end} $B {end}",
+        special_tokens=[(end, copied.convert_tokens_to_ids(end))],
+    )
+    byte_level = processors.ByteLevel(trim_offsets=False)
+    copied._tokenizer.post_processor = processors.Sequence([byte_level, closing])
+    return copied
 
 
 def _transformer_gain(name: str) -> float:

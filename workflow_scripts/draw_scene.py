@@ -12,9 +12,13 @@ from workflow_scripts.lib.miniature.world import render_scene
 def main(arguments: list[str] | None = None) -> None:
     """Draws the scene of a full caption, as the references of the demo were drawn."""
     parser = argparse.ArgumentParser(description="Draw a scene of the miniature world.")
-    parser.add_argument("caption", help='such as "a large red circle on the left of a striped blue background"')
+    parser.add_argument(
+        "caption", help='such as "a large red circle on the left of a striped blue background"'
+    )
     parser.add_argument("file", type=Path, help="PNG to write")
-    parser.add_argument("--size", type=int, default=128, help="side in pixels, a divisor of 512 (default 128)")
+    parser.add_argument(
+        "--size", type=int, default=128, help="side in pixels, a divisor of 512 (default 128)"
+    )
     options = parser.parse_args(arguments)
     try:
         picture = render_scene(parse_caption(options.caption), options.size)

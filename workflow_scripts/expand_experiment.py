@@ -18,6 +18,8 @@ def main(snakemake):
             "start it again"
         )
     log.info("%s cells", len(design.cells))
+    for note in design.notes:
+        log.warning(note)
     write_atomic(Path(snakemake.output.design), json.dumps(design.to_json(), ensure_ascii=False))
 
 

@@ -12,7 +12,9 @@ from workflow_scripts.lib.miniature.recipes import STAGE_NEEDS
 def main(arguments: list[str] | None = None) -> None:
     """Copies weights, curves, probes and the measured table of `snakemake train_miniature`."""
     parser = argparse.ArgumentParser(description="Ship the miniature family that was trained here.")
-    parser.add_argument("--trained", type=Path, default=Path("results/miniature"), help="where it was trained")
+    parser.add_argument(
+        "--trained", type=Path, default=Path("results/miniature"), help="where it was trained"
+    )
     parser.add_argument("--target", type=Path, default=Path("resources/miniature"), help="where it ships")
     options = parser.parse_args(arguments)
     measured = options.trained / "measured"

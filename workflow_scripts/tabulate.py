@@ -5,7 +5,8 @@ from pathlib import Path
 
 from workflow_scripts.lib.jobs.record import all_failures, open_log
 from workflow_scripts.lib.presentation.pages import stale_pages
-from workflow_scripts.lib.presentation.table import cell_rows, write_table
+from workflow_scripts.lib.presentation.table import cell_rows, read_table, write_table
+from workflow_scripts.lib.scoring.table import add_scores, stale_score_files
 from workflow_scripts.lib.store.atomic import write_atomic
 from workflow_scripts.lib.store.layout import Store
 
@@ -17,9 +18,15 @@ def main(snakemake):
     failures = all_failures(snakemake.input.manifests)
     rows = cell_rows(design, plan["cells"], failures, Store(Path("results/store")))
     log.info("%s rows", len(rows))
-    for grid in stale_pages(design, Path(snakemake.output.table).with_name("grids")):
-        log.info("removing %s, which the experiment no longer has", grid)
-        grid.unlink()
+    results = Path(snakemake.output.table).parent
+    stale = stale_pages(design, results / "grids")
+    if snakemake.input.scores:
+        rows = add_scores(rows, read_table(snakemake.input.scores[0]))
+    else:
+        stale += stale_score_files(results)
+    for file in stale:
+        log.info("removing %s, which the experiment no longer has", file)
+        file.unlink()
     write_atomic(Path(snakemake.output.table), write_table(rows))
 
 

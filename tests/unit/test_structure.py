@@ -109,7 +109,7 @@ def test_rules_that_run_models_take_a_gpu(name):
 
 def test_no_other_rule_takes_a_gpu():
     with_gpu = {name for name, body in rules().items() if re.search(r"^ +gpu=", body, re.MULTILINE)}
-    assert with_gpu == {"extract_hidden_states", "generate_images", "accept"}
+    assert with_gpu == {"extract_hidden_states", "generate_images", "accept", "train_miniature_stage"}
 
 
 def test_there_is_a_total_of_gpus():
@@ -193,7 +193,7 @@ def test_gpu_steps_import_no_torch_before_they_know_that_there_is_work():
 
 def test_what_is_imported_while_the_workflow_is_parsed_imports_no_model_library():
     imported = modules_after("import workflow_scripts.lib.planning.scope")
-    assert imported & {"torch", "transformers", "diffusers", "h5py", "pandas"} == set()
+    assert imported & {"torch", "transformers", "diffusers", "h5py", "pandas", "matplotlib"} == set()
 
 
 def test_conditioning_and_models_do_not_depend_on_planning_or_presentation():
@@ -201,7 +201,8 @@ def test_conditioning_and_models_do_not_depend_on_planning_or_presentation():
         "store": ("design", "conditioning", "models", "planning", "presentation", "jobs"),
         "models": ("conditioning", "planning", "presentation", "jobs"),
         "conditioning": ("planning", "presentation", "jobs"),
-        "presentation": ("planning", "jobs", "models"),
+        "presentation": ("planning", "jobs", "models", "scoring"),
+        "scoring": ("planning", "jobs"),
     }.items():
         for path in (LIBRARY / folder).glob("*.py"):
             text = path.read_text(encoding="utf-8")

@@ -61,9 +61,13 @@ class Run:
 
     @property
     def jobs(self) -> Counter:
-        """Rule -> how many jobs of it were started, `all` left out."""
-        started = re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):$", self.output, re.MULTILINE)
-        return Counter(rule for rule in started if rule != "all")
+        """Rule -> how many jobs of it ended, well or badly, `all` left out.
+
+        A rule with a message is announced by that alone, so that only the ends of its jobs name it.
+        """
+        ended = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", self.output, re.MULTILINE)
+        ended += re.findall(r"^Error in rule (\w+)[,:]", self.output, re.MULTILINE)
+        return Counter(rule for rule in ended if rule != "all")
 
     @property
     def made(self) -> dict[str, int]:

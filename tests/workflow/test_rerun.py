@@ -96,10 +96,12 @@ def run_without_a_value(workspace: Workspace) -> None:
 
 
 def no_gpu_job(workspace: Workspace, run: Run) -> None:
+    assert "tabulate" in run.jobs, run.output
     assert not {"generate_images", "extract_hidden_states"} & set(run.jobs), run.jobs
 
 
 def only_presentation(workspace: Workspace, run: Run) -> None:
+    assert run.jobs, run.output
     assert set(run.jobs) <= {"tabulate", "draw_grid", "verdict"}, run.jobs
 
 

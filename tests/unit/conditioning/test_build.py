@@ -1,9 +1,12 @@
 """Whole recipes: what is bit for bit the input, what is cast when, and what is refused."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from tests.unit.conditioning.samples import defaults
 from workflow_scripts.lib.conditioning.build import (
     Conditioning,
     as_float32,
@@ -11,7 +14,9 @@ from workflow_scripts.lib.conditioning.build import (
     conditioning_hash,
     select_tokens,
 )
-from workflow_scripts.lib.conditioning.registry import STAGES, transforms
+from workflow_scripts.lib.conditioning.reference import prompt_statistics
+from workflow_scripts.lib.conditioning.registry import STAGES, transform, transforms
+from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS
 from workflow_scripts.lib.models.tokens import ROLE_CODES
 from workflow_scripts.lib.store.hidden_states import HiddenStates
 
@@ -29,20 +34,21 @@ def states(roles: list[str], dtype: str = "float32", seed: int = 0, values=None)
         stored = values.numpy()
     codes = np.array([ROLE_CODES[role] for role in roles], dtype=np.uint8)
     counted = np.arange(len(roles))
-    return HiddenStates(stored, dtype, counted, codes, counted[None])
+    # The prompt is the same, as far as it goes.
+    ids = 100 + counted
+    prompt = codes == ROLE_CODES["prompt"]
+    ids[prompt] = np.arange(prompt.sum())
+    return HiddenStates(stored, dtype, ids, codes, counted[None])
 
 
-def recipe(dtype: str = "float32", alpha: float = 0.5, **chosen: str) -> dict:
-    names = {
-        "token_mode": "full",
-        "normalization": "none",
-        "length_matching": "area",
-        "blend": "linear",
-        **chosen,
-    }
-    stages = {stage: {"name": names[stage], "parameters": {}, "code": ""} for stage in STAGES}
-    if names["normalization"] == "global":
-        stages["normalization"]["parameters"] = {"target_std": "prompt"}
+def recipe(dtype: str = "float32", alpha: float = 0.5, **chosen: Any) -> dict:
+    names = {stage: chosen.pop(stage, default) for stage, default in DEFAULT_TRANSFORMS.items()}
+    stages = {}
+    for stage in STAGES:
+        parameters = defaults(transform(stage, names[stage]))
+        parameters |= {name: chosen.pop(name) for name in list(chosen) if name in parameters}
+        stages[stage] = {"name": names[stage], "parameters": parameters, "code": ""}
+    assert not chosen
     return {"text": ["t", 7], "source": ["s", 7], "dtype": dtype, "code": "", "alpha": alpha, **stages}
 
 
@@ -194,3 +200,117 @@ def test_golden_hash():
     tensor = torch.tensor([[0.0, 1.5], [-2.0, 3.25]])
     assert Conditioning(tensor, {}).hash == "71e2a4ec6797cdb9d7afd0af3ba05483"
     assert Conditioning(tensor.bfloat16(), {}).hash == "97f154a3324bbb5afa4ff1349f49c439"
+
+
+LISTS = {"per_token": {"token_alphas": [0.5, 1.0]}, "attention_weighted": {"token_importance": [0.0, 1.0]}}
+
+
+@pytest.mark.parametrize("blend", sorted(transforms("blend")))
+@pytest.mark.parametrize("masking", ["none", "clamp"])
+@pytest.mark.parametrize("normalization", sorted(transforms("normalization")))
+def test_every_masking_normalization_and_blend_builds(masking, normalization, blend):
+    text, source = states(TEXT_ROLES, "bfloat16"), states(SOURCE_ROLES, "bfloat16", seed=1)
+    chosen = recipe(
+        "bfloat16",
+        1.0 if blend == "concat" else 0.5,
+        masking=masking,
+        normalization=normalization,
+        blend=blend,
+        **LISTS.get(blend, {}),
+    )
+    built = build_conditioning(chosen, text, source)
+    assert built.prompt_embeds.dtype == torch.bfloat16
+    assert built.prompt_embeds.shape == (14 if blend == "concat" else 7, WIDTH)
+    assert build_conditioning(chosen, text, source).hash == built.hash
+    if transform("blend", blend).whole_source:
+        assert built.report["source_tokens_used"] is None
+    else:
+        assert built.report["source_tokens_used"] == 1.0
+
+
+def test_masking_comes_before_normalization_and_is_reported():
+    text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
+    source.values[2:11, 4] *= 1e3
+    built = build_conditioning(
+        recipe(alpha=1.0, masking="zero", normalization="global", length_matching="none"), text, source
+    )
+    assert (built.prompt_embeds[2:11, 4] == 0.0).all()
+    others = np.r_[0:2, 11:15]
+    silenced = torch.from_numpy(source.values.copy())
+    silenced[2:11, 4] = 0.0
+    scaled = silenced * (torch.from_numpy(text.values)[1:].std() / silenced.std())
+    torch.testing.assert_close(built.prompt_embeds[others], scaled[others])
+    (line,) = built.report["masked_dimensions"]
+    assert line.startswith("4 above ")
+
+
+def test_where_nothing_is_masked_nothing_is_reported():
+    text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
+    for masking in transforms("masking"):
+        built = build_conditioning(recipe(masking=masking), text, source)
+        assert "masked_dimensions" not in built.report
+        assert built.hash == build_conditioning(recipe(), text, source).hash
+
+
+def test_a_class_without_selected_tokens_is_reported():
+    built = build_conditioning(
+        recipe(masking="zero", token_mode="text_only"),
+        states(TEXT_ROLES),
+        states(SOURCE_ROLES, seed=1),
+    )
+    assert "none of class image" in built.report["warnings"][0]
+
+
+def test_the_reference_is_the_prompt_s_own_text():
+    text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
+    built = build_conditioning(
+        recipe(alpha=1.0, normalization="per_dim", clip_sigma=None, length_matching="none"), text, source
+    )
+    expected = prompt_statistics(text.values, text.roles, with_covariance=False)
+    np.testing.assert_allclose(built.prompt_embeds.double().std(dim=0), expected.std, rtol=1e-4)
+    np.testing.assert_allclose(built.prompt_embeds.double().mean(dim=0), expected.mean, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("matching", "concat_tokens", "tokens", "used"),
+    [
+        ("none", None, 7 + 15, 1.0),
+        ("area", None, 7 + 7, 1.0),
+        ("area", 3, 7 + 3, 1.0),
+        ("truncate", 3, 7 + 3, 3 / 15),
+        ("attention_pool", 3, 7 + 3, 1.0),
+        ("pad", 20, 7 + 20, 1.0),
+    ],
+)
+def test_concat_appends_as_many_tokens_as_it_is_told(matching, concat_tokens, tokens, used):
+    text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
+    built = build_conditioning(
+        recipe(alpha=1.0, blend="concat", length_matching=matching, concat_tokens=concat_tokens), text, source
+    )
+    assert built.report["tokens"] == tokens
+    assert built.report["source_tokens_used"] == pytest.approx(used)
+    assert torch.equal(built.prompt_embeds[:7], torch.from_numpy(text.values))
+
+
+def test_blends_of_the_whole_source_do_not_follow_length_matching():
+    text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
+    for name, blend in transforms("blend").items():
+        if blend.whole_source:
+            built = [
+                build_conditioning(recipe(blend=name, length_matching=matching), text, source)
+                for matching in ("truncate", "area", "none")
+            ]
+            assert len({conditioning.hash for conditioning in built}) == 1, name
+
+
+def test_roles_and_ids_are_those_of_the_selected_tokens():
+    """The prompt is the same two tokens in both, at other places."""
+    text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
+    text.token_ids[2:5] = [500, 501, 502]
+    source.token_ids[12:14] = [501, 502]
+    for mode in ("full", "text_only", "prompt_only"):
+        built = build_conditioning(recipe(alpha=1.0, blend="ensemble", token_mode=mode), text, source)
+        expected = torch.from_numpy(text.values.copy())
+        expected[3:5] = torch.from_numpy(source.values[12:14])
+        assert torch.equal(built.prompt_embeds, expected)
+        assert "1 of 3 tokens" in built.report["warnings"][0]

@@ -7,16 +7,27 @@ import sys
 
 import pytest
 
-from tests.unit.conditioning import test_blending, test_length_matching, test_normalization, test_token_modes
+from tests.unit.conditioning import (
+    test_blending,
+    test_composition,
+    test_length_matching,
+    test_masking,
+    test_normalization,
+    test_reference_normalization,
+    test_row_blending,
+    test_token_modes,
+)
+from tests.unit.conditioning.samples import defaults
 from workflow_scripts.lib.conditioning import registry
 from workflow_scripts.lib.conditioning.registry import STAGES, register, transform, transforms
 from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS, CellParameters
 
 TESTED = {
     "token_mode": set(test_token_modes.SELECTED),
-    "normalization": test_normalization.COVERED,
+    "masking": test_masking.COVERED,
+    "normalization": test_normalization.COVERED | test_reference_normalization.COVERED,
     "length_matching": test_length_matching.COVERED,
-    "blend": test_blending.COVERED,
+    "blend": test_blending.COVERED | test_row_blending.COVERED | test_composition.COVERED,
 }
 ENTRIES = [(stage, name) for stage in STAGES for name in transforms(stage)]
 
@@ -25,7 +36,18 @@ def test_every_transform_is_tested():
     assert {stage: set(transforms(stage)) for stage in STAGES} == TESTED
 
 
-@pytest.mark.parametrize("module", [test_normalization, test_length_matching, test_blending])
+@pytest.mark.parametrize(
+    "module",
+    [
+        test_masking,
+        test_normalization,
+        test_reference_normalization,
+        test_length_matching,
+        test_blending,
+        test_row_blending,
+        test_composition,
+    ],
+)
 def test_what_is_said_to_be_covered_occurs_in_a_test(module):
     source = inspect.getsource(module)
     for name in module.COVERED:
@@ -60,8 +82,47 @@ def test_functions_of_a_stage_are_called_alike(stage):
     for entry in transforms(stage).values():
         own = entry.parameters.model_fields if entry.parameters else {}
         arguments = inspect.signature(entry.function).parameters.values()
-        signatures.add(tuple((p.name, p.kind) for p in arguments if p.name not in own))
+        signatures.add(
+            tuple((p.name, p.kind) for p in arguments if p.name not in own and p.name not in entry.inputs)
+        )
     assert len(signatures) == 1
+
+
+@pytest.mark.parametrize(("stage", "name"), ENTRIES)
+def test_an_entry_has_a_label_a_line_and_neutral_values(stage, name):
+    entry = transform(stage, name)
+    assert entry.label == f"{stage} = {name}"
+    assert entry.summary.endswith(".")
+    assert set(entry.neutral) == set(defaults(entry))
+
+
+@pytest.mark.parametrize(("stage", "name"), ENTRIES)
+def test_parameters_have_bounds(stage, name):
+    """A number without bounds lets a slip of the finger through."""
+    entry = transform(stage, name)
+    schema = entry.parameters.model_json_schema() if entry.parameters else {"properties": {}}
+    for field, description in schema["properties"].items():
+        for part in description.get("anyOf", [description]):
+            if part.get("type") == "array":
+                assert part["minItems"] >= 1
+                part = part["items"]
+            if part.get("type") in ("number", "integer"):
+                assert {"minimum", "exclusiveMinimum"} & set(part), field
+
+
+def test_a_cell_may_have_every_value_that_some_transform_takes():
+    for stage, name in ENTRIES:
+        for field, value in {**defaults(transform(stage, name)), "target_std": 61.0}.items():
+            CellParameters.model_validate({field: value})
+
+
+def test_what_was_left_to_the_transforms_is_filled_in():
+    assert CellParameters().target_std is None
+    for normalization, filled in (("none", "prompt"), ("global", "prompt"), ("per_dim", None)):
+        cell = {**CellParameters().model_dump(), "normalization": normalization}
+        assert registry.fill_in_defaults(cell) == {**cell, "target_std": filled}
+        assert registry.fill_in_defaults({**cell, "target_std": 61.0})["target_std"] == 61.0
+    assert registry.fill_in_defaults({"reference": None, "alpha": 0.0}) == {"reference": None, "alpha": 0.0}
 
 
 def test_transforms_have_digests_of_their_own():

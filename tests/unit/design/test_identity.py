@@ -44,9 +44,57 @@ GOLDEN = {
     "scaled": ({**GRAFTED, "normalization": "global", "target_std": 61.0}, "8fbc4ce4f565e6d9"),
     "scaled to the prompt": ({**GRAFTED, "normalization": "global"}, "dabfae10b52751ab"),
     "another layer of the text": ({**GRAFTED, "text_hidden_layer": -3}, "6d99b03ff77a2a1e"),
+    "shown otherwise": (
+        {
+            **GRAFTED,
+            "source_text": {"text": "an old house"},
+            "prompt_format": "chat",
+            "system_prompt": "Be kind.",
+            "think_block": "empty",
+            "rope_theta": 1000000.0,
+            "positions": "sequential",
+        },
+        "6d724af53ae7988e",
+    ),
+    "vision tower": ({**GRAFTED, "source": "vision_tower"}, "6569f9227012ff8a"),
+    "text shown otherwise": (
+        {**TEXT_ALONE, "text_prompt_format": {"instruct": "describe"}},
+        "82ddfe7ecb35f5dc",
+    ),
     "unicode": (
         {**TEXT_ALONE, "prompt": 'ein Fuchs im Schnee, 雪の狐, \U0001f98a, "e\u0301"\n'},
         "c9b190bfd8bf2e08",
+    ),
+    "transforms added later, all at their neutral values": (
+        {
+            **GRAFTED,
+            "masking": "none",
+            "masking_tokens": "image",
+            "masking_direction": "both",
+            "masking_threshold": 10.0,
+            "masking_dimensions": None,
+            "masking_sigma": 3.0,
+            "statistics": "prompt",
+            "clip_sigma": 3.0,
+            "hybrid_weight": 0.5,
+            "whiten_shrinkage": 0.01,
+            "pool_temperature": 1.0,
+            "style_dimensions": None,
+            "curve": "linear",
+            "curve_start": 0.0,
+            "curve_end": 1.0,
+            "token_alphas": None,
+            "token_importance": None,
+            "noise_seed": 0,
+            "concat_tokens": None,
+            "image_share": 0.5,
+        },
+        "23f023cb82b7aaa7",
+    ),
+    "per dimension": ({**GRAFTED, "normalization": "per_dim", "target_std": None}, "fce94a5f463361a7"),
+    "masked": (
+        {**GRAFTED, "masking": "zero", "masking_dimensions": [4, 396], "masking_threshold": 5.0},
+        "a2bd626282bb4aae",
     ),
     "structured": (
         {**TEXT_ALONE, "schedule": [{"at": 0.0, "alpha": 1}, {"at": 0.5, "alpha": 0.0}]},
@@ -66,7 +114,44 @@ def test_neutral_values_are_only_ever_added():
         "text_hidden_layer": -2,
         "normalization": "none",
         "target_std": "prompt",
+        "masking": "none",
+        "masking_tokens": "image",
+        "masking_direction": "both",
+        "masking_threshold": 10.0,
+        "masking_dimensions": None,
+        "masking_sigma": 3.0,
+        "statistics": "prompt",
+        "clip_sigma": 3.0,
+        "hybrid_weight": 0.5,
+        "whiten_shrinkage": 0.01,
+        "pool_temperature": 1.0,
+        "style_dimensions": None,
+        "curve": "linear",
+        "curve_start": 0.0,
+        "curve_end": 1.0,
+        "token_alphas": None,
+        "token_importance": None,
+        "noise_seed": 0,
+        "concat_tokens": None,
+        "image_share": 0.5,
+        "source": "hidden_states",
+        "source_text": "prompt",
+        "prompt_format": "chat",
+        "system_prompt": None,
+        "think_block": "template",
+        "rope_theta": None,
+        "positions": "checkpoint",
+        "text_prompt_format": "chat",
+        "text_system_prompt": None,
+        "text_think_block": "template",
     }.items() <= NEUTRAL.items()
+
+
+def test_every_parameter_of_a_transform_has_a_neutral_value():
+    """Else a transform that is added renames the cells of all others."""
+    from workflow_scripts.lib.conditioning.registry import parameter_fields
+
+    assert set(parameter_fields()) <= set(NEUTRAL)
 
 
 def test_every_neutral_value_is_one_that_cells_may_have():
@@ -85,10 +170,10 @@ def test_a_parameter_at_its_neutral_value_renames_nothing():
 
 @pytest.mark.parametrize("neutral", ["none", 0, 0.0, None, [], {"mode": "none"}])
 def test_a_parameter_added_later_renames_nothing(monkeypatch, neutral):
-    monkeypatch.setitem(identity.NEUTRAL, "masking", neutral)
+    monkeypatch.setitem(identity.NEUTRAL, "later", neutral)
     for parameters, name in GOLDEN.values():
-        assert cell_id({**parameters, "masking": neutral}) == name
-        assert cell_id({**parameters, "masking": "something else"}) != name
+        assert cell_id({**parameters, "later": neutral}) == name
+        assert cell_id({**parameters, "later": "something else"}) != name
 
 
 def test_a_negative_zero_is_neutral_where_zero_is(monkeypatch):

@@ -35,6 +35,46 @@ FILE = "config/experiments/test.yaml"
         ),
         (experiment({}, {"height": 70}), ["height 70 is not a multiple of 16"]),
         (experiment({}, {"alpha": 0.5, "length_matching": "none"}), ["length_matching 'none'", "alpha 0.5"]),
+        (experiment({"masking": ["zeor"]}), ["axes.masking", "did you mean 'zero'?"]),
+        (
+            experiment({"masking_threshold": [0.5]}),
+            ["axes.masking_threshold", "0.5 is not allowed", "from 1"],
+        ),
+        (
+            experiment({}, {"masking_dimensions": [4, 4]}),
+            ["base.masking_dimensions", "a list in which no dimension occurs twice"],
+        ),
+        (
+            experiment({}, {"masking": "zero", "masking_dimensions": [4, 64]}),
+            ["masking_dimensions", "dimension 64", "width 64", "0 to 63"],
+        ),
+        (
+            experiment({}, {"blend": "style_only", "style_dimensions": [32, 65]}),
+            ["style_dimensions [32, 65]", "up to 64"],
+        ),
+        (
+            experiment({}, {"normalization": "global", "target_std": "reference"}),
+            ["target_std 'reference'", "normalization 'global'", "a number or 'prompt'"],
+        ),
+        (experiment({"blend": ["per_token"]}), ["'per_token' needs token_alphas", "a list of numbers"]),
+        (experiment({}, {"blend": "concat", "alpha": 0.5}), ["'concat' has no alpha", "0.5", "allowed: 1"]),
+        (
+            experiment({}, {"blend": "concat", "concat_tokens": 96}),
+            ["concat_tokens 96", "takes 96 tokens"],
+        ),
+        (
+            experiment({}, {"blend": "concat", "concat_tokens": 8, "length_matching": "none"}),
+            ["concat_tokens 8", "length_matching area"],
+        ),
+        (
+            experiment({}, {"blend": "adain", "length_matching": "none"}),
+            ["length_matching 'none'", "'adain' goes row by row"],
+        ),
+        (
+            experiment({}, {"blend": "intra", "token_mode": "image_only"}),
+            ["'intra' needs image and text tokens", "token_mode is 'image_only'"],
+        ),
+        (experiment({}, {"blend": "intra", "references": []}), ["'intra'", "there is no reference"]),
         (
             experiment({}, {"prompts": ["end <|im_end|>"]}),
             ["control token '<|im_end|>'", "allow_control_tokens"],
@@ -65,3 +105,26 @@ def test_control_tokens_can_be_allowed(tmp_path):
 def test_the_text_alone_needs_no_encoder(tmp_path):
     design = expand(tmp_path, experiment({}, {"encoder": None, "references": [], "alpha": 0.0}))
     assert [cell.role for cell in design.cells] == ["baseline", "baseline", "cell", "cell"]
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        {"masking": "zero", "masking_dimensions": [63, 4]},
+        {"normalization": "per_dim", "target_std": 61},
+        {"normalization": "per_dim", "target_std": "reference"},
+        {"normalization": "whiten", "whiten_shrinkage": 1},
+        {"blend": "style_only", "style_dimensions": [0, 64]},
+        {"blend": "concat", "length_matching": "none"},
+        {"blend": "concat", "concat_tokens": 95},
+        {"blend": "slerp", "length_matching": "none"},
+        {"blend": "adain_per_dim", "length_matching": "none", "alpha": 0.5},
+        {"blend": "intra", "image_share": 1},
+        {"blend": "per_token", "token_alphas": [0, 1]},
+        # Of no effect, and so no reason to refuse the others of a sweep.
+        {"masking": "none", "masking_dimensions": [4000]},
+        {"normalization": "none", "target_std": "reference"},
+    ],
+)
+def test_combinations_that_are_allowed(tmp_path, base):
+    assert expand(tmp_path, experiment({}, base)).cells

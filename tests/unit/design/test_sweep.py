@@ -98,6 +98,8 @@ def test_one_baseline_per_prompt_seed_and_sampling(tmp_path):
         ({"encoder": ["vision", "other-vision"]}, 2),
         ({"normalization": ["none", "global"]}, 2),
         ({"target_std": [1.0, 2.0]}, 2),
+        ({"masking": ["none", "zero"], "masking_threshold": [2.0, 10.0]}, 2),
+        ({"blend": ["linear", "slerp", "intra"]}, 2),
         ({"length_matching": ["area", "linear"]}, 2),
         ({"reference": ["house", "tree", None]}, 2),
     ],
@@ -199,6 +201,26 @@ def test_floats_are_whole_numbers_where_those_are_meant(tmp_path):
     listed = expand(tmp_path, experiment({"hidden_layer": [-2, -4, -6]}))
     assert names(spread) == names(listed)
     assert {type(cell.parameters["hidden_layer"]) for cell in of_role(spread, "cell")} == {int}
+
+
+def test_a_target_that_is_left_out_is_the_normalization_s_own(tmp_path):
+    left = expand(tmp_path, experiment({"normalization": ["none", "global", "per_dim"]}))
+    targets = [cell.parameters["target_std"] for cell in of_role(left, "cell")]
+    assert targets == ["prompt", "prompt", None] * 2
+    assert [cell.shown["target_std"] for cell in of_role(left, "cell")] == targets
+    said = expand(tmp_path, experiment({"normalization": ["none", "global"]}, {"target_std": "prompt"}))
+    assert names(said) < names(left)
+
+
+def test_structured_values_of_transforms(tmp_path):
+    one = expand(
+        tmp_path, experiment({"masking_dimensions": [[396 % 64, 4], [7], None]}, {"masking": "zero"})
+    )
+    (axis,) = (axis for axis in one.axes if axis.name == "masking_dimensions")
+    assert axis.values == [[4, 12], [7], None]
+    assert axis.labels == ["[4, 12]", "[7]", "none"]
+    other = expand(tmp_path, experiment({}, {"masking": "zero", "masking_dimensions": [4, 12]}))
+    assert names(other) < names(one)
 
 
 def test_negative_zero_is_zero(tmp_path):

@@ -20,6 +20,7 @@ STAGES = {
     stage: {"name": name, "parameters": {}, "code": ""}
     for stage, name in (
         ("token_mode", "full"),
+        ("masking", "none"),
         ("normalization", "none"),
         ("length_matching", "area"),
         ("blend", "linear"),

@@ -10,6 +10,7 @@ import torch
 from workflow_scripts.lib.design.code_digest import REPOSITORY
 from workflow_scripts.lib.jobs.extraction import extract_hidden_states
 from workflow_scripts.lib.models import loading
+from workflow_scripts.lib.models.prompts import NEUTRAL_OPTIONS, InputOptions
 from workflow_scripts.lib.models.protocols import EncodedSequence
 from workflow_scripts.lib.store.fact_cache import FactCache
 from workflow_scripts.lib.store.hidden_states import intact_layers, read_layer
@@ -22,9 +23,16 @@ class Encoder:
     def __init__(self, dtype):
         self.dtype = dtype
         self.calls = []
+        self.options = []
 
-    def encode(self, prompt, image, image_key, layers):
+    def encode_image(self, image, image_key):
+        self.calls.append((None, image.size, image_key, [0]))
+        states = {0: torch.full((2, 4), 0.5, dtype=self.dtype)}
+        return EncodedSequence(np.arange(2), np.full(2, 3, dtype=np.uint8), np.zeros((3, 2), int), states)
+
+    def encode(self, prompt, image, image_key, layers, options):
         self.calls.append((prompt, None if image is None else image.size, image_key, list(layers)))
+        self.options.append(options)
         if prompt == "bad":
             raise FloatingPointError("layer 7 has 3 of 9 non-finite values")
         states = {layer: torch.full((3, 4), layer + 0.1, dtype=self.dtype) for layer in layers}
@@ -100,3 +108,23 @@ def test_an_input_that_fails_is_recorded_and_the_others_go_on(store, encoders, t
     assert "non-finite" in record.failures["a" * 32]
     assert "broken.png cannot be read" in record.failures["b" * 32]
     assert not store.hidden_states("a" * 32).exists()
+
+
+def test_options_of_a_key_reach_the_encoder(store, encoders):
+    plain, other = item("a", [7]), item("b", [7])
+    given = {"prompt_format": {"instruct": "describe"}, "rope_theta": 1e6, "positions": "sequential"}
+    other["origin"] |= given
+    extract_hidden_states(shard(plain, other), store, LOG)
+    assert encoders[0].options == [NEUTRAL_OPTIONS, InputOptions(**given)]
+
+
+def test_the_vision_tower_is_asked_for_an_image_alone(store, encoders, tmp_path):
+    path = tmp_path / "house.png"
+    shutil.copy(REPOSITORY / "resources/references/cartoon_house.png", path)
+    tower = item("a", [0], path=path)
+    tower["origin"] |= {"prompt": None, "source": "vision_tower"}
+    extract_hidden_states(shard(tower, item("b", [7], path=path)), store, LOG)
+    assert [call[0] for call in encoders[0].calls] == [None, "a hat"]
+    states = read_layer(store.hidden_states("a" * 32), 0)
+    assert states.values.shape == (2, 4)
+    assert states.roles.tolist() == [3, 3]

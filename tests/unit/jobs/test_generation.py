@@ -1,6 +1,8 @@
 """A shard of images on a generator that only notes what it was asked for."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -206,3 +208,154 @@ def test_an_image_that_cannot_be_written_fails_alone(store, generator, monkeypat
     record = generate_images(shard(images), store, LOG)
     assert record.made == [images[1]["key"]]
     assert "No space left" in record.failures[images[0]["key"]]
+
+
+class Launched:
+    """A batch that is finished when somebody says so."""
+
+    def __init__(self, images, finite):
+        self.made, self.done = (images, finite), threading.Event()
+
+    def result(self):
+        assert self.done.wait(20), "nobody finished this batch"
+        return self.made
+
+
+class LaunchingGenerator(Generator):
+    """Starts batches and finishes each when the next one is started, as a GPU that is kept busy does."""
+
+    is_compiled = True
+
+    def __init__(self):
+        super().__init__()
+        self.launched: list[Launched] = []
+        self.warmed: list[tuple[int, int, int, int]] = []
+
+    def launch(self, prompt_embeds, seeds, **sampling):
+        self.launched.append(Launched(*self.generate(prompt_embeds, seeds, **sampling)))
+        for earlier in self.launched[:-1]:
+            earlier.done.set()
+        return self.launched[-1]
+
+    def warm_up(self, rows, tokens, height, width):
+        self.warmed.append((rows, tokens, height, width))
+        if len(self.batches) == 0:
+            time.sleep(1)
+
+
+@pytest.fixture
+def launching(monkeypatch):
+    made = LaunchingGenerator()
+    monkeypatch.setattr(loading, "load_generator", lambda name, entry, hardware: made)
+    # The last batch has no next one: it is finished when the job has started all and waits for its writer.
+    close = generation._Writer.__exit__
+
+    def finish_and_close(self, *arguments):
+        for batch in made.launched:
+            batch.done.set()
+        close(self, *arguments)
+
+    monkeypatch.setattr(generation._Writer, "__exit__", finish_and_close)
+    return made
+
+
+def test_the_next_batch_is_started_before_the_last_is_finished(store, launching):
+    """The writer's threads wait for a batch, the generator does not: else this would wait for ever."""
+    hash_ = keep(store, 20)
+    images = [item(hash_, seed) for seed in range(1, 11)]
+    record = generate_images(shard(images), store, LOG)
+    assert [seeds for seeds, _ in launching.batches] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 0, 0]]
+    assert sorted(record.made) == sorted(image["key"] for image in images)
+    for image in images:
+        with Image.open(store.image(image["key"])) as png:
+            assert (np.asarray(png) == image["parts"]["seed"]).all()
+
+
+def test_launched_rows_that_are_not_finite_fail_alone(store, launching):
+    hash_ = keep(store, 20)
+    images = [item(hash_, seed) for seed in (1, 2, 3)]
+    launching.fail = lambda seeds: {2}
+    record = generate_images(shard(images), store, LOG)
+    assert list(record.failures) == [images[1]["key"]]
+    assert len(record.made) == 2
+
+
+def test_a_batch_that_cannot_be_launched_is_tried_row_by_row(store, launching):
+    hash_ = keep(store, 20)
+
+    def fail(seeds):
+        if 2 in seeds:
+            raise ValueError("cannot draw a two")
+        return set()
+
+    launching.fail = fail
+    images = [item(hash_, seed) for seed in (1, 2, 3)]
+    record = generate_images(shard(images), store, LOG)
+    assert record.failures == {images[1]["key"]: "ValueError: cannot draw a two"}
+    assert len(record.made) == 2
+
+
+def test_compiling_is_not_counted_as_work(store, launching):
+    images = [item(keep(store, 20), 1), item(keep(store, 20), 2, size=32), item(keep(store, 20), 3)]
+    start = time.monotonic()
+    record = generate_images(shard(images), store, LOG)
+    assert time.monotonic() - start - record.notes["rate"]["seconds"] > 1
+    assert launching.warmed == [(4, 20, 16, 16), (4, 20, 32, 32)]
+
+
+def test_conditioning_is_read_one_batch_ahead(store, generator, monkeypatch):
+    hashes = [keep(store, 20, float(value)) for value in range(6)]
+    monkeypatch.setitem(HARDWARE, "batch_shape", 2)
+    read, seen = generation._read_conditioning, []
+    monkeypatch.setattr(
+        generation, "_read_conditioning", lambda s, hash_: seen.append(hash_) or read(s, hash_)
+    )
+    known = []
+
+    def look(seeds):
+        deadline = time.monotonic() + 20
+        ahead = min(2 * len(generator.batches) + 2, 6)
+        while len(seen) < ahead and time.monotonic() < deadline:
+            time.sleep(0.01)
+        known.append(len(seen))
+        return set()
+
+    generator.fail = look
+    generate_images(shard([item(hash_, seed) for seed, hash_ in enumerate(hashes, 1)]), store, LOG)
+    assert known == [4, 6, 6], "while a batch is made, those of the next have been read, and no more"
+    assert seen == hashes, "each once"
+
+
+def test_conditioning_that_several_images_share_is_read_once(store, generator, monkeypatch):
+    hash_ = keep(store, 20)
+    read, seen = generation._read_conditioning, []
+    monkeypatch.setattr(
+        generation, "_read_conditioning", lambda s, hash_: seen.append(hash_) or read(s, hash_)
+    )
+    generate_images(shard([item(hash_, seed) for seed in range(1, 10)]), store, LOG)
+    assert seen == [hash_]
+
+
+def test_a_slow_disk_does_not_hold_up_the_generator(store, generator, monkeypatch):
+    """Up to as many images as the queue holds; the rest is what the log says that the generator waited."""
+    write, written = generation.write_atomic, threading.Semaphore(0)
+
+    def slow(path, data):
+        assert written.acquire(timeout=20)
+        write(path, data)
+
+    monkeypatch.setattr(generation, "write_atomic", slow)
+    close = generation._Writer.__exit__
+    batches_at_the_end = []
+
+    def note_and_close(self, *arguments):
+        batches_at_the_end.append((len(generator.batches), self.seconds_waited))
+        written.release(1000)
+        close(self, *arguments)
+
+    monkeypatch.setattr(generation._Writer, "__exit__", note_and_close)
+    images = [item(keep(store, 20), seed) for seed in range(1, 61)]
+    record = generate_images(shard(images), store, LOG)
+    assert batches_at_the_end[0][0] == 15
+    assert batches_at_the_end[0][1] < 1
+    assert len(record.made) == 60

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers.configuration_utils import FrozenDict
 
 from workflow_scripts.lib.conditioning import build, token_modes
 from workflow_scripts.lib.miniature.evaluation import (
@@ -53,6 +54,7 @@ def recipe(**changes):
     """A recipe as the plan writes it, that replaces the text by the source."""
     given = {
         "alpha": 1.0,
+        "masking": "none",
         "token_mode": "full",
         "normalization": "none",
         "length_matching": "none",
@@ -61,7 +63,7 @@ def recipe(**changes):
     given |= changes
     stages = {
         stage: {"name": given[stage], "parameters": {}}
-        for stage in ("token_mode", "normalization", "length_matching", "blend")
+        for stage in ("masking", "token_mode", "normalization", "length_matching", "blend")
     }
     return {"source": True, "alpha": given["alpha"], "dtype": "float32", **stages}
 
@@ -153,17 +155,8 @@ def variety_of_what_is_open(family, seed: int) -> float:
 
 
 def one_layer_deeper(monkeypatch, family):
-    real = qwen3.take_states
-    monkeypatch.setattr(
-        qwen3, "take_states", lambda states, layers: {k: real(states, [k + 1])[k + 1] for k in layers}
-    )
-
-
-def one_layer_earlier(monkeypatch, family):
-    real = qwen3.take_states
-    monkeypatch.setattr(
-        qwen3, "take_states", lambda states, layers: {k: real(states, [k - 1])[k - 1] for k in layers}
-    )
+    real = qwen3.check_layers
+    monkeypatch.setattr(qwen3, "check_layers", lambda layers, deepest: [k + 1 for k in real(layers, deepest)])
 
 
 def padding_kept(monkeypatch, family):
@@ -207,7 +200,8 @@ def seed_ignored(monkeypatch, family):
 
 
 def shift_forgotten(monkeypatch, family):
-    monkeypatch.setitem(family.generator().pipeline.vae.config, "shift_factor", 0.0)
+    vae = family.generator().pipeline.vae
+    monkeypatch.setattr(vae, "_internal_dict", FrozenDict({**vae.config, "shift_factor": 0.0}))
 
 
 def alpha_reversed(monkeypatch, family):
@@ -224,13 +218,13 @@ def alpha_reversed(monkeypatch, family):
 
 # Name -> (number, fault, threshold)
 FAULTS: dict[str, tuple[Callable, Callable, float]] = {
-    "one layer deeper": (prompt_following, one_layer_deeper, 0.9),
-    "one layer earlier": (prompt_following, one_layer_earlier, 0.9),
-    "padding kept": (prompt_following, padding_kept, 0.9),
-    "shift factor forgotten": (prompt_following, shift_forgotten, 0.9),
+    "one layer deeper": (prompt_following, one_layer_deeper, 0.98),
+    "one layer deeper, at the embeddings": (share_of_words, one_layer_deeper, 0.98),
+    "padding kept": (prompt_following, padding_kept, 0.96),
+    "shift factor forgotten": (prompt_following, shift_forgotten, 0.98),
     "alpha reversed": (following_at_alpha, alpha_reversed, 0.8),
     "roles shifted by one": (share_of_words, roles_shifted, 0.95),
-    "image tokens not recognised": (following_beside_picture, image_tokens_not_recognised, 0.8),
+    "image tokens not recognised": (following_beside_picture, image_tokens_not_recognised, 0.95),
     "text tokens in place of image tokens": (
         picture_read_from_image_tokens,
         text_tokens_selected_for_image_tokens,
@@ -248,6 +242,8 @@ def clean(number: Callable, family: Family, seed: int) -> float:
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_seen(name, family, monkeypatch):
     number, fault, threshold = FAULTS[name]
-    assert min(clean(number, family, seed) for seed in SEEDS) > threshold
+    right = [clean(number, family, seed) for seed in SEEDS]
     fault(monkeypatch, family)
-    assert max(number(family, seed) for seed in SEEDS) < threshold
+    wrong = [number(family, seed) for seed in SEEDS]
+    print(f"{name}: {right} without, {wrong} with the fault")
+    assert min(right) > threshold > max(wrong)

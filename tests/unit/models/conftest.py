@@ -59,6 +59,16 @@ def vl(vl_entry, hardware):
 
 
 @pytest.fixture(scope="session")
+def thinking(entries, hardware):
+    return load_encoder("qwen3-vl-thinking", entries["encoders"]["qwen3-vl-thinking"], None, hardware)
+
+
+@pytest.fixture(scope="session")
+def embedding(entries, hardware):
+    return load_encoder("qwen3-embedding", entries["encoders"]["qwen3-embedding"], None, hardware)
+
+
+@pytest.fixture(scope="session")
 def generator(generator_entry, hardware):
     return load_generator("z-image", generator_entry, hardware)
 

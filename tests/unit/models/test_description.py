@@ -10,7 +10,6 @@ import pytest
 
 from tests.unit.models.conftest import PROMPT
 from workflow_scripts.lib.models.description import (
-    count_prompt_tokens,
     describe_encoder,
     describe_generator,
     hub_patterns,
@@ -21,6 +20,7 @@ from workflow_scripts.lib.models.description import (
     padded_length,
     resolve_layer,
 )
+from workflow_scripts.lib.models.templates import count_prompt_tokens
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 HUB = {"family": "qwen3", "repo": "org/name", "revision": REVISION}
@@ -45,6 +45,7 @@ def test_importing_it_imports_nothing_heavy():
 def test_describe_imports_nothing_heavy(vl_entry):
     code = (
         "import sys, json; from pathlib import Path; from workflow_scripts.lib.models.description import *\n"
+        "from workflow_scripts.lib.models.templates import count_prompt_tokens\n"
         f"entry = json.loads({json.dumps(vl_entry)!r}); folder = locate_model('vl', entry)\n"
         "describe_encoder(entry, folder), count_prompt_tokens(entry, folder, ['x'])\n"
         "print(sorted({'torch', 'transformers', 'diffusers', 'huggingface_hub'} & set(sys.modules)))"

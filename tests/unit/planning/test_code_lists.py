@@ -13,17 +13,24 @@ import pytest
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
 from workflow_scripts.lib.design.code_digest import REPOSITORY
 from workflow_scripts.lib.planning import scope
-from workflow_scripts.lib.planning.keys import CONDITIONING_CODE, EXTRACTION_CODE, SAMPLING_CODE
+from workflow_scripts.lib.planning.keys import (
+    CONDITIONING_CODE,
+    EXTRACTION_CODE,
+    FAST_SAMPLING_CODE,
+    SAMPLING_CODE,
+)
 
 PACKAGE = "workflow_scripts"
 LIB = "workflow_scripts.lib."
 EXEMPT = {
     f"{LIB}models.hardware:check_hardware": "raises errors, computes nothing",
-    f"{LIB}models.description:_read_json": "reads a file",
+    f"{LIB}models.description:read_json": "reads a file",
     f"{LIB}models.protocols:EncodedSequence": "a container without behaviour",
     f"{LIB}models.z_image:_check_arguments": "raises errors, computes nothing",
+    f"{LIB}models.acceleration:NEUTRAL": "append-only; each setting is in the key where it has another value",
     f"{LIB}models.z_image:_finite_rows": "says whether an image is kept, not what it is",
     f"{LIB}models.tokens:ROLE_CODES": "append-only; stored with the hidden states, whose keys cover models.tokens",
+    f"{LIB}statistics.reference:ReferenceStatistics": "a container that checks what it is given",
     f"{LIB}conditioning.registry:transform": "looks a function up, whose digest is in the recipe",
 }
 
@@ -31,6 +38,10 @@ LISTS = {
     **{f"extraction {family}": parts for family, parts in EXTRACTION_CODE.items()},
     "conditioning": CONDITIONING_CODE,
     **{f"sampling {family}": parts for family, parts in SAMPLING_CODE.items()},
+    **{
+        f"accelerated sampling {family}": (*SAMPLING_CODE[family], *parts)
+        for family, parts in FAST_SAMPLING_CODE.items()
+    },
     **{
         f"{stage} {name}": (f"{entry.function.__module__}:{entry.function.__name__}", *entry.relies_on)
         for stage in STAGES
@@ -172,7 +183,7 @@ def test_every_family_has_its_code():
     from workflow_scripts.lib.models.description import ENCODER_FAMILIES, GENERATOR_FAMILIES
 
     assert set(EXTRACTION_CODE) == set(ENCODER_FAMILIES)
-    assert set(SAMPLING_CODE) == set(GENERATOR_FAMILIES)
+    assert set(SAMPLING_CODE) == set(FAST_SAMPLING_CODE) == set(GENERATOR_FAMILIES)
 
 
 @pytest.mark.parametrize("name", ["_TABLE_CODE", "_GRID_CODE", "_EXPORT_CODE"])

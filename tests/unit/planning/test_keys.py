@@ -13,13 +13,16 @@ import pytest
 from pydantic import Field, create_model
 
 from workflow_scripts.lib.conditioning import registry
-from workflow_scripts.lib.conditioning.registry import STAGES, Transform, TransformParameters
+from workflow_scripts.lib.conditioning.registry import STAGES, Transform, TransformParameters, transforms
+from workflow_scripts.lib.design.code_digest import code_digest
 from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.design.schema import Hardware
+from workflow_scripts.lib.models.acceleration import NEUTRAL
 from workflow_scripts.lib.planning import keys as module
 from workflow_scripts.lib.planning.keys import (
     CONDITIONING_CODE,
     EXTRACTION_CODE,
+    FAST_SAMPLING_CODE,
     SAMPLING_CODE,
     Keys,
     batch_group,
@@ -61,9 +64,30 @@ CELL = {
     "width": 64,
     "num_inference_steps": 8,
     "guidance_scale": 0.0,
+    # Nothing at its neutral value, where it would not be among the ingredients.
+    "source": "hidden_states",
+    "source_text": {"text": "an old house"},
+    "prompt_format": "raw",
+    "system_prompt": "Be kind.",
+    "think_block": "empty",
+    "rope_theta": 1e6,
+    "positions": "sequential",
+    "text_prompt_format": "chat",
+    "text_system_prompt": None,
+    "text_think_block": "template",
     **{stage: "one" for stage in STAGES},
     **{f"{stage}_amount": 1 for stage in STAGES},
 }
+
+
+# Here too nothing is at its neutral value.
+ACCELERATION = {"compile_vae": True, "fuse_blocks": True, "vae_channels_last": True, "vae_slicing": True}
+
+
+def accelerated_hardware() -> dict[str, Any]:
+    hardware = Hardware().model_dump()
+    hardware["generation"].update(ACCELERATION)
+    return hardware
 
 
 @dataclass
@@ -71,7 +95,7 @@ class Situation:
     """All that keys are computed from."""
 
     cell: dict[str, Any] = field(default_factory=lambda: dict(CELL))
-    hardware: dict[str, Any] = field(default_factory=lambda: Hardware().model_dump())
+    hardware: dict[str, Any] = field(default_factory=accelerated_hardware)
     models: dict[str, Any] = field(default_factory=lambda: deepcopy(MODELS))
     conditioning: str = "0" * 32
     edited_code: set[str] = field(default_factory=set)
@@ -108,8 +132,13 @@ def conditioning(hash_: str) -> Change:
 CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
     "hidden states": {
         "encoder": cell(encoder=SOURCE_B),
-        "prompt": cell(prompt="a red  apple"),
+        "prompt": cell(source_text={"text": "an old  house"}),
         "reference": cell(reference="8" * 64),
+        "prompt_format": cell(prompt_format="another"),
+        "system_prompt": cell(system_prompt="Be kind!"),
+        "think_block": cell(think_block="another"),
+        "rope_theta": cell(rope_theta=2e6),
+        "positions": cell(positions="another"),
         "dtype": extraction(dtype="bfloat16"),
         "device": (extraction(device="cuda"), extraction(device="another")),
         "cpu_threads": extraction(cpu_threads=3),
@@ -140,7 +169,8 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "cpu_threads": generation(cpu_threads=3),
         "batch_shape": generation(batch_shape=8),
         "attention_backend": generation(attention_backend="flash"),
-        "compile": generation(compile=True),
+        "compile": generation(compile="default"),
+        **{name: generation(**{name: "another"}) for name in ACCELERATION},
         "code": code(SAMPLING_CODE["z_image"][-1]),
     },
 }
@@ -260,7 +290,8 @@ def test_hidden_states_are_named_by_their_origin(parts_of):
     keys = Keys(MODELS, Hardware().model_dump())
     for needed in (keys.text_states(CELL), keys.source_states(CELL)):
         assert needed.key == digest(needed.origin)
-    assert set(keys.text_states(CELL).origin) == set(CHANGES["hidden states"])
+    options = {"prompt_format", "system_prompt", "think_block", "rope_theta", "positions"}
+    assert set(keys.text_states(CELL).origin) == set(CHANGES["hidden states"]) - options
     assert keys.text_states(CELL).origin["reference"] is None
 
 
@@ -270,6 +301,7 @@ def test_all_of_the_code_counts(parts_of):
         ("hidden states", EXTRACTION_CODE["qwen3_vl"]),
         ("recipe", CONDITIONING_CODE),
         ("image", SAMPLING_CODE["z_image"]),
+        ("image", FAST_SAMPLING_CODE["z_image"]),
     ):
         plain = digest(parts_of(kind, Situation()))
         for part in lists:
@@ -326,17 +358,30 @@ def test_every_hardware_setting_is_an_ingredient_or_known_not_to_be():
     assert set(sections["generation"]) - not_counting <= set(CHANGES["image"])
 
 
+def test_settings_added_later_rename_no_image_made_without_them():
+    """The ingredients of an image on the CPU, and the code, are those from before there were any of them."""
+    assert set(ACCELERATION) | {"attention_backend", "compile"} == set(NEUTRAL)
+    hardware = Hardware().model_dump()
+    assert {name: hardware["generation"][name] for name in NEUTRAL} == NEUTRAL
+    image = Keys(MODELS, hardware).image(CELL, "0" * 32)
+    assert set(image) == set(CHANGES["image"]) - set(ACCELERATION)
+    assert image["code"] == code_digest(SAMPLING_CODE["z_image"])
+
+
+@pytest.mark.parametrize("change", [{"device": "cuda"}, {"compile": "default"}, {"vae_slicing": True}])
+def test_code_of_the_accelerated_generator_counts_where_it_runs(change):
+    hardware = Hardware().model_dump()
+    hardware["generation"].update(change)
+    image = Keys(MODELS, hardware).image(CELL, "0" * 32)
+    assert image["code"] == code_digest((*SAMPLING_CODE["z_image"], *FAST_SAMPLING_CODE["z_image"]))
+    assert {name: image[name] for name in change} == change
+
+
 def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
     """Over all keys together, and with every transform chosen that has parameters."""
-    from workflow_scripts.lib.design.schema import CellParameters
+    from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS, CellParameters
 
-    real = {
-        "token_mode": "full",
-        "normalization": "global",
-        "length_matching": "area",
-        "blend": "linear",
-        "target_std": 1.0,
-    }
+    real = {**CellParameters().model_dump(), **CELL, **DEFAULT_TRANSFORMS}
     others = {
         "generator": IMAGE_B,
         "encoder": SOURCE_B,
@@ -344,21 +389,65 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
         "text_hidden_layer": -4,
         "alpha": 0.125,
         "token_mode": "text_only",
-        "normalization": "none",
+        "masking": "zero",
+        "normalization": "global",
         "length_matching": "linear",
-        "target_std": 2.0,
+        "blend": "slerp",
         "height": 96,
         "width": 96,
         "num_inference_steps": 3,
         "guidance_scale": 1.0,
+        "source": "vision_tower",
+        "source_text": "none",
+        "prompt_format": "chat",
+        "system_prompt": None,
+        "think_block": "template",
+        "rope_theta": None,
+        "positions": "checkpoint",
+        "text_prompt_format": "raw",
+        "text_system_prompt": "Be kind.",
+        "text_think_block": "empty",
     }
-    # One blend only so far: nothing to change it to.
-    assert set(others) == set(CellParameters.model_fields) - {"blend"}
-    base = Situation(cell={**CELL, **real})
+    of_transforms = {
+        "masking_tokens": "all",
+        "masking_direction": "above",
+        "masking_threshold": 5.0,
+        "masking_dimensions": [4, 396],
+        "masking_sigma": 2.0,
+        "statistics": "another",
+        "target_std": 2.0,
+        "clip_sigma": None,
+        "hybrid_weight": 0.25,
+        "whiten_shrinkage": 0.5,
+        "pool_temperature": 0.5,
+        "style_dimensions": [0, 4],
+        "curve": "ease_in",
+        "curve_start": 0.5,
+        "curve_end": 0.5,
+        "token_alphas": [0.5],
+        "token_importance": [0.5],
+        "noise_seed": 1,
+        "concat_tokens": 7,
+        "image_share": 0.25,
+    }
+    assert set(others) | set(of_transforms) == set(CellParameters.model_fields)
+    base = Situation(cell=real)
     for name, value in others.items():
-        changed = Situation(cell={**CELL, **real, name: value})
+        changed = Situation(cell={**real, name: value})
         differing = [kind for kind in CHANGES if parts_of(kind, changed) != parts_of(kind, base)]
         assert differing, name
+    owners = [
+        (name, entry)
+        for stage in STAGES
+        for entry in transforms(stage).values()
+        for name in (entry.parameters.model_fields if entry.parameters else ())
+        if name in CellParameters.model_fields
+    ]
+    assert {name for name, _ in owners} == set(of_transforms)
+    for name, entry in owners:
+        plain = {**real, entry.stage: entry.name}
+        one, other = (Situation(cell=cell) for cell in (plain, {**plain, name: of_transforms[name]}))
+        assert parts_of("recipe", one) != parts_of("recipe", other), (name, entry.label)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,17 @@ def test_parameters_added_later_come_after_the_usual_ones():
     assert parameter_columns(design) == [*PARAMETER_COLUMNS, "beta", "zeta"]
 
 
+def test_structured_parameters_are_json(tmp_path):
+    raw = experiment(
+        {"think_block": ["empty", {"text": "Ein Fuchs, „rot“"}]}, {"masking_dimensions": [4, 396]}
+    )
+    situation = Situation(tmp_path, raw)
+    situation.finish()
+    cells = [row for row in rows_of(situation) if row["role"] == "cell"]
+    assert [row["think_block"] for row in cells] == ["empty", '{"text": "Ein Fuchs, „rot“"}'] * 2
+    assert {row["masking_dimensions"] for row in cells} == {"[4, 396]"}
+
+
 def test_a_row_per_cell_in_order(finished):
     rows = rows_of(finished)
     assert [row["cell"] for row in rows] == [cell["cell"] for cell in finished.designs[0]["cells"]]

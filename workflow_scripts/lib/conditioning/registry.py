@@ -5,15 +5,17 @@ keys of recipes, labels and documentation. Functions take and return torch tenso
 ones that register functions import torch when they are imported: the registry is read while the workflow is parsed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 
 from workflow_scripts.lib.design.code_digest import code_digest
+from workflow_scripts.lib.design.identity import NEUTRAL
 
-STAGES = ("token_mode", "normalization", "length_matching", "blend")
+STAGES = ("token_mode", "masking", "normalization", "length_matching", "blend")
 
 
 class TransformParameters(BaseModel):
@@ -34,7 +36,12 @@ class Transform:
         formula: For the documentation.
         source: Paper, or class in a library, or the design that the formula comes from.
         relies_on: Code that the function calls, as `module:name`; part of its digest.
-        problem_with: Given the resolved parameters of a cell, says what is wrong with the combination, or None.
+        problem_with: Given the resolved parameters of a cell, and `width` of the hidden states and `most_tokens` of the
+            generator where they are known, says what is wrong with the combination, or None.
+        inputs: What the function takes by keyword beside its parameters, out of what `build_conditioning` knows.
+        whole_source: Whether a blend takes the source as it was before length matching.
+        weights: Of a length matching that is not linear in the tokens: (source, tokens, parameters) to the weight of
+            each source token in each row, float32 (tokens, m).
     """
 
     stage: str
@@ -45,6 +52,30 @@ class Transform:
     source: str
     relies_on: tuple[str, ...]
     problem_with: Callable[[dict[str, Any]], str | None]
+    inputs: tuple[str, ...] = ()
+    whole_source: bool = False
+    weights: Callable[..., Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """What grids and tables call it."""
+        return f"{self.stage} = {self.name}"
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one line."""
+        return str(self.function.__doc__).strip().split("\n")[0]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Its parameters, as they are where nothing is said."""
+        fields = self.parameters.model_fields if self.parameters else {}
+        return {name: info.default for name, info in fields.items()}
+
+    @property
+    def neutral(self) -> dict[str, Any]:
+        """The values of its parameters that a cell's name leaves out."""
+        return {name: NEUTRAL[name] for name in self.defaults}
 
     @property
     def digest(self) -> str:
@@ -67,17 +98,35 @@ def register(
     formula: str,
     source: str,
     parameters: type[TransformParameters] | None = None,
-    relies_on: Iterable[Callable[..., Any]] = (),
+    relies_on: Iterable[Callable[..., Any] | str] = (),
     problem_with: Callable[[dict[str, Any]], str | None] = lambda parameters: None,
+    inputs: tuple[str, ...] = (),
+    whole_source: bool = False,
+    weights: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers the decorated function as the transform `name` of `stage`; see `Transform`."""
+    """Registers the decorated function as the transform `name` of `stage`; see `Transform`.
+
+    What it relies on are functions and classes, or `module:name` for what has no name of its own, such as constants.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if name in _TRANSFORMS[stage]:
             raise ValueError(f"{stage} {name!r} is registered twice")
-        parts = tuple(f"{part.__module__}:{part.__name__}" for part in relies_on)
+        parts = tuple(
+            part if isinstance(part, str) else f"{part.__module__}:{part.__name__}" for part in relies_on
+        )
         _TRANSFORMS[stage][name] = Transform(
-            stage, name, function, parameters, formula, source, parts, problem_with
+            stage,
+            name,
+            function,
+            parameters,
+            formula,
+            source,
+            parts,
+            problem_with,
+            inputs,
+            whole_source,
+            weights,
         )
         return function
 
@@ -95,11 +144,49 @@ def transform(stage: str, name: str) -> Transform:
     return transforms(stage)[name]
 
 
+def parameter_fields() -> dict[str, tuple[Any, FieldInfo]]:
+    """Returns the parameters of all transforms by name, as a cell may have them: type, and description with default.
+
+    Several transforms may take one parameter. The last one registered describes it, and its type has to take every
+    value that the others take; which of these the chosen one takes is checked against its own model. Where their
+    defaults differ, the cell's is None, which `fill_in_defaults` replaces.
+    """
+    fields: dict[str, tuple[Any, FieldInfo]] = {}
+    for stage in STAGES:
+        for entry in transforms(stage).values():
+            for name, info in (entry.parameters.model_fields if entry.parameters else {}).items():
+                if name in fields and fields[name][1].default != info.default:
+                    info = FieldInfo(default=None, description=info.description)
+                fields[name] = (entry.parameters.model_fields[name].rebuild_annotation(), info)
+    return fields
+
+
+def fill_in_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a cell's parameters with those that were left to the transforms (None) as the chosen ones have them.
+
+    Where no chosen transform takes such a parameter, it gets its neutral value, so that it names no cell.
+    """
+    chosen = [transform(stage, parameters[stage]) for stage in STAGES if stage in parameters]
+    filled = dict(parameters)
+    for name, value in parameters.items():
+        if value is not None or NEUTRAL.get(name) is None:
+            continue
+        defaults = [entry.defaults[name] for entry in chosen if name in entry.defaults]
+        if defaults:
+            filled[name] = defaults[0]
+        elif any(name in entry.defaults for stage in STAGES for entry in transforms(stage).values()):
+            filled[name] = NEUTRAL[name]
+    return filled
+
+
 def _load_all() -> None:
     # Importing a module registers what it defines.
     from workflow_scripts.lib.conditioning import (  # noqa: F401
         blending,
+        composition,
         length_matching,
+        masking,
         normalization,
+        statistical_blending,
         token_modes,
     )

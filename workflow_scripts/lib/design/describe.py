@@ -17,9 +17,12 @@ from workflow_scripts.lib.design.schema import (
     Base,
     CellParameters,
     EncoderEntry,
+    EncodingParameters,
     Experiment,
     GeneratorEntry,
+    GivenText,
     Grid,
+    Instruct,
     Models,
     NamedPrompt,
     Range,
@@ -81,7 +84,7 @@ def schema_text(model: type[BaseModel]) -> str:
 def generated_tables() -> dict[str, str]:
     """Returns the tables of the README by name, as Markdown."""
     own = [name for name in Base.model_fields if name not in CellParameters.model_fields]
-    groups = [TransformChoices, SourceParameters, SamplingParameters]
+    groups = [TransformChoices, SourceParameters, EncodingParameters, SamplingParameters]
     inherited = {name for group in groups for name in group.model_fields}
     general = [name for name in CellParameters.model_fields if name not in inherited]
     return {
@@ -93,6 +96,7 @@ def generated_tables() -> dict[str, str]:
         "range": _parameter_table(_rows(Range)),
         "base": _parameter_table(_rows(Base, only=[*own, *general])),
         "source": _parameter_table(_rows(Base, only=SourceParameters.model_fields)),
+        "encoding": _parameter_table(_rows(Base, only=EncodingParameters.model_fields)),
         "choices": _parameter_table(_rows(Base, only=TransformChoices.model_fields)),
         "sampling": _parameter_table(_rows(Base, only=SamplingParameters.model_fields)),
         "transforms": _transform_table(),
@@ -133,7 +137,9 @@ def describe_type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> 
     if "const" in schema:
         return f"`{schema['const'] if isinstance(schema['const'], str) else json.dumps(schema['const'])}`"
     if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+        return ", ".join(
+            f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in schema["enum"]
+        )
     kind = schema.get("type")
     if kind == "array":
         items = schema.get("items") or {}
@@ -156,6 +162,8 @@ def _describe_reference(name: str) -> str:
         NamedPrompt.__name__: "{`name`, `text`}",
         Range.__name__: "{`range`, `count`}",
         Grid.__name__: "{`x`, `y`}",
+        GivenText.__name__: "{`text`}",
+        Instruct.__name__: "{`instruct`}",
     }
     return named.get(name, "see below")
 

@@ -41,9 +41,10 @@ _EXPECTED = {
     "less_than": "numbers below {lt}",
     "less_than_equal": "numbers up to {le}",
     "literal_error": "{expected}",
+    "string_pattern_mismatch": "a text that is not empty",
 }
 # Names of models that are one of several forms of a value.
-_FORMS = {"Range", "NamedPrompt"}
+_FORMS = {"Range", "NamedPrompt", "GivenText", "Instruct"}
 
 
 def expected(problems: Iterable[Any]) -> str:

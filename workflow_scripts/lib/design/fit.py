@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from workflow_scripts.lib.conditioning.registry import STAGES, transform
-from workflow_scripts.lib.design.errors import DesignError
+from workflow_scripts.lib.design.errors import DesignError, expected
 from workflow_scripts.lib.models.catalog import Model
 from workflow_scripts.lib.models.description import resolve_layer
 
@@ -68,7 +70,25 @@ def check_fit(
             f"{file}: token_mode {values['token_mode']!r} selects image tokens, but there is no reference; give "
             "base.references, or choose another token_mode"
         )
+    facts = {"width": width, "most_tokens": generator.facts["max_caption_tokens"]}
     for stage in STAGES:
-        problem = transform(stage, values[stage]).problem_with(values)
+        chosen = transform(stage, values[stage])
+        problem = _refused(stage, values) or chosen.problem_with({**values, **facts})
         if problem:
             raise DesignError(f"{file}: {problem}")
+
+
+def _refused(stage: str, values: dict[str, Any]) -> str | None:
+    """Says which parameter has a value that others of a stage may take, but not the chosen transform."""
+    chosen = transform(stage, values[stage])
+    if chosen.parameters is None:
+        return None
+    try:
+        chosen.parameters.model_validate(chosen.keyword_arguments(values))
+    except ValidationError as error:
+        name = error.errors()[0]["loc"][0]
+        problems = [problem for problem in error.errors() if problem["loc"][0] == name]
+        return (
+            f"{name} {values[name]!r} does not go with {stage} {chosen.name!r}; allowed: {expected(problems)}"
+        )
+    return None

@@ -1,6 +1,7 @@
 """Prompts and reference images: found, checked and identified."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,9 @@ def _read_prompt(item: Any, where: str) -> Prompt:
     return Prompt(name, text)
 
 
-def check_control_tokens(prompts: Sequence[Prompt], tokens: Sequence[str], where: str) -> None:
+def check_control_tokens(
+    prompts: Sequence[Prompt], tokens: Sequence[str], where: str, what: str = "prompt"
+) -> None:
     """Refuses prompts with control tokens: they end turns or stand for images, unnoticed.
 
     Raises:
@@ -93,7 +96,7 @@ def check_control_tokens(prompts: Sequence[Prompt], tokens: Sequence[str], where
         found = [token for token in tokens if token in prompt.text]
         if found:
             raise DesignError(
-                f"{where}: prompt {prompt.name!r} contains the control token {found[0]!r}, which the model reads as "
+                f"{where}: {what} {prompt.name!r} contains the control token {found[0]!r}, which the model reads as "
                 "structure; remove it, or set allow_control_tokens: true in the experiment"
             )
 
@@ -157,6 +160,8 @@ def read_yaml(file: Path, shown: str) -> Any:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses repeated keys, and reads 1e6 as a number, as YAML 1.2 does: PyYAML takes it for a text."""
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
@@ -167,3 +172,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

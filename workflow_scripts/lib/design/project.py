@@ -12,6 +12,7 @@ from workflow_scripts.lib.design.errors import DesignError, explain, suggest
 from workflow_scripts.lib.design.inputs import read_yaml
 from workflow_scripts.lib.design.schema import Base, Models, Settings
 from workflow_scripts.lib.design.sweep import Design, Expander
+from workflow_scripts.lib.models.acceleration import find_conflict
 from workflow_scripts.lib.models.catalog import ModelCatalog
 from workflow_scripts.lib.store.fact_cache import FactCache
 
@@ -40,6 +41,9 @@ class Project:
             self.settings = Settings.model_validate(dict(config))
         except ValidationError as error:
             raise explain(error, file, Settings) from error
+        conflict = find_conflict(self.settings.hardware.generation.model_dump())
+        if conflict is not None:
+            raise DesignError(f"{file}: {conflict}")
         try:
             # Only to look at the defaults by themselves: a mistake in them is none of an experiment's.
             Base.model_validate({"prompts": ["any"], **self.settings.defaults})

@@ -8,16 +8,30 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from workflow_scripts.lib.conditioning.registry import STAGES, transforms
+from workflow_scripts.lib.conditioning.registry import STAGES, parameter_fields, transforms
+from workflow_scripts.lib.models.acceleration import ATTENTION_BACKENDS, COMPILE_MODES
 from workflow_scripts.lib.scoring.registry import scores
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Text = Annotated[str, Field(pattern=r"\S")]
 
 
 class Strict(BaseModel):
     """Unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class GivenText(Strict):
+    """A text of the user's own, where the other values are words with a meaning."""
+
+    text: Text
+
+
+class Instruct(Strict):
+    """A task that stands before a prompt."""
+
+    instruct: Text
 
 
 # config/models.yaml
@@ -39,6 +53,10 @@ class EncoderEntry(ModelSource):
     family: Literal["qwen3", "qwen3_vl"] = Field(description="Which adapter loads it.")
     subfolder: str | None = Field(None, description="Folder of weights and config inside the model.")
     tokenizer_subfolder: str | None = Field(None, description="Folder of the tokenizer inside the model.")
+    natural_format: Literal["chat", "raw"] | Instruct | None = Field(
+        None,
+        description="What `prompt_format: natural` stands for with this encoder; the chat template where missing.",
+    )
 
 
 class GeneratorEntry(ModelSource):
@@ -73,11 +91,27 @@ class ExtractionHardware(Strict):
 class GenerationHardware(ExtractionHardware):
     """How generators are run."""
 
-    offload: Literal["none", "model"] = Field("none", description="Keep idle components in CPU memory.")
-    attention_backend: Literal["native"] = Field(
-        "native", description="Attention implementation, in the names of diffusers."
+    offload: Literal["none", "model"] = Field(
+        "none", description="`model` keeps the component that does not run in main memory."
     )
-    compile: Literal[False] = Field(False, description="Whether the transformer is compiled.")
+    attention_backend: Literal[ATTENTION_BACKENDS] = Field(  # type: ignore[valid-type]
+        "native",
+        description="Attention implementation, in the names of diffusers. `flash` and `_flash_3` need their packages.",
+    )
+    compile: Literal[COMPILE_MODES] = Field(  # type: ignore[valid-type]
+        False,
+        description="Mode of `torch.compile` for the transformer's blocks, one graph per shape; `reduce-overhead` "
+        "records CUDA graphs.",
+    )
+    compile_vae: bool = Field(False, description="Whether the decoder of the VAE is compiled.")
+    fuse_blocks: bool = Field(
+        False,
+        description="One projection for query, key and value, fused norms, rotary angles as real numbers.",
+    )
+    vae_channels_last: bool = Field(
+        False, description="Weights of the VAE in the memory format channels_last."
+    )
+    vae_slicing: bool = Field(False, description="Decode one row at a time, which needs less memory.")
     batch_shape: Annotated[int, Field(ge=1)] = Field(
         4,
         description="Rows of every batch; unused ones are filled. Part of the identity: shapes change low bits.",
@@ -158,6 +192,11 @@ class SourceParameters(Strict):
     encoder: str | None = Field(
         None, description="Encoder whose hidden states are blended in; a name in config/models.yaml."
     )
+    source: Literal["hidden_states", "vision_tower"] = Field(
+        "hidden_states",
+        description="What is taken of the encoder: hidden states of its language model, or the output of its vision tower, "
+        "which no text and no layer has a part in.",
+    )
     hidden_layer: int = Field(
         -2, description="Layer of the encoder: -1 is the last, with the final norm; 0 the embeddings."
     )
@@ -169,8 +208,53 @@ class SourceParameters(Strict):
     )
 
 
+_FORMAT = (
+    "`chat` is the chat template, `raw` the text alone, {instruct: task} `Instruct: task`, a line break and `Query: ` "
+    "before it; `natural` the `natural_format` of the encoder in config/models.yaml."
+)
+_THINK = (
+    "`template` is what the chat template does by itself, `empty` an empty think block, {text: thought} one with that "
+    "thought inside."
+)
+_SYSTEM = "Text of a system turn before the prompt; `null` for none of ours."
+
+
+class EncodingParameters(Strict):
+    """What the encoders are shown, and how."""
+
+    source_text: Literal["prompt", "none"] | GivenText = Field(
+        "prompt",
+        description="What the encoder is shown beside the reference: the prompt, no text, or {text: another text}.",
+    )
+    prompt_format: Literal["natural", "chat", "raw"] | Instruct = Field(
+        "natural", description=f"How the encoder is shown its text: {_FORMAT}"
+    )
+    system_prompt: Text | None = Field(None, description=f"For the encoder. {_SYSTEM}")
+    think_block: Literal["template", "empty"] | GivenText = Field(
+        "template", description=f"What the encoder's assistant has thought: {_THINK}"
+    )
+    rope_theta: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Base of the encoder's rotary embedding; `null` for the checkpoint's own."
+    )
+    positions: Literal["checkpoint", "sequential"] = Field(
+        "checkpoint",
+        description="Where the encoder places tokens: `checkpoint` as it was trained, `sequential` at 0, 1, 2 and so on, "
+        "also those of an image, in place of M-RoPE's time, height and width.",
+    )
+    text_prompt_format: Literal["natural", "chat", "raw"] | Instruct = Field(
+        "natural", description="Like `prompt_format`, for the generator's own text encoder."
+    )
+    text_system_prompt: Text | None = Field(
+        None, description="Like `system_prompt`, for the generator's own text encoder."
+    )
+    text_think_block: Literal["template", "empty"] | GivenText = Field(
+        "template", description="Like `think_block`, for the generator's own text encoder."
+    )
+
+
 DEFAULT_TRANSFORMS = {
     "token_mode": "full",
+    "masking": "none",
     "normalization": "none",
     "length_matching": "area",
     "blend": "linear",
@@ -183,19 +267,14 @@ def _transform_fields() -> dict[str, Any]:
         names = tuple(transforms(stage))
         description = f"{stage.replace('_', ' ').capitalize()}; see the table of transforms."
         fields[stage] = (Literal[names], Field(DEFAULT_TRANSFORMS[stage], description=description))
-    for stage in STAGES:
-        for entry in transforms(stage).values():
-            for name, info in (entry.parameters.model_fields if entry.parameters else {}).items():
-                if name in fields and fields[name][0] != info.rebuild_annotation():
-                    raise TypeError(f"parameter {name} of {stage} {entry.name} exists with another type")
-                fields[name] = (info.rebuild_annotation(), info)
+    fields |= parameter_fields()
     return fields
 
 
 TransformChoices = create_model("TransformChoices", __base__=Strict, **_transform_fields())
 
 
-class CellParameters(SourceParameters, TransformChoices, SamplingParameters):  # type: ignore[valid-type, misc]
+class CellParameters(SourceParameters, EncodingParameters, TransformChoices, SamplingParameters):  # type: ignore[valid-type, misc]
     """Every parameter of a cell that an experiment may set or vary, but for prompt, reference and seed."""
 
     generator: str | None = Field(

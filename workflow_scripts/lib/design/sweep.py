@@ -2,26 +2,25 @@
 
 import itertools
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from workflow_scripts.lib.conditioning.registry import fill_in_defaults
+from workflow_scripts.lib.design.encoding import check_encoding, check_texts, fill_in_formats
 from workflow_scripts.lib.design.errors import DesignError, expected, explain, require_known, suggest
 from workflow_scripts.lib.design.fit import check_fit
 from workflow_scripts.lib.design.identity import cell_id, digest
 from workflow_scripts.lib.design.inputs import (
     Prompt,
     Reference,
-    check_control_tokens,
     find_reference,
     read_prompts,
 )
 from workflow_scripts.lib.design.schema import CellParameters, Experiment, Limits, Range
-from workflow_scripts.lib.models.catalog import Model, ModelCatalog
-from workflow_scripts.lib.models.description import count_prompt_tokens, locate_model
+from workflow_scripts.lib.models.catalog import Model, ModelCatalog, same_weights
 from workflow_scripts.lib.presentation.labels import format_values
 from workflow_scripts.lib.scoring.registry import ScoreInputs, check_scores
 from workflow_scripts.lib.store.fact_cache import FactCache
@@ -34,6 +33,9 @@ BASELINE_PARAMETERS = (
     "seed",
     "generator",
     "text_hidden_layer",
+    "text_prompt_format",
+    "text_system_prompt",
+    "text_think_block",
     "height",
     "width",
     "num_inference_steps",
@@ -83,6 +85,7 @@ class Design:
         models: Identity -> {kind, name, entry, facts}.
         references: SHA-256 -> path.
         scores: What is measured of the images. Neither in design.json nor in `digest`: it makes no image and no plan.
+        notes: What may be meant otherwise, one line each; no error.
     """
 
     experiment: str
@@ -96,6 +99,7 @@ class Design:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     references: dict[str, str] = field(default_factory=dict)
     scores: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as written to design.json; parts are shared, not copied."""
@@ -158,12 +162,14 @@ class Expander:
             grids,
             scores=list(experiment.scores),
         )
-        self._check_prompts(experiment, axes, file)
+        constant = experiment.base.model_dump(exclude=set(INPUT_AXES.values()))
+        hosts, encoders = self._models_used(constant, axes, file)
+        check_texts(axes, constant, hosts, encoders, experiment.allow_control_tokens, file)
+        design.notes = same_weights([*itertools.chain(*hosts), *encoders], self._models.file)
         self._check_scores(experiment, axes, file)
         cells: dict[str, Cell] = {}
         baselines: dict[str, Cell] = {}
-        resolved: dict[tuple[Any, ...], Cell] = {}
-        constant = experiment.base.model_dump(exclude=set(INPUT_AXES.values()))
+        resolved: dict[str, Cell] = {}
         for indices in itertools.product(*(range(len(values)) for values in axes.values())):
             chosen = {axis: axes[axis][index] for axis, index in zip(axes, indices, strict=True)}
             cell = self._resolve({**constant, **chosen}, "cell", design, file)
@@ -171,7 +177,7 @@ class Expander:
             design.positions.append((list(indices), cell.cell))
             if experiment.baseline:
                 parameters = {key: {**constant, **chosen}[key] for key in BASELINE_PARAMETERS}
-                choice = tuple(parameters.values())
+                choice = repr(parameters)  # Values may be structured, which a key may not.
                 if choice not in resolved:
                     resolved[choice] = self._resolve({**parameters, "alpha": 0.0}, "baseline", design, file)
                 baseline = resolved[choice]
@@ -265,37 +271,14 @@ class Expander:
             raise DesignError(f"{file}: grids: the same pair of axes occurs twice")
         return grids
 
-    def _check_prompts(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
-        where = f"{file}: prompts"
-        generators = axes.get("generator", [experiment.base.generator])
-        encoders = [name for name in axes.get("encoder", [experiment.base.encoder]) if name]
-        for name in generators:
-            generator = self._generator(name, file)
-            text = self._text_encoder(generator)
-            tokens = text.facts["special_tokens"]
-            for encoder in encoders:
-                more = self._models.get("encoder", encoder, f"{file}: encoder").facts["special_tokens"]
-                tokens = [*tokens, *(token for token in more if token not in tokens)]
-            if not experiment.allow_control_tokens:
-                check_control_tokens(axes["prompt"], tokens, where)
-            self._check_prompt_length(axes["prompt"], generator, text, where)
-
-    def _check_prompt_length(
-        self, prompts: Iterable[Prompt], generator: Model, text: Model, where: str
-    ) -> None:
-        limit = generator.facts["max_caption_tokens"]
-        # A byte-level tokenizer makes at most one token of a byte: short prompts need no tokenizer.
-        doubtful = [prompt for prompt in prompts if len(prompt.text.encode()) + 64 > limit]
-        folder = locate_model(text.name, text.entry)
-        if not doubtful or folder is None:
-            return
-        counts = count_prompt_tokens(text.entry, folder, [prompt.text for prompt in doubtful])
-        for prompt, tokens in zip(doubtful, counts, strict=True):
-            if tokens > limit:
-                raise DesignError(
-                    f"{where}: prompt {prompt.name[:60]!r} has {tokens} tokens with its template; {generator.name} "
-                    f"takes at most {limit}; shorten it"
-                )
+    def _models_used(
+        self, constant: dict[str, Any], axes: dict[str, list[Any]], file: str
+    ) -> tuple[list[tuple[Model, Model]], list[Model]]:
+        """Returns the generators, each with its text encoder, and the encoders that are blended in."""
+        generators = [self._generator(name, file) for name in axes.get("generator", [constant["generator"]])]
+        names = [name for name in axes.get("encoder", [constant["encoder"]]) if name]
+        encoders = [self._models.get("encoder", name, f"{file}: encoder") for name in names]
+        return [(generator, self._text_encoder(generator)) for generator in generators], encoders
 
     def _check_scores(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
         names = experiment.scores
@@ -325,7 +308,9 @@ class Expander:
         )
         reference: Reference | None = values.get("reference")
         prompt: Prompt = values["prompt"]
+        values = fill_in_formats(fill_in_defaults(values), text, encoder)
         check_fit(values, generator, text, encoder, self._models.file, file)
+        check_encoding(values, text, encoder, file)
         for model in filter(None, (generator, text, encoder)):
             design.models.setdefault(
                 model.identity,
@@ -358,7 +343,8 @@ def _validate_value(name: str, value: Any, where: str) -> Any:
     candidates = [value, int(value)] if isinstance(value, float) and value.is_integer() else [value]
     for candidate in candidates:
         try:
-            return getattr(CellParameters.model_validate({name: candidate}), name)
+            # Plain values: those with a form of their own, such as {text: ...}, come as a model.
+            return CellParameters.model_validate({name: candidate}).model_dump(include={name})[name]
         except ValidationError as error:
             problem = error
     allowed = [str(item) for item in getattr(CellParameters.model_fields[name].annotation, "__args__", ())]

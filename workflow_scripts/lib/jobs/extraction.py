@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from workflow_scripts.lib.jobs.devices import take_device
 from workflow_scripts.lib.jobs.record import JobRecord, blaming_settings
 from workflow_scripts.lib.presentation.progress import Progress
 from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
@@ -31,7 +32,9 @@ def extract_hidden_states(shard: dict[str, Any], store: Store, log: logging.Logg
     from workflow_scripts.lib.models.hardware import configure_torch
     from workflow_scripts.lib.models.images import load_reference_image
     from workflow_scripts.lib.models.loading import load_encoder
+    from workflow_scripts.lib.models.prompts import options_of
 
+    take_device(shard["hardware"], log)
     with blaming_settings(log):
         configure_torch(shard["hardware"])
     layers = sorted({layer for item in pending for layer in item["layers"]})
@@ -47,12 +50,13 @@ def extract_hidden_states(shard: dict[str, Any], store: Store, log: logging.Logg
                 image_key, image = None, None
                 image = load_reference_image(item["path"])
                 image_key = item["origin"]["reference"]
-            encoded = encoder.encode(
-                item["origin"]["prompt"],
-                image if item["path"] is not None else None,
-                image_key if item["path"] is not None else None,
-                item["layers"],
-            )
+            seen = (image, image_key) if item["path"] is not None else (None, None)
+            if item["origin"].get("source") == "vision_tower":
+                encoded = encoder.encode_image(*seen)
+            else:
+                encoded = encoder.encode(
+                    item["origin"]["prompt"], *seen, item["layers"], options_of(item["origin"])
+                )
             path = store.hidden_states(item["key"])
             add_layers(
                 path,

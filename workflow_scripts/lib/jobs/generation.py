@@ -5,17 +5,22 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.jobs.devices import take_device
 from workflow_scripts.lib.jobs.record import JobRecord, blaming_settings
 from workflow_scripts.lib.planning.keys import batch_group
 from workflow_scripts.lib.presentation.png import encode_png, is_complete_png
 from workflow_scripts.lib.presentation.progress import Progress
 from workflow_scripts.lib.store.atomic import write_atomic
 from workflow_scripts.lib.store.layout import Store
+
+# Gives a batch: images, uint8 (rows, height, width, 3), and bool (rows,), False where an image means nothing.
+Result = Callable[[], tuple[Any, Any]]
 
 
 def generate_images(shard: dict[str, Any], store: Store, log: logging.Logger) -> JobRecord:
@@ -42,6 +47,7 @@ def _generate(
     from workflow_scripts.lib.models.loading import load_generator
 
     hardware = shard["hardware"]
+    take_device(hardware, log)
     with blaming_settings(log):
         configure_torch(hardware)
     name = shard["generator"]["name"]
@@ -49,17 +55,26 @@ def _generate(
     generator = load_generator(name, shard["generator"]["entry"], hardware)
     progress = Progress("images made", len(pending))
     start, work = time.monotonic(), 0
-    with _Writer(store, record) as writer:
-        for batch in _batches(pending, hardware["batch_shape"]):
+    batches = list(_batches(pending, hardware["batch_shape"]))
+    warm: set[Any] = set()
+    with _Reader(store, hardware["device"]) as reader, _Writer(store, record) as writer:
+        for batch, following in zip(batches, [*batches[1:], []], strict=True):
+            reader.expect([*batch, *following])
             wanted = _missing(batch, store)
             record.found += [item["key"] for item in batch if item not in wanted]
             if wanted:
-                _generate_batch(generator, wanted, hardware["batch_shape"], store, record, writer)
+                start += _warm_up(generator, wanted[0], hardware["batch_shape"], warm)
+                _generate_batch(generator, wanted, hardware["batch_shape"], reader, record, writer)
                 parts = wanted[0]["parts"]
                 work += len(wanted) * parts["height"] * parts["width"] * parts["num_inference_steps"]
             progress.advance(len(batch))
     rate = record.notes["rate"] = {"work": work, "seconds": round(time.monotonic() - start, 3)}
     write_atomic(store.rates / f"{digest([item['key'] for item in pending])[:16]}.json", json.dumps(rate))
+    log.info(
+        "the generator waited %.2f s for conditioning to be read and %.2f s for images to be written",
+        reader.seconds_waited,
+        writer.seconds_waited,
+    )
 
 
 def _batches(items: list[dict[str, Any]], rows: int) -> Iterator[list[dict[str, Any]]]:
@@ -71,24 +86,38 @@ def _batches(items: list[dict[str, Any]], rows: int) -> Iterator[list[dict[str, 
         yield from (group[at : at + rows] for at in range(0, len(group), rows))
 
 
+def _warm_up(generator: Any, item: dict[str, Any], batch_shape: int, warm: set[Any]) -> float:
+    """Lets a generator that compiles do so, once per kind of batch, and returns the seconds that took.
+
+    They are not counted as work, for the next job's estimate would multiply them by its images.
+    """
+    group = batch_group(item["parts"], item["tokens"])
+    if group in warm or not getattr(generator, "is_compiled", False):
+        return 0.0
+    warm.add(group)
+    start = time.monotonic()
+    generator.warm_up(batch_shape, item["tokens"], item["parts"]["height"], item["parts"]["width"])
+    return time.monotonic() - start
+
+
 def _generate_batch(
     generator: Any,
     items: list[dict[str, Any]],
     batch_shape: int,
-    store: Store,
+    reader: "_Reader",
     record: JobRecord,
     writer: "_Writer",
 ) -> None:
     rows = []
     for item in items:
         try:
-            rows.append((item, _read_conditioning(store, item["parts"]["conditioning"])))
+            rows.append((item, reader.read(item)))
         except Exception as error:  # this row's failure is that image's result
             record.fail(item["key"], error)
     if not rows:
         return
     try:
-        images, finite = _sample(generator, rows, batch_shape)
+        result = _start(generator, rows, batch_shape)
     except Exception as error:
         if _is_out_of_memory(error):
             raise RuntimeError(
@@ -100,13 +129,34 @@ def _generate_batch(
             return
         # Which row it was is not known: each is tried alone, at the same batch shape.
         for row in rows:
-            _generate_batch(generator, [row[0]], batch_shape, store, record, writer)
+            _generate_batch(generator, [row[0]], batch_shape, reader, record, writer)
         return
-    for (item, _), image, is_finite in zip(rows, images, finite, strict=False):
-        if is_finite:
-            writer.put(item["key"], image)
-        else:
-            record.fail(item["key"], "the generator gave values that are not finite")
+    for index, (item, _) in enumerate(rows):
+        writer.put(item["key"], index, result)
+
+
+def _start(generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: int) -> Result:
+    """Starts a batch, and returns what gives its images: at once, or when the device has made them."""
+    if hasattr(generator, "launch"):
+        return _launch(generator, rows, batch_shape).result
+    made = _sample(generator, rows, batch_shape)
+    return lambda: made
+
+
+def _launch(generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: int) -> Any:
+    """As `_sample`, but does not wait for the images."""
+    parts = rows[0][0]["parts"]
+    padding = batch_shape - len(rows)
+    embeds = [embeds for _, embeds in rows]
+    embeds += [generator.padding_row(embeds[0].shape[0])] * padding
+    return generator.launch(
+        embeds,
+        [item["parts"]["seed"] for item, _ in rows] + [0] * padding,
+        height=parts["height"],
+        width=parts["width"],
+        num_inference_steps=parts["num_inference_steps"],
+        guidance_scale=parts["guidance_scale"],
+    )
 
 
 def _sample(generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: int) -> tuple[Any, Any]:
@@ -155,17 +205,64 @@ def _missing(items: list[dict[str, Any]], store: Store) -> list[dict[str, Any]]:
     return [item for item in items if not is_complete_png(store.image(item["key"]))]
 
 
+class _Reader:
+    """Reads conditioning ahead of the generator, in a thread.
+
+    Attributes:
+        seconds_waited: How long the generator had to wait for it.
+    """
+
+    def __init__(self, store: Store, device: str):
+        self._store = store
+        # Only from memory that cannot be moved does a GPU copy without the processor waiting for it.
+        self._is_pinned = device != "cpu"
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="conditioning")
+        self._read: dict[str, Future[Any]] = {}
+        self.seconds_waited = 0.0
+
+    def __enter__(self) -> "_Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def expect(self, items: list[dict[str, Any]]) -> None:
+        """Says what will be asked for soon, in order; what is not among it is forgotten."""
+        earlier, self._read = self._read, {}
+        for hash_ in dict.fromkeys(item["parts"]["conditioning"] for item in items):
+            self._read[hash_] = earlier.pop(hash_, None) or self._pool.submit(self._load, hash_)
+        for future in earlier.values():
+            future.cancel()
+
+    def read(self, item: dict[str, Any]) -> Any:
+        """Returns the embeddings of an expected item, (tokens, channels); raises what reading raised."""
+        start = time.monotonic()
+        try:
+            return self._read[item["parts"]["conditioning"]].result()
+        finally:
+            self.seconds_waited += time.monotonic() - start
+
+    def _load(self, hash_: str) -> Any:
+        embeds = _read_conditioning(self._store, hash_)
+        return embeds.pin_memory() if self._is_pinned else embeds
+
+
 class _Writer:
     """Encodes and stores images behind the generator's back.
 
     Two threads: PNG encoding releases the interpreter lock, and the queue is bounded so that images waiting for a
-    slow disk do not fill the memory. An error in a thread is that image's failure.
+    slow disk do not fill the memory. They also wait for the device, so that the generator can start the next batch. An
+    error in a thread is that image's failure.
+
+    Attributes:
+        seconds_waited: How long the generator had to wait for a place in the queue.
     """
 
     def __init__(self, store: Store, record: JobRecord):
         self._store, self._record = store, record
-        self._queue: queue.Queue[tuple[str, Any] | None] = queue.Queue(maxsize=64)
+        self._queue: queue.Queue[tuple[str, int, Result] | None] = queue.Queue(maxsize=64)
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2)]
+        self.seconds_waited = 0.0
 
     def __enter__(self) -> "_Writer":
         for thread in self._threads:
@@ -178,16 +275,28 @@ class _Writer:
         for thread in self._threads:
             thread.join()
 
-    def put(self, key: str, image: Any) -> None:
-        """Stores an image, uint8 (height, width, 3), under its key, some time before the block ends."""
-        self._queue.put((key, image))
+    def put(self, key: str, row: int, result: Result) -> None:
+        """Stores an image under its key, some time before the block ends.
+
+        Args:
+            key: Of the image.
+            row: Of the batch.
+            result: Gives the batch, waiting for it if need be.
+        """
+        start = time.monotonic()
+        self._queue.put((key, row, result))
+        self.seconds_waited += time.monotonic() - start
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
-            key, image = work
+            key, row, result = work
             try:
+                images, finite = result()
+                if not finite[row]:
+                    self._record.fail(key, "the generator gave values that are not finite")
+                    continue
                 path: Path = self._store.image(key)
-                write_atomic(path, encode_png(image))
+                write_atomic(path, encode_png(images[row]))
                 self._record.made.append(key)
             except Exception as error:  # a full disk fails this image, not the ones that fit
                 self._record.fail(key, error)

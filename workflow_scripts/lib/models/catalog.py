@@ -5,8 +5,10 @@ output. Both are remembered, so that a run with nothing to do needs no model at 
 """
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ class Model:
         entry: Its entry in the models file, without empty keys.
         identity: Stands for its content in every key.
         facts: What `describe_encoder` or `describe_generator` returned.
+        weights: Stands for the bytes of its weights alone, whatever lies beside them; None where they are not known
+            without reading a hub model's files.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Model:
     entry: dict[str, Any]
     identity: str
     facts: dict[str, Any]
+    weights: str | None = None
 
 
 class ModelCatalog:
@@ -92,7 +97,7 @@ class ModelCatalog:
         if missing or folder is None:
             known = self._models.last_known(memory)
             if known is not None:
-                return Model(name, kind, entry, known["identity"], known["facts"])
+                return Model(name, kind, entry, known["identity"], known["facts"], known.get("weights"))
             raise DesignError(_absence(section, entry, folder, missing))
         try:
             describe = describe_encoder if kind == "encoder" else describe_generator
@@ -101,9 +106,11 @@ class ModelCatalog:
             shown = entry.get("path") or folder
             raise DesignError(f"{section}: {shown} cannot be used as {kind}: {error}") from error
         identity = self._fingerprint(kind, entry, folder) if entry.get("path") else _hub_identity(name, entry)
-        if self._models.last_known(memory) != {"identity": identity, "facts": facts}:
-            self._models.put(memory, {"identity": identity, "facts": facts}, None)
-        return Model(name, kind, entry, identity, facts)
+        weights = self._weights(kind, entry, folder)
+        found = {"identity": identity, "facts": facts, "weights": weights}
+        if self._models.last_known(memory) != found:
+            self._models.put(memory, found, None)
+        return Model(name, kind, entry, identity, facts, weights)
 
     def _fingerprint(self, kind: str, entry: dict[str, Any], folder: Path) -> str:
         files = {
@@ -111,6 +118,38 @@ class ModelCatalog:
             for path in model_files(entry, kind, folder)
         }
         return f"content:{digest(files)}"
+
+    def _weights(self, kind: str, entry: dict[str, Any], folder: Path) -> str | None:
+        files = [folder / path for path in model_files(entry, kind, folder) if path.suffix == ".safetensors"]
+        if entry.get("path"):
+            hashes = [self._files.get(file, _sha256) for file in files]
+        else:
+            # The hub's cache links to files that are named by the SHA-256 of what was uploaded as large.
+            hashes = [os.readlink(file).rpartition("/")[2] if file.is_symlink() else "" for file in files]
+        return digest(sorted(hashes)) if all(len(name) == 64 for name in hashes) else None
+
+
+def same_weights(models: Iterable[Model], file: str) -> list[str]:
+    """Returns a line for every two names in the models file that stand for the same weights.
+
+    Nothing is wrong with that, but an experiment that compares them compares a model with itself.
+    """
+    named = list({(model.kind, model.name): model for model in models}.values())
+    lines = []
+    for one, other in itertools.combinations(named, 2):
+        if one.kind != other.kind:
+            continue
+        pair = f"{one.kind}s {one.name!r} and {other.name!r} of {file}"
+        if one.identity == other.identity:
+            lines.append(
+                f"{pair} are the same model; what is made with the one is what is made with the other"
+            )
+        elif one.weights is not None and one.weights == other.weights:
+            lines.append(
+                f"{pair} have the same weights; they are told apart by where they come from or by another file than "
+                "weights"
+            )
+    return lines
 
 
 def _hub_identity(name: str, entry: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,6 @@ TOKENIZER_FILES = (
 )
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 GENERATOR_PARTS = ("transformer", "vae", "scheduler")
-
-_PLACEHOLDER = "PROMPTPLACEHOLDER"
 
 
 # Where a model is
@@ -107,7 +104,7 @@ def model_files(entry: Mapping[str, Any], kind: str, folder: Path) -> list[Path]
     _check_kind(kind)
     files: set[Path] = set()
     if kind == "encoder":
-        weights, tokenizer = _encoder_folders(entry, folder)
+        weights, tokenizer = encoder_folders(entry, folder)
         files.add(weights / "config.json")
         files.update(weights.glob("*.safetensors"))
         files.update(weights.glob("*.safetensors.index.json"))
@@ -131,7 +128,7 @@ def hub_patterns(entry: Mapping[str, Any], kind: str) -> list[str]:
             *(f"{part}/*.{end}" for part in GENERATOR_PARTS for end in ("json", "safetensors")),
         ]
     root = Path()
-    weights, tokenizer = (path.as_posix() for path in _encoder_folders(entry, root))
+    weights, tokenizer = (path.as_posix() for path in encoder_folders(entry, root))
     weights, tokenizer = ("" if path == "." else f"{path}/" for path in (weights, tokenizer))
     names = (*TOKENIZER_FILES, *PROCESSOR_FILES)
     return [f"{weights}config.json", f"{weights}*.safetensors", f"{weights}*.safetensors.index.json"] + [
@@ -147,7 +144,7 @@ def missing_files(entry: Mapping[str, Any], kind: str, folder: Path) -> list[str
     _check_kind(kind)
     missing: list[str] = []
     if kind == "encoder":
-        weights, tokenizer = _encoder_folders(entry, folder)
+        weights, tokenizer = encoder_folders(entry, folder)
         _require(missing, folder, weights / "config.json")
         _require_weights(missing, folder, weights)
         _require(missing, folder, tokenizer / "tokenizer.json")
@@ -168,7 +165,8 @@ def _check_kind(kind: str) -> None:
         raise ValueError(f"kind {kind!r} of a model is not one of {', '.join(KINDS)}")
 
 
-def _encoder_folders(entry: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+def encoder_folders(entry: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+    """Returns the folder of an encoder's weights and config, and that of its tokenizer."""
     return folder / (entry.get("subfolder") or ""), folder / (entry.get("tokenizer_subfolder") or "")
 
 
@@ -180,7 +178,7 @@ def _require(missing: list[str], folder: Path, file: Path) -> None:
 def _require_weights(missing: list[str], folder: Path, weights: Path) -> None:
     indices = sorted(weights.glob("*.safetensors.index.json"))
     for index in indices:
-        for shard in sorted(set(_read_json(index)["weight_map"].values())):
+        for shard in sorted(set(read_json(index)["weight_map"].values())):
             _require(missing, folder, weights / shard)
     if not indices and not any(weights.glob("*.safetensors")):
         missing.append((weights / "*.safetensors").relative_to(folder).as_posix())
@@ -194,9 +192,9 @@ def describe_encoder(entry: Mapping[str, Any], folder: Path, name: str = "NAME")
 
     Returns:
         `family`, `num_hidden_layers`, `hidden_size`, `accepts_images`, `rope_theta`, `special_tokens` (every
-        added token of the tokenizer), and for encoders of images also `image_token`, `patch_size`,
-        `spatial_merge_size` and `deepstack_layers` (how many first blocks get visual features added); None
-        for the others.
+        added token of the tokenizer), `has_chat_template`, and for encoders of images also `image_token`,
+        `patch_size`, `spatial_merge_size` and `deepstack_layers` (how many first blocks get visual features
+        added); None for the others.
 
     Raises:
         ValueError: where the family is unknown or the files are of another one.
@@ -207,8 +205,8 @@ def describe_encoder(entry: Mapping[str, Any], folder: Path, name: str = "NAME")
             f"family {family!r} of encoder {name!r} is not one of {', '.join(ENCODER_FAMILIES)}; "
             f"set config/models.yaml: encoders.{name}.family"
         )
-    weights, tokenizer = _encoder_folders(entry, folder)
-    config = _read_json(weights / "config.json")
+    weights, tokenizer = encoder_folders(entry, folder)
+    config = read_json(weights / "config.json")
     if config.get("model_type") != family:
         raise ValueError(
             f"encoder {name!r} has family {family!r}, but {weights / 'config.json'} has model_type "
@@ -225,6 +223,7 @@ def describe_encoder(entry: Mapping[str, Any], folder: Path, name: str = "NAME")
         "accepts_images": vision is not None,
         "rope_theta": float(text.get("rope_theta") or rope.get("rope_theta")),
         "special_tokens": [tokens[index] for index in sorted(tokens)],
+        "has_chat_template": read_chat_template(tokenizer) is not None,
         "image_token": tokens.get(config["image_token_id"]) if vision else None,
         "patch_size": vision["patch_size"] if vision else None,
         "spatial_merge_size": vision["spatial_merge_size"] if vision else None,
@@ -249,14 +248,14 @@ def describe_generator(entry: Mapping[str, Any], folder: Path, name: str = "NAME
             f"family {family!r} of generator {name!r} is not one of {', '.join(GENERATOR_FAMILIES)}; "
             f"set config/models.yaml: generators.{name}.family"
         )
-    transformer = _read_json(folder / "transformer" / "config.json")
+    transformer = read_json(folder / "transformer" / "config.json")
     if transformer.get("_class_name") != "ZImageTransformer2DModel":
         raise ValueError(
             f"generator {name!r} has family {family!r}, but its transformer is a "
             f"{transformer.get('_class_name')!r}; set config/models.yaml: generators.{name}.family or .path"
         )
-    vae = _read_json(folder / "vae" / "config.json")
-    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+    vae = read_json(folder / "vae" / "config.json")
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     return {
         "family": family,
         "caption_channels": transformer["cap_feat_dim"],
@@ -296,36 +295,6 @@ def resolve_layer(layer: int, num_hidden_layers: int) -> int:
     return layer % entries
 
 
-# How long a prompt is
-
-
-def count_prompt_tokens(entry: Mapping[str, Any], folder: Path, prompts: Sequence[str]) -> list[int]:
-    """Counts the tokens of prompts inside the encoder's chat template, images not counted.
-
-    The template is rendered and the whole text tokenized, so this is the length of what the encoder returns
-    for the prompt alone. An image adds its own tokens and two markers.
-
-    Args:
-        entry: The encoder in config/models.yaml.
-        folder: Its folder.
-        prompts: Texts as written by the user.
-    """
-    _, tokenizer_folder = _encoder_folders(entry, folder)
-    before, after = rendered_template(tokenizer_folder)
-    tokenizer = _tokenizer(tokenizer_folder)
-    texts = [before + prompt + after for prompt in prompts]
-    return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
-
-
-def rendered_template(tokenizer_folder: Path) -> tuple[str, str]:
-    """Returns the text that the chat template puts before and after a user's prompt.
-
-    Raises:
-        ValueError: where there is no template, or it changes the prompt.
-    """
-    return _rendered_template(tokenizer_folder, _stamp(tokenizer_folder))
-
-
 def read_chat_template(tokenizer_folder: Path) -> str | None:
     """Returns the source of the chat template, from wherever the libraries have put it over time."""
     file = tokenizer_folder / "chat_template.jinja"
@@ -333,7 +302,7 @@ def read_chat_template(tokenizer_folder: Path) -> str | None:
         return file.read_text(encoding="utf-8")
     for name in ("tokenizer_config.json", "chat_template.json"):
         file = tokenizer_folder / name
-        template = _read_json(file).get("chat_template") if file.is_file() else None
+        template = read_json(file).get("chat_template") if file.is_file() else None
         if isinstance(template, list):
             template = next((item["template"] for item in template if item["name"] == "default"), None)
         if template:
@@ -341,55 +310,11 @@ def read_chat_template(tokenizer_folder: Path) -> str | None:
     return None
 
 
-@lru_cache(maxsize=16)
-def _rendered_template(tokenizer_folder: Path, stamp: tuple[int, ...]) -> tuple[str, str]:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    source = read_chat_template(tokenizer_folder)
-    if source is None:
-        raise ValueError(
-            f"{tokenizer_folder} has no chat template (chat_template.jinja or tokenizer_config.json)"
-        )
-    # The settings of `render_jinja_template` in transformers.utils.chat_template_utils.
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
-    environment.globals["raise_exception"] = _raise_template_error
-    text = environment.from_string(source).render(
-        messages=[{"role": "user", "content": _PLACEHOLDER}], add_generation_prompt=True, enable_thinking=True
-    )
-    parts = text.split(_PLACEHOLDER)
-    if len(parts) != 2:
-        raise ValueError(
-            f"the chat template of {tokenizer_folder} shows the prompt {len(parts) - 1} times, not once"
-        )
-    return parts[0], parts[1]
-
-
-def _raise_template_error(message: str) -> None:
-    raise ValueError(f"the chat template refused the prompt: {message}")
-
-
-def _tokenizer(tokenizer_folder: Path) -> Any:
-    return _cached_tokenizer(tokenizer_folder, _stamp(tokenizer_folder))
-
-
-@lru_cache(maxsize=16)
-def _cached_tokenizer(tokenizer_folder: Path, stamp: tuple[int, ...]) -> Any:
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
-
-
 def _added_tokens(tokenizer_folder: Path) -> dict[int, str]:
-    added = _read_json(tokenizer_folder / "tokenizer.json")["added_tokens"]
+    added = read_json(tokenizer_folder / "tokenizer.json")["added_tokens"]
     return {token["id"]: token["content"] for token in added}
 
 
-def _stamp(folder: Path) -> tuple[int, ...]:
-    return tuple((folder / name).stat().st_mtime_ns for name in TOKENIZER_FILES if (folder / name).is_file())
-
-
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Returns the content of a JSON file."""
     return json.loads(file.read_text(encoding="utf-8"))

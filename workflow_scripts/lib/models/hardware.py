@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from workflow_scripts.lib.models.acceleration import find_conflict
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 DEVICES = ("cpu", "cuda")
@@ -55,6 +57,9 @@ def check_hardware(hardware: Mapping[str, Any]) -> None:
             "hardware.cpu_threads"
         )
     parse_dtype(hardware.get("dtype", ""))
+    conflict = find_conflict(hardware)
+    if conflict is not None:
+        raise ValueError(f"config/config.yaml: {conflict}")
     if device == "cuda" and not torch.cuda.is_available():
         build = "has CUDA but finds no device" if torch.version.cuda else "is a CPU build"
         raise RuntimeError(

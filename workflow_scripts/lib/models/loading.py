@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.lib.models.acceleration import is_accelerated
 from workflow_scripts.lib.models.description import (
     ENCODER_FAMILIES,
     GENERATOR_FAMILIES,
@@ -67,9 +68,11 @@ def load_generator(name: str, entry: Mapping[str, Any], hardware: Mapping[str, A
             f"family {family!r} of generator {name!r} is not one of {', '.join(GENERATOR_FAMILIES)}; "
             f"set config/models.yaml: generators.{name}.family"
         )
-    from workflow_scripts.lib.models.z_image import ZImageGenerator
-
-    return ZImageGenerator.load(ensure_model(name, entry, "generator"), entry, hardware)
+    if is_accelerated(hardware):
+        from workflow_scripts.lib.models.z_image_fast import FastZImageGenerator as generator_class
+    else:
+        from workflow_scripts.lib.models.z_image import ZImageGenerator as generator_class
+    return generator_class.load(ensure_model(name, entry, "generator"), entry, hardware)
 
 
 def ensure_model(name: str, entry: Mapping[str, Any], kind: str) -> Path:

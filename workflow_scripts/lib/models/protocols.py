@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from workflow_scripts.lib.models.prompts import InputOptions
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +35,12 @@ class Encoder(Protocol):
     """Turns a prompt, and an image where it can, into hidden states."""
 
     def encode(
-        self, prompt: str, image: "Image.Image | None", image_key: str | None, layers: Sequence[int]
+        self,
+        prompt: str,
+        image: "Image.Image | None",
+        image_key: str | None,
+        layers: Sequence[int],
+        options: InputOptions = ...,
     ) -> EncodedSequence:
         """Encodes one input.
 
@@ -43,6 +50,19 @@ class Encoder(Protocol):
             image_key: Stands for the image's content: with the same key as in the call before, its features
                 are used again. None computes them.
             layers: Entries of `hidden_states`, non-negative (see `description.resolve_layer`).
+            options: What it is shown besides, and how; by default what its chat template does by itself.
+        """
+        ...
+
+
+class ImageEncoder(Encoder, Protocol):
+    """An encoder that also takes images."""
+
+    def encode_image(self, image: "Image.Image", image_key: str | None) -> EncodedSequence:
+        """Returns the vision tower's output for an image, projected to the language model's width.
+
+        No prompt takes part and no language model runs. Every token has the role `image`, and the only entry of
+        `hidden_states` is 0.
         """
         ...
 
@@ -62,4 +82,32 @@ class Generator(Protocol):
         on_step: Callable[[int, int], None] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Makes one image per row; see `z_image.sample_images`."""
+        ...
+
+
+class Launched(Protocol):
+    """A batch that a device works on."""
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Waits, from any thread, and returns what `Generator.generate` returns."""
+        ...
+
+
+class LaunchingGenerator(Generator, Protocol):
+    """A generator that starts a batch and lets the caller prepare the next one meanwhile.
+
+    Attributes:
+        is_compiled: Whether the first batch of a shape takes far longer than the others.
+    """
+
+    is_compiled: bool
+
+    def launch(
+        self, prompt_embeds: "Sequence[torch.Tensor]", seeds: Sequence[int], **sampling: Any
+    ) -> Launched:
+        """Starts one image per row; arguments as those of `generate`."""
+        ...
+
+    def warm_up(self, rows: int, tokens: int, height: int, width: int) -> None:
+        """Does what the first batch of this shape would have to do before it can run; nothing, if that is nothing."""
         ...

@@ -1,4 +1,4 @@
-"""Hidden states of Qwen3, the text encoder of Z-Image."""
+"""Hidden states of Qwen3: the text encoder of Z-Image, Qwen3-Embedding, and any other checkpoint of `Qwen3Model`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +11,16 @@ from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
 
 from workflow_scripts.lib.models.description import read_chat_template
 from workflow_scripts.lib.models.hardware import parse_dtype
+from workflow_scripts.lib.models.prompts import NEUTRAL_OPTIONS, InputOptions, lay_out
 from workflow_scripts.lib.models.protocols import EncodedSequence
-from workflow_scripts.lib.models.tokens import PromptLayout, assign_roles, lay_out_prompt
-from workflow_scripts.lib.models.weights import UNUSED_WEIGHTS, check_layers, load_weights, take_states
+from workflow_scripts.lib.models.tokens import PromptLayout, assign_roles
+from workflow_scripts.lib.models.weights import (
+    UNUSED_WEIGHTS,
+    check_layers,
+    load_weights,
+    rotary_base,
+    take_states,
+)
 
 
 class TruncatedQwen3Model(Qwen3Model):
@@ -57,21 +64,30 @@ class Qwen3Encoder:
         tokenizer = load_tokenizer(folder / (entry.get("tokenizer_subfolder") or ""))
         return cls(model.to(hardware["device"]), tokenizer, deepest)
 
-    def render(self, prompt: str) -> str:
-        """Returns the text given to the tokenizer, as `ZImagePipeline` renders it."""
-        messages = [{"role": "user", "content": prompt}]
+    def render(self, prompt: str, system: str | None = None) -> str:
+        """Returns the chat given to the tokenizer, as `ZImagePipeline` renders it."""
+        turns = [] if system is None else [{"role": "system", "content": system}]
         return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            [*turns, {"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=True,
         )
 
     @torch.no_grad()
     def encode(
-        self, prompt: str, image: Image.Image | None, image_key: str | None, layers: Sequence[int]
+        self,
+        prompt: str,
+        image: Image.Image | None,
+        image_key: str | None,
+        layers: Sequence[int],
+        options: InputOptions = NEUTRAL_OPTIONS,
     ) -> EncodedSequence:
         """Encodes one prompt; see `protocols.Encoder`.
 
         Raises:
-            ValueError: where an image is given, or a layer that was not loaded.
+            ValueError: where an image is given, or a layer that was not loaded, or the chat template cannot do what
+                the options ask for.
             FloatingPointError: where a hidden state is not finite.
         """
         if image is not None:
@@ -80,15 +96,17 @@ class Qwen3Encoder:
                 "in config/experiments/*.yaml"
             )
         wanted = check_layers(layers, self.deepest)
-        layout = lay_out_prompt(self.render, prompt)
+        layout = lay_out(self.render, prompt, options)
         input_ids, offsets = tokenize(self.tokenizer, layout)
-        output = self.model(
-            input_ids=input_ids.to(self.model.device), use_cache=False, output_hidden_states=wanted
-        )
+        with rotary_base(self.model, options.rope_theta):
+            output = self.model(
+                input_ids=input_ids.to(self.model.device), use_cache=False, output_hidden_states=wanted
+            )
         token_ids = input_ids[0].numpy()
         return EncodedSequence(
             token_ids=token_ids,
             roles=assign_roles(layout, token_ids, offsets),
+            # Sequential whatever `options.positions` says.
             positions=np.arange(len(token_ids), dtype=np.int64)[None],
             hidden_states=take_states(output.hidden_states, wanted),
         )

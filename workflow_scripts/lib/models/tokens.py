@@ -22,8 +22,9 @@ class PromptLayout:
     Attributes:
         text: What goes to the tokenizer.
         prompt: The user's prompt.
-        system: Turns before the user's, empty for templates without a system prompt.
-        think: From the tag that opens thinking to the end, empty where the template opens none.
+        system: Turns before the user's, empty where there are none; of a prompt with an instruction, the line of the
+            instruction.
+        think: From the tag that opens thinking to the end, empty where there is none.
     """
 
     text: str
@@ -32,7 +33,7 @@ class PromptLayout:
     think: tuple[int, int]
 
 
-def lay_out_prompt(render: Callable[[str], str], prompt: str) -> PromptLayout:
+def lay_out_prompt(render: Callable[[str], str], prompt: str, what: str = "prompt") -> PromptLayout:
     """Renders a prompt and finds it in the result.
 
     The prompt is not searched for (it may be "user", which the template contains): a placeholder is, and the
@@ -41,21 +42,26 @@ def lay_out_prompt(render: Callable[[str], str], prompt: str) -> PromptLayout:
     Args:
         render: Prompt to the whole text given to the tokenizer.
         prompt: Text as written by the user.
+        what: It is called in messages.
 
     Raises:
         ValueError: where the template shows the prompt more than once or not as it is.
     """
-    parts = render(_PLACEHOLDER).split(_PLACEHOLDER)
+    placeholder, bare = _PLACEHOLDER, render("")
+    # Other texts than the prompt, such as a system prompt, may contain the placeholder.
+    while placeholder in bare:
+        placeholder += "X"
+    parts = render(placeholder).split(placeholder)
     if len(parts) != 2:
         raise ValueError(
-            f"the chat template shows the prompt {len(parts) - 1} times; exactly once is supported"
+            f"the chat template shows the {what} {len(parts) - 1} times; exactly once is supported"
         )
     before, after = parts
     text = render(prompt)
     if text != before + prompt + after:
         raise ValueError(
-            f"the chat template changes the prompt {prompt!r} (it may strip or interpret it); "
-            "change the prompt in config/prompts"
+            f"the chat template changes the {what} {prompt!r} (it may strip or interpret it); change the {what} "
+            "in config/experiments or config/prompts"
         )
     start, end = len(before), len(before) + len(prompt)
     think = after.find(_THINK_START)
@@ -90,19 +96,21 @@ def assign_roles(
         uint8 (tokens,), codes of `ROLES`.
 
     Raises:
-        ValueError: where the prompt itself contains image tokens or markers, or nothing was tokenized.
+        ValueError: where a text of the user's contains image tokens or markers, or nothing was tokenized.
     """
+    written = {"prompt": layout.prompt, "system prompt": layout.system, "think block": layout.think}
     roles = np.full(len(token_ids), ROLE_CODES["template"], dtype=np.uint8)
     if len(roles) == 0:
         raise ValueError("the tokenizer returned no tokens")
     for index, (token, span) in enumerate(zip(np.asarray(token_ids).tolist(), offsets, strict=True)):
         in_prompt = _overlaps(span, layout.prompt)
         if token in image_ids or token in marker_ids:
-            if in_prompt:
-                raise ValueError(
-                    f"the prompt contains {layout.text[slice(*span)]!r}, which stands for an image; "
-                    "remove it from the prompt in config/prompts"
-                )
+            for name, part in written.items():
+                if _overlaps(span, part):
+                    raise ValueError(
+                        f"the {name} contains {layout.text[slice(*span)]!r}, which stands for an image; remove it from "
+                        "the text in config/experiments or config/prompts"
+                    )
             roles[index] = ROLE_CODES["image" if token in image_ids else "vision_marker"]
         elif in_prompt:
             roles[index] = ROLE_CODES["prompt"]

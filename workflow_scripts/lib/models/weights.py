@@ -1,6 +1,8 @@
 """What the encoders share: loading only the layers that are needed, and taking hidden states out."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,26 @@ def check_layers(layers: Sequence[int], deepest: int) -> list[int]:
             "the deepest layer this encoder was loaded for"
         )
     return wanted
+
+
+@contextmanager
+def rotary_base(model: PreTrainedModel, rope_theta: float | None) -> Iterator[None]:
+    """Runs a model with another base of its rotary embedding, as if it had been loaded with an edited config.
+
+    Args:
+        model: Its `rotary_emb` is replaced meanwhile.
+        rope_theta: The base; None for the checkpoint's own.
+    """
+    own = model.rotary_emb
+    if rope_theta is not None:
+        config = copy.deepcopy(model.config)
+        config.rope_parameters = {**config.rope_parameters, "rope_theta": rope_theta}
+        # Frequencies are float32 whatever the weights are, and are made on the CPU when a model is loaded.
+        model.rotary_emb = type(own)(config).to(model.device)
+    try:
+        yield
+    finally:
+        model.rotary_emb = own
 
 
 def take_states(hidden_states: Sequence[Any], layers: Sequence[int]) -> dict[int, torch.Tensor]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from workflow_scripts.lib.conditioning.registry import STAGES, transform
 from workflow_scripts.lib.design.code_digest import code_digest
-from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.design.identity import NEUTRAL, digest
+from workflow_scripts.lib.models.acceleration import changed_settings, is_accelerated
 from workflow_scripts.lib.models.description import padded_length, resolve_layer
 
 _MODELS = "workflow_scripts.lib.models."
@@ -27,7 +28,12 @@ _ENCODING_CODE = (
     f"{_MODELS}description:read_chat_template",
     f"{_MODELS}weights",
     f"{_MODELS}tokens",
+    f"{_MODELS}prompts",
 )
+# Parameters of a cell that an encoder takes as they are; where they have no part or say what the checkpoint says, they
+# are left out, so that one extraction serves all.
+_SOURCE_OPTIONS = ("prompt_format", "system_prompt", "think_block", "rope_theta", "positions")
+_TEXT_OPTIONS = ("prompt_format", "system_prompt", "think_block")
 # What an encoder's output depends on in our code. Never I/O, progress or logging. That nothing else is missing from
 # these lists is what tests/unit/planning/test_code_lists.py holds them against.
 EXTRACTION_CODE = {
@@ -50,12 +56,17 @@ CONDITIONING_CODE = (
             "_DTYPES",
             "Conditioning",
             "build_conditioning",
+            "graft",
+            "selected_tokens",
             "select_tokens",
             "as_float32",
+            "share_of_source_used",
             "share_of_tokens_used",
+            "share_of_weights",
             "conditioning_hash",
         )
     ),
+    "workflow_scripts.lib.conditioning.reference:prompt_statistics",
 )
 SAMPLING_CODE = {
     "z_image": (
@@ -75,6 +86,25 @@ SAMPLING_CODE = {
         "workflow_scripts.lib.jobs.generation:_sample",
     ),
 }
+# What counts besides where the generator is accelerated, which it always is on a GPU.
+FAST_SAMPLING_CODE = {
+    "z_image": (
+        f"{_MODELS}z_image_fast",
+        f"{_MODELS}z_image_blocks",
+        f"{_MODELS}acceleration:resolve_acceleration",
+        "workflow_scripts.lib.jobs.generation:_launch",
+    ),
+}
+
+
+def sampling_code(family: str, generation: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the code that decides the bytes of an image.
+
+    Args:
+        family: Of the generator.
+        generation: `hardware.generation` of config.yaml.
+    """
+    return SAMPLING_CODE[family] + (FAST_SAMPLING_CODE[family] if is_accelerated(generation) else ())
 
 
 @dataclass(frozen=True)
@@ -94,28 +124,46 @@ class Keys:
         self._models = models
         self._extraction = hardware["extraction"]
         self._generation = hardware["generation"]
-        self._origins: dict[tuple[str, str, str | None], dict[str, Any]] = {}
-        self._input_keys: dict[tuple[str, str, str | None], str] = {}
+        self._origins: dict[str, dict[str, Any]] = {}
+        self._input_keys: dict[str, str] = {}
 
     def text_states(self, cell: Mapping[str, Any]) -> Needed:
         """Returns the input of the generator's own text encoder."""
-        return self._needed(cell["text_encoder"], cell["prompt"], None, cell["text_hidden_layer"])
+        options = {name: _option(cell, f"text_{name}") for name in _TEXT_OPTIONS}
+        return self._needed(
+            cell["text_encoder"], cell["prompt"], None, cell["text_hidden_layer"], _not_neutral(options)
+        )
 
     def source_states(self, cell: Mapping[str, Any]) -> Needed | None:
         """Returns the input of the encoder whose states are blended in; None where alpha 0 needs none."""
         if cell["alpha"] == 0.0:
             return None
-        return self._needed(cell["encoder"], cell["prompt"], cell["reference"], cell["hidden_layer"])
-
-    def _needed(self, encoder: str, prompt: str, reference: str | None, layer: int) -> Needed:
+        encoder, reference = cell["encoder"], cell["reference"]
+        if _option(cell, "source") == "vision_tower":
+            # No text and no layer takes part: one extraction for every prompt, which holds one entry.
+            return self._needed(encoder, None, reference, 0, {"source": "vision_tower"})
+        shown = _option(cell, "source_text")
+        prompt = {"prompt": cell["prompt"], "none": ""}[shown] if isinstance(shown, str) else shown["text"]
+        options = {name: _option(cell, name) for name in _SOURCE_OPTIONS}
         facts = self._models[encoder]["facts"]
-        at = (encoder, prompt, reference)
+        if options["rope_theta"] == facts.get("rope_theta"):
+            options["rope_theta"] = None
+        if reference is None:
+            options["positions"] = "checkpoint"  # M-RoPE places text alone at 0, 1, 2 and so on.
+        return self._needed(encoder, prompt, reference, cell["hidden_layer"], _not_neutral(options))
+
+    def _needed(
+        self, encoder: str, prompt: str | None, reference: str | None, layer: int, options: dict[str, Any]
+    ) -> Needed:
+        facts = self._models[encoder]["facts"]
+        at = repr((encoder, prompt, reference, options))
         if at not in self._input_keys:
             # Nothing about the layer: that is the name of a dataset in the file.
             self._origins[at] = {
                 "encoder": encoder,
                 "prompt": prompt,
                 "reference": reference,
+                **options,
                 **_arithmetic(self._extraction),
                 "code": code_digest(EXTRACTION_CODE[facts["family"]]),
             }
@@ -173,9 +221,10 @@ class Keys:
             "guidance_scale": cell["guidance_scale"],
             **_arithmetic(self._generation),
             "batch_shape": self._generation["batch_shape"],
-            "attention_backend": self._generation["attention_backend"],
-            "compile": self._generation["compile"],
-            "code": code_digest(SAMPLING_CODE[family]),
+            # These two were in the key before there was a choice; later ones are in it where they change something.
+            **{name: self._generation[name] for name in ("attention_backend", "compile")},
+            **changed_settings(self._generation),
+            "code": code_digest(sampling_code(family, self._generation)),
         }
 
 
@@ -188,6 +237,15 @@ def batch_group(image: Mapping[str, Any], tokens: int) -> tuple[Any, ...]:
     """
     shared = sorted((key, value) for key, value in image.items() if key not in ("seed", "conditioning"))
     return (padded_length(tokens), *shared)
+
+
+def _option(cell: Mapping[str, Any], name: str) -> Any:
+    return cell.get(name, NEUTRAL[name])
+
+
+def _not_neutral(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what an encoder does not do by itself: inputs that existed before an option keep their keys."""
+    return {name: value for name, value in options.items() if value != NEUTRAL[name]}
 
 
 def _arithmetic(hardware: Mapping[str, Any]) -> dict[str, Any]:

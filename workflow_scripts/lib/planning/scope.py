@@ -19,7 +19,12 @@ from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.design.inputs import read_yaml
 from workflow_scripts.lib.design.project import EXPERIMENT_FOLDER, Project
 from workflow_scripts.lib.planning.healing import find_damage, forget, planned_digest
-from workflow_scripts.lib.planning.keys import CONDITIONING_CODE, EXTRACTION_CODE, SAMPLING_CODE
+from workflow_scripts.lib.planning.keys import (
+    CONDITIONING_CODE,
+    EXTRACTION_CODE,
+    SAMPLING_CODE,
+    sampling_code,
+)
 from workflow_scripts.lib.planning.plan import count_missing
 from workflow_scripts.lib.presentation.pages import page_names
 from workflow_scripts.lib.presentation.progress import format_bytes, format_seconds
@@ -110,9 +115,33 @@ class Scopes:
         """Returns the names of an experiment's scores."""
         return self._project.design(experiment).scores
 
-    def summaries(self, experiment: str) -> list[str]:
-        """Returns the names of the tables that sum an experiment's scores up."""
-        return [scores()[name].summary for name in self.scores(experiment)]
+    def scores_asked_for(self, experiment: str) -> list[str]:
+        """Returns the names of an experiment's scores, which must be some."""
+        if not self.scores(experiment):
+            raise DesignError(
+                f"{EXPERIMENT_FOLDER}/{experiment}.yaml: scores is missing or empty, so there is nothing to measure; "
+                f"allowed: a list of {', '.join(scores())}"
+            )
+        return self.scores(experiment)
+
+    def score_files(self, experiment: str) -> list[str]:
+        """Returns the tables and plots of an experiment's scores, relative to its results; none without scores.
+
+        The first is the table of scores itself.
+        """
+        names = self.scores(experiment)
+        tables = ["scores.csv"] if names else []
+        tables += [f"{scores()[name].summary}.csv" for name in names]
+        return [*tables, *(f"plots/{plot}.png" for plot in self.plots(experiment))]
+
+    @staticmethod
+    def all_summaries() -> list[str]:
+        """Returns the names of the tables that sum scores up."""
+        return [score.summary for score in scores().values()]
+
+    def summary_of_plot(self, experiment: str, plot: str) -> str:
+        """Returns the name of the table that a plot is drawn from."""
+        return scores()[self.plot(experiment, plot)["score"]].summary
 
     def plots(self, experiment: str) -> dict[str, dict[str, Any]]:
         """Returns plot name -> {score, ...}, what is on it."""
@@ -156,7 +185,9 @@ class Scopes:
         code = {f"{stage}:{name}": transform(stage, name).digest for stage, name in chosen}
         parts = [*CONDITIONING_CODE]
         for family in families:
-            parts += [*EXTRACTION_CODE.get(family, ()), *SAMPLING_CODE.get(family, ())]
+            parts += EXTRACTION_CODE.get(family, ())
+            if family in SAMPLING_CODE:
+                parts += sampling_code(family, self._hardware["generation"])
         return digest(
             {
                 "designs": [self.design_digest(design.experiment) for design in designs],
@@ -202,8 +233,10 @@ class Scopes:
         roles = [cell["role"] for design in designs for cell in design["cells"]]
         named = ", ".join(f"{roles.count(role)} {role}s" for role in dict.fromkeys(roles))
         images = count["missing"] + count["unknown"]
+        notes = dict.fromkeys(f"  note: {note}" for design in designs for note in design["notes"])
         lines = [
-            f"graftwork: {count['cells']} cells ({named}), experiments: {', '.join(self.experiments(scope))}"
+            f"graftwork: {count['cells']} cells ({named}), experiments: {', '.join(self.experiments(scope))}",
+            *notes,
         ]
         if not images:
             lines.append(f"  no image is missing; {count['done']} distinct ones are in the store")

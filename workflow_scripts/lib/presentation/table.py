@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,52 @@ PARAMETER_COLUMNS = (
     "reference",
     "reference_sha256",
     "encoder",
+    "source",
     "hidden_layer",
+    "source_text",
+    "prompt_format",
+    "system_prompt",
+    "think_block",
+    "rope_theta",
+    "positions",
     "token_mode",
+    "masking",
+    "masking_tokens",
+    "masking_direction",
+    "masking_threshold",
+    "masking_dimensions",
+    "masking_sigma",
+    "statistics",
     "normalization",
     "target_std",
+    "clip_sigma",
+    "hybrid_weight",
+    "whiten_shrinkage",
     "length_matching",
+    "pool_temperature",
     "blend",
     "alpha",
+    "style_dimensions",
+    "curve",
+    "curve_start",
+    "curve_end",
+    "token_alphas",
+    "token_importance",
+    "noise_seed",
+    "concat_tokens",
+    "image_share",
     "seed",
     "generator",
     "text_hidden_layer",
+    "text_prompt_format",
+    "text_system_prompt",
+    "text_think_block",
     "height",
     "width",
     "num_inference_steps",
     "guidance_scale",
 )
-REPORT_COLUMNS = ("tokens", "source_tokens", "source_tokens_used", "warnings")
+REPORT_COLUMNS = ("tokens", "source_tokens", "source_tokens_used", "masked_dimensions", "warnings")
 
 
 def cell_rows(
@@ -58,7 +89,7 @@ def cell_rows(
             status, error, path = "done", None, store.image(image)
         else:
             status = "failed" if error else "missing"
-        parameters = {name: shown.get(name) for name in parameter_columns(design)}
+        parameters = {name: _as_text(shown.get(name)) for name in parameter_columns(design)}
         parameters["reference_sha256"] = cell["parameters"].get("reference")
         rows.append(
             {
@@ -101,3 +132,7 @@ def read_table(path: str | Path) -> list[dict[str, str]]:
 
 def _plain(value: Any) -> Any:
     return "; ".join(value) if isinstance(value, list) else value
+
+
+def _as_text(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value

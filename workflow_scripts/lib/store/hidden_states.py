@@ -5,7 +5,8 @@
     positions                int64   (axes, tokens)    rotary positions, 1 axis or 3 (M-RoPE)
     hidden_states/{index}    float32 or uint16 (tokens, hidden_size)
 
-`index` counts `hidden_states` of the library: 0 is the embedding, k the output of block k. bfloat16 is stored as the
+`index` counts `hidden_states` of the library: 0 is the embedding, k the output of block k. The output of a vision tower
+is a file of its own with the one entry 0, its positions those on the image's grid. bfloat16 is stored as the
 uint16 with the same bits (attribute `dtype`), for HDF5 has no such type and compression would need a plug-in that
 readers lack. Every dataset carries Fletcher-32 checksums, and the format of HDF5 1.10 has checksums for everything
 else: in older ones a flipped bit can change shapes, types and names unnoticed. A file is never changed in place: adding

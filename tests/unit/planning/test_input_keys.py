@@ -1,0 +1,138 @@
+"""What an encoder input is named by: every option where it takes part, and none where it says what is so anyway."""
+
+import itertools
+
+import pytest
+
+from tests.unit.design.designs import expand, experiment
+from workflow_scripts.lib.design.identity import NEUTRAL
+from workflow_scripts.lib.design.schema import EncodingParameters, Hardware, SourceParameters
+from workflow_scripts.lib.models.prompts import NEUTRAL_OPTIONS, options_of
+from workflow_scripts.lib.planning.keys import Keys
+from workflow_scripts.lib.planning.plan import merged
+
+MODELS = {
+    "host": {"facts": {"family": "qwen3", "num_hidden_layers": 8, "rope_theta": 1e6}},
+    "vl": {"facts": {"family": "qwen3_vl", "num_hidden_layers": 8, "rope_theta": 5e6}},
+    "embedding": {"facts": {"family": "qwen3", "num_hidden_layers": 8, "rope_theta": 1e6}},
+}
+CELL = {
+    "prompt": "a red apple",
+    "reference": "9" * 64,
+    "text_encoder": "host",
+    "text_hidden_layer": -2,
+    "encoder": "vl",
+    "hidden_layer": -2,
+    "alpha": 0.5,
+    **{name: NEUTRAL[name] for name in EncodingParameters.model_fields},
+    "source": "hidden_states",
+}
+# Another value of every parameter of the encoder's side.
+OTHERS = {
+    "source_text": "none",
+    "prompt_format": "raw",
+    "system_prompt": "Be kind.",
+    "think_block": {"text": "A house."},
+    "rope_theta": 1e6,
+    "positions": "sequential",
+}
+BEFORE = {"encoder", "prompt", "reference", "dtype", "device", "cpu_threads", "code"}
+
+
+def keys() -> Keys:
+    return Keys(MODELS, Hardware().model_dump())
+
+
+def source(**changes):
+    return keys().source_states({**CELL, **changes})
+
+
+def text(**changes):
+    return keys().text_states({**CELL, **changes})
+
+
+def test_every_option_has_a_change_here():
+    own = {name for name in EncodingParameters.model_fields if not name.startswith("text_")}
+    assert set(OTHERS) == own
+    assert set(vars(NEUTRAL_OPTIONS)) == own - {"source_text"}
+    for name, value in vars(NEUTRAL_OPTIONS).items():
+        assert NEUTRAL[name] == value
+    assert "source" in SourceParameters.model_fields
+
+
+def test_neutral_options_are_not_in_a_key():
+    """So that what was extracted before an option existed keeps its name."""
+    for needed in (source(), text()):
+        assert set(needed.origin) == BEFORE
+        assert options_of(needed.origin) == NEUTRAL_OPTIONS
+    old = {name: value for name, value in CELL.items() if name not in (*OTHERS, "source")}
+    old = {name: value for name, value in old.items() if not name.startswith("text_p")}
+    assert keys().source_states(old).key == source().key
+    assert keys().text_states(old).key == text().key
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_option_changes_its_encoder_alone(name):
+    changed = source(**{name: OTHERS[name]})
+    assert changed.key != source().key
+    assert changed.layer == source().layer
+    assert text(**{name: OTHERS[name]}).key == text().key
+    if name != "source_text":
+        assert set(changed.origin) == BEFORE | {name}
+        assert getattr(options_of(changed.origin), name) == OTHERS[name]
+
+
+@pytest.mark.parametrize("name", ["prompt_format", "system_prompt", "think_block"])
+def test_an_option_of_the_text_changes_the_text_alone(name):
+    changed = text(**{f"text_{name}": OTHERS[name]})
+    assert set(changed.origin) == BEFORE | {name}
+    assert source(**{f"text_{name}": OTHERS[name]}).key == source().key
+
+
+def test_all_combinations_differ():
+    seen = set()
+    for chosen in itertools.product([False, True], repeat=len(OTHERS)):
+        seen.add(source(**{n: v for (n, v), given in zip(OTHERS.items(), chosen, strict=True) if given}).key)
+    assert len(seen) == 2 ** len(OTHERS)
+
+
+def test_a_text_shown_in_place_of_the_prompt_is_one_input():
+    given = {"text": "an old house"}
+    one = source(source_text=given)
+    assert one.origin["prompt"] == "an old house"
+    assert one.key == source(source_text=given, prompt="another").key == source(prompt="an old house").key
+    assert source(source_text="none").origin["prompt"] == ""
+    assert source(source_text="none").key == source(source_text="none", prompt="another").key
+    assert source(source_text={"text": "none"}).key != source(source_text="none").key
+    assert text(source_text=given).origin["prompt"] == "a red apple"
+
+
+def test_what_the_checkpoint_does_anyway_is_no_other_input():
+    assert source(rope_theta=5e6).key == source().key
+    assert source(rope_theta=1e6).key != source().key
+    assert source(encoder="embedding", rope_theta=1e6).key == source(encoder="embedding").key
+    assert source(reference=None, positions="sequential").key == source(reference=None).key
+    assert source(reference=None, rope_theta=1e6).key != source(reference=None).key
+
+
+def test_the_vision_tower_sees_the_image_alone():
+    tower = source(source="vision_tower")
+    assert set(tower.origin) == BEFORE | {"source"}
+    assert tower.origin["prompt"] is None
+    assert tower.layer == 0
+    for change in ({"prompt": "another"}, {"hidden_layer": -5}, *({n: v} for n, v in OTHERS.items())):
+        assert source(source="vision_tower", **change) == tower, change
+    for change in ({"reference": "8" * 64}, {"encoder": "embedding"}):
+        assert source(source="vision_tower", **change).key != tower.key
+    assert tower.key not in (source().key, source(source_text="none").key)
+    assert text(source="vision_tower").key == text().key
+
+
+def test_encoders_of_an_axis_are_extracted_apart(tmp_path):
+    design = expand(tmp_path, experiment({"encoder": ["vision", "other-vision"]})).to_json()
+    names = Keys(merged([design], "models"), Hardware().model_dump())
+    cells = [cell["parameters"] for cell in design["cells"] if cell["role"] == "cell"]
+    origins = {names.source_states(cell).origin["encoder"] for cell in cells}
+    assert origins == {"content:vision", "content:other-vision"}
+    assert len({names.source_states(cell).key for cell in cells}) == len(cells) == 4
+    assert len({names.text_states(cell).key for cell in cells}) == 2

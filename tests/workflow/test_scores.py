@@ -1,0 +1,118 @@
+"""Scores: added to a finished experiment, kept up to date, taken away, without an image being made again.
+
+The small models have random weights, so that every image is noise: it is read all the same, with little confidence.
+"""
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.unit.scoring.scored import CAPTIONS, SHOWN, save_picture
+from tests.workflow.harness import Run, Workspace
+from workflow_scripts.lib.miniature.world import ATTRIBUTES, render_scene
+from workflow_scripts.lib.presentation.png import is_complete_png
+
+pytestmark = pytest.mark.slow
+
+PLOTS = {
+    f"following{by}" for by in ("", "_by_attribute", "_by_hidden_layer", "_by_token_mode", "_by_prompt_says")
+}
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def finished_jobs(run: Run) -> Counter:
+    """Rule -> how many jobs of it were finished, `all` left out."""
+    rules = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", run.output, re.MULTILINE)
+    return Counter(rule for rule in rules if rule != "all")
+
+
+def on_the_miniature_world(workspace: Workspace) -> Path:
+    """Gives the workspace an experiment that can be scored; returns the folder of its results."""
+    save_picture(workspace.folder / "config/references/shown.png", render_scene(SHOWN, 128))
+    prompts = [{"name": name, "text": CAPTIONS[name]} for name in ("full", "object")]
+    workspace.experiment["base"] |= {"prompts": prompts, "references": ["shown"], "height": 64, "width": 64}
+    workspace.experiment["axes"] = {"alpha": [0.5, 1.0]}
+    workspace.save()
+    return workspace.folder / "results" / "small"
+
+
+def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> None:
+    results = on_the_miniature_world(fresh)
+    run = fresh.run()
+    assert run.returncode == 0, run.output
+    assert not (results / "scores.csv").exists()
+    plain, store, plan = fresh.rows(), fresh.snapshot("results/store"), fresh.snapshot("results/plan")
+    design = (results / "design.json").read_bytes()
+    assert len(plain) == 2 * 2 + 2
+
+    fresh.experiment["scores"] = ["scene_attributes"]
+    fresh.save()
+    run = fresh.run()
+    assert run.returncode == 0, run.output
+    assert not run.loads
+    assert not {"images", "conditioning", "hidden_states"} & set(run.made)
+    assert finished_jobs(run) == {
+        "score_images": 1,
+        "summarize_scores": 1,
+        "plot_scores": len(PLOTS),
+        "tabulate": 1,
+        "draw_grid": 1,
+        "verdict": 1,
+    }
+    scored, rows = read_table(results / "scores.csv"), fresh.rows()
+    assert [row["cell"] for row in scored] == [row["cell"] for row in rows] == [row["cell"] for row in plain]
+    assert [{name: row[name] for name in plain[0]} for row in rows] == plain
+    assert list(rows[0]) == [*plain[0], *(name for name in scored[0] if name not in ("cell", "image"))]
+    for row in scored:
+        assert all(row[f"read_{attribute}"] for attribute in ATTRIBUTES)
+        assert 0 <= float(row["least_confidence"]) < 0.2
+        assert row["prompt_shape"] == "circle"
+    summary = read_table(results / "attributes.csv")
+    assert {row["alpha"] for row in summary} == {"0.0", "0.5", "1.0"}
+    assert {row["by"] for row in summary} == {"", "hidden_layer", "token_mode", "reference", "prompt_says"}
+    assert {path.stem for path in (results / "plots").glob("*.png") if is_complete_png(path)} == PLOTS
+    # No identity, no image, no plan has changed, nor has anything of them been written again.
+    assert (results / "design.json").read_bytes() == design
+    assert {path: time for path, (time, _) in fresh.snapshot("results/store").items() if path in store} == {
+        path: time for path, (time, _) in store.items()
+    }
+    for path, (_, content) in plan.items():
+        assert (fresh.folder / path).read_bytes() == content
+
+    before = fresh.snapshot("results/small")
+    run = fresh.run()
+    assert (run.returncode, finished_jobs(run)) == (0, {}), run.output
+    assert fresh.snapshot("results/small") == before
+
+    del fresh.experiment["scores"]
+    fresh.save()
+    run = fresh.run()
+    assert run.returncode == 0, run.output
+    assert not run.loads
+    assert fresh.rows() == plain
+    assert {path.name for path in results.rglob("*.csv")} == {"cells.csv"}
+    assert not list(results.glob("plots/*"))
+
+
+def test_what_cannot_be_scored_is_refused_before_anything_is_made(fresh: Workspace) -> None:
+    fresh.experiment["scores"] = ["scene_attributes"]
+    fresh.save()
+    run = fresh.run()
+    assert run.returncode == 1
+    assert not run.loads
+    assert "config/experiments/small.yaml: scores: scene_attributes: prompt 'a red apple'" in run.output
+    assert "Traceback" not in run.output
+
+    del fresh.experiment["scores"]
+    fresh.save()
+    run = fresh.run("results/small/scores.csv")
+    assert run.returncode == 1
+    assert "config/experiments/small.yaml: scores is missing or empty" in run.output
+    assert "allowed: a list of scene_attributes" in run.output

@@ -1,0 +1,26 @@
+"""Scores the images of one experiment."""
+
+import json
+from pathlib import Path
+
+from workflow_scripts.lib.jobs.record import all_failures, blaming_settings, open_log
+from workflow_scripts.lib.presentation.table import cell_rows, write_table
+from workflow_scripts.lib.scoring.table import score_rows
+from workflow_scripts.lib.store.atomic import write_atomic
+from workflow_scripts.lib.store.layout import Store
+
+
+def main(snakemake):
+    log = open_log(snakemake.log[0])
+    design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
+    plan = json.loads(Path(snakemake.params.plan).read_text(encoding="utf-8"))
+    failures = all_failures(snakemake.input.manifests)
+    cells = cell_rows(design, plan["cells"], failures, Store(Path("results/store")))
+    with blaming_settings(log):
+        rows = score_rows(design, cells, snakemake.params.scores, Path())
+    log.info("%s rows", len(rows))
+    write_atomic(Path(snakemake.output.table), write_table(rows))
+
+
+if "snakemake" in globals():
+    main(globals()["snakemake"])
