@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, ZImageTransformer2DModel
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM, Qwen3Model, Qwen3VLForConditionalGeneration
+from transformers.utils import logging
 
 from workflow_scripts.lib.miniature.recipes import Recipe
 from workflow_scripts.lib.miniature.sizes import SIZES, new_tokenizer
@@ -40,6 +41,9 @@ from workflow_scripts.lib.models.small_parts import (
     new_vision_language_model,
 )
 from workflow_scripts.lib.store.atomic import write_atomic
+
+# Bars that redraw themselves are noise in a log file.
+logging.disable_progress_bar()
 
 
 @dataclass(frozen=True)
