@@ -183,11 +183,22 @@ CASES: dict[str, tuple[Callable[[Files], None], list[str]]] = {
     ),
     "unknown transform": (
         base(normalization="globl"),
-        [EXPERIMENT_FILE, "base.normalization", "'globl'", "'none' or 'global'"],
+        [
+            EXPERIMENT_FILE,
+            "base.normalization",
+            "'globl'",
+            "'none', 'global', 'per_dim', 'hybrid', 'rms' or 'whiten'",
+        ],
     ),
     "unknown transform on an axis": (
         axes(normalization=["none", "globl"]),
-        [EXPERIMENT_FILE, "axes.normalization", "'globl'", "'none' or 'global'", "did you mean 'global'"],
+        [
+            EXPERIMENT_FILE,
+            "axes.normalization",
+            "'globl'",
+            "'none', 'global', 'per_dim', 'hybrid', 'rms' or 'whiten'",
+            "did you mean 'global'",
+        ],
     ),
     "unknown experiment": (
         put("config", experiments=["smal"]),
