@@ -276,7 +276,11 @@ ROWS = {
         no_gpu_job,
     ),
     "an edit of a transform that no cell uses -> nothing": Row(
-        edit("conditioning/length_matching.py", "return source[:tokens]", "return source[:tokens] * 2"),
+        edit(
+            "conditioning/length_matching.py",
+            "\n    return source[:tokens]",
+            "\n    return source[:tokens] * 2",
+        ),
         NOTHING,
         nothing_to_do,
     ),
