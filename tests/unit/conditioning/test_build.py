@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.unit.conditioning.samples import defaults
+from workflow_scripts.lib.conditioning import build
 from workflow_scripts.lib.conditioning.build import (
     Conditioning,
     as_float32,
-    build_conditioning,
     conditioning_hash,
     select_tokens,
 )
@@ -49,10 +49,14 @@ def recipe(dtype: str = "float32", alpha: float = 0.5, **chosen: Any) -> dict:
         parameters |= {name: chosen.pop(name) for name in list(chosen) if name in parameters}
         stages[stage] = {"name": names[stage], "parameters": parameters, "code": ""}
     assert not chosen
-    return {"text": ["t", 7], "source": ["s", 7], "dtype": dtype, "code": "", "alpha": alpha, **stages}
+    return {"text": ["t", 7], "sources": [["s", 7]], "dtype": dtype, "code": "", "alpha": alpha, **stages}
 
 
 TEXT_ALONE = {"text": ["t", 7], "code": ""}
+
+
+def build_conditioning(chosen: dict, text: HiddenStates, source: HiddenStates | None) -> Conditioning:
+    return build.build_conditioning(chosen, lambda key, layer: {"t": text, "s": source}[key])
 
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])

@@ -42,7 +42,7 @@ def store(tmp_path):
 def recipe(source: str | None = SOURCE, **changes):
     plain = {"text": [TEXT, 7], "dtype": "float32", "code": ""}
     if source is not None:
-        plain |= {"source": [source, 7], "alpha": 0.5, **STAGES}
+        plain |= {"sources": [[source, 7]], "alpha": 0.5, **STAGES}
     return {**plain, **changes}
 
 

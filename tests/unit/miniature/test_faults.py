@@ -65,13 +65,21 @@ def recipe(**changes):
         stage: {"name": given[stage], "parameters": {}}
         for stage in ("masking", "token_mode", "normalization", "length_matching", "blend")
     }
-    return {"source": True, "alpha": given["alpha"], "dtype": "float32", **stages}
+    return {
+        "text": ["text", 0],
+        "sources": [["source", 0]],
+        "alpha": given["alpha"],
+        "dtype": "float32",
+        **stages,
+    }
 
 
 def conditioned(text, source, **changes):
     """What the generator gets for each pair of encoded sequences."""
     return [
-        build.build_conditioning(recipe(**changes), stored(t), stored(s)).prompt_embeds
+        build.build_conditioning(
+            recipe(**changes), lambda key, _, t=t, s=s: stored({"text": t, "source": s}[key])
+        ).prompt_embeds
         for t, s in zip(text, source, strict=True)
     ]
 

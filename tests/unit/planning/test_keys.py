@@ -147,8 +147,8 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
     "recipe": {
         "text.0": cell(text_encoder=TEXT_B),
         "text.1": cell(text_hidden_layer=-3),
-        "source.0": cell(reference=None),
-        "source.1": cell(hidden_layer=-3),
+        "sources.0.0": cell(reference=None),
+        "sources.0.1": cell(hidden_layer=-3),
         "alpha": cell(alpha=0.25),
         "dtype": generation(dtype="bfloat16"),
         "code": code(CONDITIONING_CODE[-1]),
@@ -273,7 +273,7 @@ def test_an_ingredient_left_out_is_noticed(monkeypatch, parts_of, kind, ingredie
         *path, last = ingredient.split(".")
         part = whole
         for name in path:
-            part = part[name]
+            part = part[int(name) if isinstance(part, list) else name]
         if isinstance(part, list):
             part[int(last)] = None
         else:
@@ -482,7 +482,7 @@ def test_layers_are_resolved(parts_of):
     """Layer -2 of 8 is layer 7: one dataset, one recipe."""
     one, other = (Situation(cell={**CELL, "hidden_layer": layer}) for layer in (-2, 7))
     assert parts_of("recipe", one) == parts_of("recipe", other)
-    assert parts_of("recipe", one)["source"][1] == 7
+    assert parts_of("recipe", one)["sources"][0][1] == 7
 
 
 def test_one_input_is_one_file_whatever_the_layer():

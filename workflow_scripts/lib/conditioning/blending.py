@@ -50,12 +50,26 @@ def mix_rows(text: "torch.Tensor", source: "torch.Tensor", weights: "torch.Tenso
     return mixed if rows == text.shape[0] else torch.cat([mixed, text[rows:]])
 
 
+def exact_angle(a: "torch.Tensor", b: "torch.Tensor") -> "torch.Tensor":
+    """Returns the angles between rows, float32 (rows,) of float32 (rows, dim); not a number where a row is zero.
+
+    2 atan2(|a - b|, |a + b|) of unit vectors, in float64: Kahan, How Futile are Mindless Assessments of Roundoff in
+    Floating-Point Computation, 2006.
+    """
+    import torch
+
+    a, b = (part.double() / torch.linalg.vector_norm(part.double(), dim=1, keepdim=True) for part in (a, b))
+    distance, length = (torch.linalg.vector_norm(part, dim=1) for part in (a - b, a + b))
+    return (2.0 * torch.atan2(distance, length)).float()
+
+
 @register(
     "blend",
     "slerp",
     formula="|.| = alpha * |v| + (1 - alpha) * |t|, direction sin((1 - alpha) w) t/|t| + sin(alpha w) v/|v| over sin w, "
     "w the angle between the two; linear where they are parallel, opposite or zero",
     source="Shoemake, Animating Rotation with Quaternion Curves, 1985, per token; magnitudes linearly",
+    relies_on=[exact_angle],
 )
 def blend_on_sphere(
     text: "torch.Tensor", source: "torch.Tensor", alpha: float, *, own_length: bool
@@ -72,6 +86,10 @@ def blend_on_sphere(
     product = torch.from_numpy(np.einsum("ij,ij->i", own.numpy(), other.numpy()))
     cosine = product / (own_norm * other_norm)
     angle = cosine.clamp(-1.0, 1.0).acos()
+    # Near 0 and pi a cosine in float32 says too little about the angle, which the weights divide by the sine of.
+    flat = angle.sin() < 0.1
+    if bool(flat.any()):
+        angle[flat] = exact_angle(own[flat], other[flat])
     sine = angle.sin()
     magnitude = (1.0 - alpha) * own_norm + alpha * other_norm
     # Not a number where a norm is zero: no angle either.

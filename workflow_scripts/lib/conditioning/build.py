@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from workflow_scripts.lib.store.hidden_states import HiddenStates
 
 # For `configure_torch`. On one thread of the CPU, always: the bits of a conditioning decide what is rendered.
 HARDWARE = {"device": "cpu", "dtype": "float32", "cpu_threads": 1}
+# Key of an encoder input and entry of `hidden_states` -> what is stored.
+ReadStates = Callable[[str, int], HiddenStates]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -37,29 +39,29 @@ class Conditioning:
         return conditioning_hash({"prompt_embeds": self.prompt_embeds})
 
 
-def build_conditioning(
-    recipe: Mapping[str, Any], text_states: HiddenStates, source_states: HiddenStates | None
-) -> Conditioning:
+def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Conditioning:
     """Applies a recipe.
 
     Args:
         recipe: As `Keys.recipe` returns it.
-        text_states: Of the generator's own text encoder.
-        source_states: Of the encoder that is blended in; None for a recipe without source.
+        read_states: Gives the hidden states that the recipe names, by key and entry.
 
     Raises:
         ValueError: where the token mode selects nothing, naming the mode.
         FloatingPointError: where the result is not finite.
     """
+    text_states = read_states(*recipe["text"])
     text = as_float32(text_states)
     report: dict[str, Any] = {"source_tokens": 0, "source_tokens_used": None, "warnings": []}
-    if "source" not in recipe:
+    if "sources" not in recipe:
         result = text
     else:
+        sources = [read_states(*source) for source in recipe["sources"]]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            result, facts = graft(recipe, text, text_states, source_states)
-        report |= facts
+            grafting = Grafting(recipe, text_states, sources)
+            result = grafting.blend_at(recipe["alpha"])
+        report |= grafting.facts
         report["warnings"] = [str(item.message) for item in caught]
     result = result.to(_DTYPES[recipe["dtype"]]).contiguous()
     if not bool(torch.isfinite(result).all()):
@@ -70,56 +72,80 @@ def build_conditioning(
     return Conditioning(result, report)
 
 
-def graft(
-    recipe: Mapping[str, Any], text: torch.Tensor, text_states: HiddenStates, source_states: HiddenStates
-) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Applies the stages of a recipe that has a source.
+class Grafting:
+    """The stages of a recipe that has a source, applied up to the blend.
 
-    Args:
-        recipe: As for `build_conditioning`.
-        text: float32 (n, dim), the values of `text_states`.
-        text_states: Of the generator's own text encoder.
-        source_states: Of the encoder that is blended in.
-
-    Returns:
-        float32 (tokens, dim), and facts for the report.
+    Attributes:
+        facts: For the report.
     """
 
-    def stage(name: str) -> tuple[Transform, dict[str, Any]]:
-        chosen, parameters = transform(name, recipe[name]["name"]), dict(recipe[name]["parameters"])
+    def __init__(
+        self, recipe: Mapping[str, Any], text_states: HiddenStates, sources: Sequence[HiddenStates]
+    ) -> None:
+        """Applies every stage but the blend.
+
+        Args:
+            recipe: As for `build_conditioning`.
+            text_states: Of the generator's own text encoder.
+            sources: Of the encoder that is blended in.
+        """
+        self._recipe = recipe
+        self._text_states = text_states
+        self._text = as_float32(text_states)
+        self._blend, self._parameters = self._stage("blend")
+        self.facts: dict[str, Any] = {}
+        (states,) = sources
+        self._source, self._inputs = self._prepare(states)
+
+    def blend_at(self, alpha: float) -> torch.Tensor:
+        """Returns text and source blended, float32 (tokens, dim); alpha is in (0, 1]."""
+        own_inputs = {name: self._inputs[name] for name in self._blend.inputs}
+        return self._blend.function(
+            self._text, self._source, alpha, own_length=self._own_length, **own_inputs, **self._parameters
+        )
+
+    @property
+    def _own_length(self) -> bool:
+        return self._blend.whole_source or self._recipe["length_matching"]["name"] == "none"
+
+    def _stage(self, name: str) -> tuple[Transform, dict[str, Any]]:
+        """Returns the transform that the recipe chose for a stage, and its parameters."""
+        chosen, parameters = (
+            transform(name, self._recipe[name]["name"]),
+            dict(self._recipe[name]["parameters"]),
+        )
         if "statistics" in parameters:
             covariance = name == "normalization" and chosen.name == "whiten"
-            parameters["statistics"] = prompt_statistics(text.numpy(), text_states.roles, covariance)
+            parameters["statistics"] = prompt_statistics(
+                self._text.numpy(), self._text_states.roles, covariance
+            )
         return chosen, parameters
 
-    selected = selected_tokens(recipe, source_states)
-    inputs = {
-        "text_roles": text_states.roles,
-        "text_token_ids": text_states.token_ids,
-        "source_roles": source_states.roles[selected],
-        "source_token_ids": source_states.token_ids[selected],
-    }
-    facts: dict[str, Any] = {}
-    source = select_tokens(recipe, source_states)
-    masking, parameters = stage("masking")
-    source, masked = masking.function(source, inputs["source_roles"], **parameters)
-    if masked:
-        facts["masked_dimensions"] = masked
-    normalization, parameters = stage("normalization")
-    source = normalization.function(source, text=text, text_roles=text_states.roles, **parameters)
-    blend, parameters = stage("blend")
-    matching, matching_parameters = stage("length_matching")
-    tokens = parameters.get("concat_tokens") or text.shape[0]
-    if blend.whole_source:
-        matched, own_length = source, True
-    else:
-        matched = matching.function(source, tokens, **matching_parameters)
-        own_length = matching.name == "none"
-        facts["source_tokens_used"] = share_of_source_used(matching, source, tokens, matching_parameters)
-    facts["source_tokens"] = source.shape[0]
-    own_inputs = {name: inputs[name] for name in blend.inputs}
-    result = blend.function(text, matched, recipe["alpha"], own_length=own_length, **own_inputs, **parameters)
-    return result, facts
+    def _prepare(self, states: HiddenStates) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
+        """Returns a source as the blend takes it, float32 (tokens, dim), and what a blend may ask for besides."""
+        selected = selected_tokens(self._recipe, states)
+        inputs = {
+            "text_roles": self._text_states.roles,
+            "text_token_ids": self._text_states.token_ids,
+            "source_roles": states.roles[selected],
+            "source_token_ids": states.token_ids[selected],
+        }
+        source = select_tokens(self._recipe, states)
+        masking, parameters = self._stage("masking")
+        source, masked = masking.function(source, inputs["source_roles"], **parameters)
+        if masked:
+            self.facts["masked_dimensions"] = masked
+        normalization, parameters = self._stage("normalization")
+        source = normalization.function(
+            source, text=self._text, text_roles=self._text_states.roles, **parameters
+        )
+        self.facts["source_tokens"] = source.shape[0]
+        if self._blend.whole_source:
+            return source, inputs
+        matching, parameters = self._stage("length_matching")
+        tokens = self._parameters.get("concat_tokens") or self._text.shape[0]
+        self.facts["source_tokens_used"] = share_of_source_used(matching, source, tokens, parameters)
+        return matching.function(source, tokens, **parameters), inputs
 
 
 def selected_tokens(recipe: Mapping[str, Any], states: HiddenStates) -> np.ndarray:

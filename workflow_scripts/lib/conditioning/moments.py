@@ -116,7 +116,13 @@ def token_moments(states: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]"
     variance = torch.linalg.vector_norm(states, dim=1).double().square() / channels - mean.double().square()
     # What is left of the two when they cancel is rounding.
     variance[variance <= 1e-6 * mean.double().square()] = 0.0
-    return mean, (variance * (channels / max(channels - 1, 1))).sqrt().float()
+    std = (variance * (channels / max(channels - 1, 1))).sqrt().float()
+    again = untrusted(mean, std)
+    if again is not None:
+        again = again[std[again] > 0.0]
+        if len(again):
+            mean[again], std[again] = exact_moments(states[again].T.double())
+    return mean, std
 
 
 def overall_std(tokens: int, mean: "torch.Tensor", std: "torch.Tensor") -> float:

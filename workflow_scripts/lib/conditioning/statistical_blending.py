@@ -16,7 +16,7 @@ _SOURCE = "AdaIN, Huang and Belongie, Arbitrary Style Transfer in Real-time, 201
     "adain",
     formula="alpha * ((t - mean(t)) / std(t) * std(v) + mean(v)) + (1 - alpha) * t, per token over dimensions",
     source=_SOURCE,
-    relies_on=[token_moments],
+    relies_on=[token_moments, *CHANNEL_MOMENTS],
 )
 def blend_adain(
     text: "torch.Tensor", source: "torch.Tensor", alpha: float, *, own_length: bool

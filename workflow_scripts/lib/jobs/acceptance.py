@@ -103,19 +103,16 @@ def _render(
     # As in the job that built them first: the number of threads changes low bits, and with them the hash.
     configure_torch(HARDWARE)
 
+    def read_states(key: str, layer: int) -> Any:
+        return read_layer(store.hidden_states(key), layer)
+
     cells, models = cells_of(designs), merged(designs, "models")
     recipes = Keys(models, hardware)
     by_generator: dict[str, list[dict[str, Any]]] = {}
     for key, entry in chosen.items():
         path = trial.conditioning(entry["parts"]["conditioning"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        recipe = recipes.recipe(cells[entry["cell"]])
-        states = {
-            name: read_layer(store.hidden_states(recipe[name][0]), recipe[name][1])
-            for name in ("text", "source")
-            if name in recipe
-        }
-        conditioning = build_conditioning(recipe, states["text"], states.get("source"))
+        conditioning = build_conditioning(recipes.recipe(cells[entry["cell"]]), read_states)
         save_file({"prompt_embeds": conditioning.prompt_embeds}, path)
         item = {"key": key, "parts": entry["parts"], "tokens": entry["tokens"]}
         by_generator.setdefault(entry["parts"]["generator"], []).append(item)

@@ -50,8 +50,7 @@ def condition(
     rows: dict[str, dict[str, Any]] = {}
     for key, recipe in shard["recipes"].items():
         try:
-            source = states(*recipe["source"]) if "source" in recipe else None
-            conditioning = build_conditioning(recipe, states(*recipe["text"]), source)
+            conditioning = build_conditioning(recipe, states)
             path = store.conditioning(conditioning.hash)
             if not path.exists():
                 with atomic_path(path) as temporary:

@@ -137,8 +137,8 @@ def measure_vae(folder: Path, count: int) -> list[Measure]:
 
 
 def write_measures(rows: Iterable[Measure], target: Path) -> None:
-    """Writes the table as JSON."""
-    values = [asdict(row) | {"value": round(row.value, 4)} for row in rows]
+    """Writes the table as JSON, with the six digits that the table for people is rounded from."""
+    values = [asdict(row) | {"value": float(f"{row.value:.6g}")} for row in rows]
     write_atomic(target, json.dumps(values, indent=1) + "\n")
 
 

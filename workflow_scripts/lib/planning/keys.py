@@ -56,7 +56,7 @@ CONDITIONING_CODE = (
             "_DTYPES",
             "Conditioning",
             "build_conditioning",
-            "graft",
+            "Grafting",
             "selected_tokens",
             "select_tokens",
             "as_float32",
@@ -186,7 +186,7 @@ class Keys:
         }
         source = self.source_states(cell)
         if source is not None:
-            recipe["source"] = [source.key, source.layer]
+            recipe["sources"] = [[source.key, source.layer]]
             recipe["alpha"] = cell["alpha"]
             for stage in STAGES:
                 chosen = transform(stage, cell[stage])
