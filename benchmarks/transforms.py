@@ -30,7 +30,11 @@ PROMPT_TOKENS = 64
 ARRAYS = 12
 ROUNDS = 40
 SLOW_SECONDS = 0.5
-LISTS = {"token_alphas": [0.0, 0.5, 1.0], "token_importance": [0.0, 0.5, 1.0]}
+LISTS = {
+    "token_alphas": [0.0, 0.5, 1.0],
+    "token_importance": [0.0, 0.5, 1.0],
+    "token_roles": ["image", "prompt"],
+}
 
 
 def main(stages: list[str]) -> None:
@@ -91,18 +95,23 @@ def make_call(
         own["statistics"] = statistics
     texts = itertools.cycle(sources[5:] + sources[:5])
     if entry.stage == "token_mode":
-        return lambda x: x[torch.from_numpy(entry.function(roles))]
+        return lambda x: x[torch.from_numpy(entry.function(roles, **own))]
     if entry.stage == "masking":
         return lambda x: entry.function(x, roles, **own)
     if entry.stage == "normalization":
         return lambda x: entry.function(x, text=x[:PROMPT_TOKENS], text_roles=roles[:PROMPT_TOKENS], **own)
     if entry.stage == "length_matching":
         return lambda x: entry.function(x, PROMPT_TOKENS, **own)
+    if entry.stage == "combination":
+        # Of two sources; without a combination there is one.
+        several = entry.name != "none"
+        return lambda x: entry.function([x, next(texts)] if several else [x], **own)
     inputs = {
         "text_roles": roles,
         "source_roles": roles,
         "text_token_ids": ids,
         "source_token_ids": ids,
+        "neutral": sources[1],
     }
     if entry.whole_source:
         # These give the text something of the source; the others are measured on a text as long as the source.

@@ -41,22 +41,36 @@ def states(roles: list[str], dtype: str = "float32", seed: int = 0, values=None)
     return HiddenStates(stored, dtype, ids, codes, counted[None])
 
 
+# What a transform needs that has no default.
+NEEDED = {
+    "roles": {"token_roles": ["image", "prompt"]},
+    "per_token": {"token_alphas": [0.5, 1.0]},
+    "attention_weighted": {"token_importance": [0.0, 1.0]},
+}
+
+
 def recipe(dtype: str = "float32", alpha: float = 0.5, **chosen: Any) -> dict:
     names = {stage: chosen.pop(stage, default) for stage, default in DEFAULT_TRANSFORMS.items()}
     stages = {}
     for stage in STAGES:
-        parameters = defaults(transform(stage, names[stage]))
+        parameters = defaults(transform(stage, names[stage])) | NEEDED.get(names[stage], {})
         parameters |= {name: chosen.pop(name) for name in list(chosen) if name in parameters}
         stages[stage] = {"name": names[stage], "parameters": parameters, "code": ""}
     assert not chosen
-    return {"text": ["t", 7], "sources": [["s", 7]], "dtype": dtype, "code": "", "alpha": alpha, **stages}
+    whole = {"text": ["t", 7], "sources": [["s", 7]], "dtype": dtype, "code": "", "alpha": alpha, **stages}
+    return whole | ({"neutral_sources": [["n", 7]]} if names["blend"] == "style_delta" else {})
 
 
 TEXT_ALONE = {"text": ["t", 7], "code": ""}
 
 
 def build_conditioning(chosen: dict, text: HiddenStates, source: HiddenStates | None) -> Conditioning:
-    return build.build_conditioning(chosen, lambda key, layer: {"t": text, "s": source}[key])
+    others = {
+        "n": states(SOURCE_ROLES, seed=3),
+        "s2": states(SOURCE_ROLES, seed=4),
+        "n2": states(SOURCE_ROLES, seed=5),
+    }
+    return build.build_conditioning(chosen, lambda key, layer: {"t": text, "s": source, **others}[key])
 
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])
@@ -111,7 +125,9 @@ def test_every_combination_builds(matching, mode, normalization):
     text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
     chosen = recipe(alpha=1.0, token_mode=mode, normalization=normalization, length_matching=matching)
     built = build_conditioning(chosen, text, source)
-    selected = int(transforms("token_mode")[mode].function(source.roles).sum())
+    selected = int(
+        transforms("token_mode")[mode].function(source.roles, **chosen["token_mode"]["parameters"]).sum()
+    )
     assert built.report["source_tokens"] == selected
     assert built.report["tokens"] == len(built.prompt_embeds) == (selected if matching == "none" else 7)
     assert 0 < built.report["source_tokens_used"] <= 1
@@ -206,9 +222,6 @@ def test_golden_hash():
     assert Conditioning(tensor.bfloat16(), {}).hash == "97f154a3324bbb5afa4ff1349f49c439"
 
 
-LISTS = {"per_token": {"token_alphas": [0.5, 1.0]}, "attention_weighted": {"token_importance": [0.0, 1.0]}}
-
-
 @pytest.mark.parametrize("blend", sorted(transforms("blend")))
 @pytest.mark.parametrize("masking", ["none", "clamp"])
 @pytest.mark.parametrize("normalization", sorted(transforms("normalization")))
@@ -220,7 +233,6 @@ def test_every_masking_normalization_and_blend_builds(masking, normalization, bl
         masking=masking,
         normalization=normalization,
         blend=blend,
-        **LISTS.get(blend, {}),
     )
     built = build_conditioning(chosen, text, source)
     assert built.prompt_embeds.dtype == torch.bfloat16
@@ -318,3 +330,84 @@ def test_roles_and_ids_are_those_of_the_selected_tokens():
         expected[3:5] = torch.from_numpy(source.values[12:14])
         assert torch.equal(built.prompt_embeds, expected)
         assert "1 of 3 tokens" in built.report["warnings"][0]
+
+
+def several(text: HiddenStates, stored: dict[str, HiddenStates], **chosen: Any) -> Conditioning:
+    """A recipe with the sources `s`, `s2` ..., and for a difference the neutral ones `n`, `n2` ..."""
+    made = recipe(**chosen)
+    made["sources"] = [[key, 7] for key in stored if key.startswith("s")]
+    made["neutral_sources"] = [[key, 7] for key in stored if key.startswith("n")]
+    return build.build_conditioning(made, lambda key, _: {"t": text, **stored}[key])
+
+
+def test_references_are_matched_to_the_text_before_they_are_added():
+    text, one = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
+    other = states(SOURCE_ROLES[:2] + ["image"] * 4 + SOURCE_ROLES[11:], seed=2)
+    built = several(
+        text,
+        {"s": one, "s2": other},
+        alpha=1.0,
+        token_mode="image_no_markers",
+        combination="multi_reference",
+        reference_weights=[0.75, 0.5],
+    )
+    pooled = [
+        torch.nn.functional.adaptive_avg_pool1d(torch.from_numpy(s.values[2 : 2 + n]).T[None], 7)[0].T
+        for s, n in ((one, 9), (other, 4))
+    ]
+    torch.testing.assert_close(built.prompt_embeds, 0.75 * pooled[0] + 0.5 * pooled[1])
+    assert built.report["source_tokens"] == 13
+    assert built.report["source_tokens_used"] == 1.0
+
+
+def test_the_order_of_references_goes_with_their_weights():
+    text, one, other = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1), states(SOURCE_ROLES, seed=2)
+    chosen = {"alpha": 1.0, "combination": "multi_reference"}
+    forth = several(text, {"s": one, "s2": other}, reference_weights=[0.75, 0.25], **chosen)
+    back = several(text, {"s": other, "s2": one}, reference_weights=[0.25, 0.75], **chosen)
+    wrong = several(text, {"s": other, "s2": one}, reference_weights=[0.75, 0.25], **chosen)
+    torch.testing.assert_close(forth.prompt_embeds, back.prompt_embeds)
+    assert not torch.allclose(forth.prompt_embeds, wrong.prompt_embeds)
+
+
+@pytest.mark.parametrize("blend", ["linear", "adain_per_dim", "intra", "ensemble"])
+def test_layers_are_normalized_one_by_one_and_then_mixed(blend):
+    """Layers of one input have the same tokens, so blends of the whole source take them too."""
+    text, one, other = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1), states(SOURCE_ROLES, seed=2)
+    other.values[:] *= 50.0
+    for name in ("token_ids", "roles"):
+        assert (getattr(one, name) == getattr(other, name)).all()
+    chosen = {"alpha": 1.0, "normalization": "global", "blend": blend}
+    built = several(
+        text, {"s": one, "s2": other}, combination="layer_mix", layer_weights=[3.0, 1.0], **chosen
+    )
+    std = float(torch.from_numpy(text.values)[1:].std())
+    mixed = sum(
+        w * std / torch.from_numpy(s.values).std() * torch.from_numpy(s.values)
+        for w, s in ((0.75, one), (0.25, other))
+    )
+    alone = build_conditioning(
+        recipe(alpha=1.0, blend=blend), text, states(SOURCE_ROLES, values=mixed.float())
+    )
+    torch.testing.assert_close(built.prompt_embeds, alone.prompt_embeds, rtol=1e-4, atol=1e-3)
+
+
+def test_style_delta_compares_with_the_neutral_image_after_the_same_transforms():
+    text, source, neutral = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1), states(SOURCE_ROLES, seed=2)
+    chosen = {"alpha": 0.5, "token_mode": "text_only", "length_matching": "truncate"}
+    built = several(text, {"s": source, "n": neutral}, blend="style_delta", **chosen)
+    kept = [0, 12, 13, 14]
+    expected = torch.from_numpy(text.values.copy())
+    expected[:4] += 0.5 * torch.from_numpy(source.values[kept] - neutral.values[kept])
+    torch.testing.assert_close(built.prompt_embeds, expected)
+    same = several(text, {"s": source, "n": source}, blend="style_delta", **chosen)
+    assert torch.equal(same.prompt_embeds, torch.from_numpy(text.values))
+
+
+def test_what_is_masked_says_of_which_source():
+    text, one, other = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1), states(SOURCE_ROLES, seed=2)
+    other.values[2:11, 4] *= 1e3
+    built = several(text, {"s": one, "s2": other}, masking="zero", combination="layer_mix")
+    (line,) = built.report["masked_dimensions"]
+    assert line.startswith("4 above ")
+    assert line.endswith("(source 2)")

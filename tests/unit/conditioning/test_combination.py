@@ -12,12 +12,24 @@ from workflow_scripts.lib.conditioning.combination import (
     MultiReferenceParameters,
     StyleDeltaParameters,
     blend_style_delta,
-    combine_references,
-    mix_layers,
 )
+from workflow_scripts.lib.conditioning.registry import transform
+
+# "none" is the one source that there is; "multi_reference", "layer_mix" and "style_delta" are below.
+COVERED = {"none", "multi_reference", "layer_mix"}
+COVERED_BLENDS = {"style_delta"}
 
 KINDS = sorted(kinds_of_states(2, 2))
+WEIGHTS = {"multi_reference": "reference_weights", "layer_mix": "layer_weights"}
 weight_lists = st.lists(st.floats(0.125, 4, width=32), min_size=1, max_size=4)
+
+
+def combine_references(sources, weights=None):
+    return transform("combination", "multi_reference").function(sources, reference_weights=weights)
+
+
+def mix_layers(sources, weights=None):
+    return transform("combination", "layer_mix").function(sources, layer_weights=weights)
 
 
 def style_delta(text, source, neutral, alpha=1.0, **options):
@@ -48,6 +60,69 @@ def test_weights_of_layers_count_relative_to_each_other(tokens, width, weights, 
     torch.testing.assert_close(
         mix_layers([layers[0]] * len(weights), weights), layers[0], rtol=1e-5, atol=1e-5
     )
+
+
+def test_without_weights_all_count_the_same():
+    sources = [states(5, seed=seed) for seed in range(3)]
+    mean = torch.stack(sources).mean(dim=0)
+    torch.testing.assert_close(combine_references(sources), mean)
+    torch.testing.assert_close(mix_layers(sources), mean)
+    assert torch.equal(combine_references(sources[:1]), sources[0])
+
+
+def test_one_source_is_taken_as_it_is():
+    source = states(5)
+    assert transform("combination", "none").function([source]) is source
+    with pytest.raises(ValueError, match="unpack"):
+        transform("combination", "none").function([source, source])
+
+
+ONE = {"references": 1, "layers": 1, "blend": "linear", "takes_whole_source": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("none", {}, None),
+        ("none", {"references": 2}, ["reference is a set of 2", "combination: multi_reference"]),
+        ("none", {"layers": 3}, ["hidden_layer is a set of 3", "combination: layer_mix"]),
+        ("multi_reference", {}, None),
+        ("multi_reference", {"references": 2}, None),
+        ("multi_reference", {"references": 2, "reference_weights": [0.5, 0.5]}, None),
+        ("multi_reference", {"reference_weights": [0.5, 0.5]}, ["has 2 numbers", "there are 1 references"]),
+        ("multi_reference", {"layers": 2}, ["hidden_layer is a set of 2", "'multi_reference'"]),
+        (
+            "multi_reference",
+            {"references": 2, "takes_whole_source": True},
+            ["'linear'", "before length matching"],
+        ),
+        ("layer_mix", {"layers": 2}, None),
+        ("layer_mix", {"layers": 2, "takes_whole_source": True}, None),
+        ("layer_mix", {"layers": 2, "layer_weights": [1.0]}, ["has 1 numbers", "there are 2 layers"]),
+        ("layer_mix", {"references": 2}, ["reference is a set of 2", "'layer_mix'"]),
+    ],
+)
+def test_what_goes_with_a_combination(name, changes, words):
+    problem = transform("combination", name).problem_with({"combination": name, **ONE, **changes})
+    assert (problem is None) == (words is None), problem
+    for word in words or ():
+        assert word in problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, None),
+        ({"reference": None}, "needs a reference"),
+        ({"neutral_reference": None}, "neutral_reference is null"),
+        ({"length_matching": "none"}, "length_matching is 'none'"),
+        ({"reference": None, "alpha": 0.0}, None),
+    ],
+)
+def test_what_goes_with_style_delta(changes, word):
+    values = {"alpha": 0.5, "reference": "house", "neutral_reference": "grey", "length_matching": "area"}
+    problem = transform("blend", "style_delta").problem_with({**values, **changes})
+    assert (problem is None) if word is None else (word in problem)
 
 
 def test_one_of_weight_one_is_itself_bit_for_bit():

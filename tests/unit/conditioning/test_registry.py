@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.conditioning import (
     test_blending,
+    test_combination,
     test_composition,
     test_length_matching,
     test_masking,
@@ -27,7 +28,11 @@ TESTED = {
     "masking": test_masking.COVERED,
     "normalization": test_normalization.COVERED | test_reference_normalization.COVERED,
     "length_matching": test_length_matching.COVERED,
-    "blend": test_blending.COVERED | test_row_blending.COVERED | test_composition.COVERED,
+    "combination": test_combination.COVERED,
+    "blend": test_blending.COVERED
+    | test_row_blending.COVERED
+    | test_composition.COVERED
+    | test_combination.COVERED_BLENDS,
 }
 ENTRIES = [(stage, name) for stage in STAGES for name in transforms(stage)]
 
@@ -46,6 +51,7 @@ def test_every_transform_is_tested():
         test_blending,
         test_row_blending,
         test_composition,
+        test_combination,
     ],
 )
 def test_what_is_said_to_be_covered_occurs_in_a_test(module):

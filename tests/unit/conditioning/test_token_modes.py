@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from workflow_scripts.lib.conditioning.registry import transforms
+from workflow_scripts.lib.conditioning.token_modes import RolesParameters
 from workflow_scripts.lib.models.tokens import ROLE_CODES, ROLES
 
 SELECTED = {
@@ -14,6 +16,7 @@ SELECTED = {
     "image_only": {"vision_marker", "image"},
     "image_no_markers": {"image"},
     "prompt_only": {"prompt"},
+    "roles": {"image", "system"},
 }
 
 role_sequences = st.lists(st.sampled_from(ROLES), max_size=60)
@@ -21,7 +24,8 @@ role_sequences = st.lists(st.sampled_from(ROLES), max_size=60)
 
 def select(mode: str, roles: list[str]) -> np.ndarray:
     codes = np.array([ROLE_CODES[role] for role in roles], dtype=np.uint8)
-    return transforms("token_mode")[mode].function(codes)
+    parameters = {"token_roles": ["image", "system"]} if mode == "roles" else {}
+    return transforms("token_mode")[mode].function(codes, **parameters)
 
 
 @pytest.mark.parametrize("mode", SELECTED)
@@ -43,6 +47,21 @@ def test_text_and_image_divide_a_sequence(roles):
 def test_the_narrower_modes_are_parts_of_the_wider(roles):
     assert not (select("image_no_markers", roles) & ~select("image_only", roles)).any()
     assert not (select("prompt_only", roles) & ~select("text_only", roles)).any()
+
+
+@given(st.lists(st.sampled_from(ROLES), min_size=1, unique=True), role_sequences)
+def test_any_set_of_roles_is_selected(chosen, roles):
+    codes = np.array([ROLE_CODES[role] for role in roles], dtype=np.uint8)
+    mask = transforms("token_mode")["roles"].function(codes, token_roles=chosen)
+    assert mask.tolist() == [role in chosen for role in roles]
+
+
+def test_a_set_of_roles_has_no_order_and_no_unknown_ones():
+    assert RolesParameters(token_roles=["image", "sink"]).token_roles == ["sink", "image"]
+    for wrong in ([], ["image", "image"], ["picture"]):
+        with pytest.raises(ValidationError):
+            RolesParameters(token_roles=wrong)
+    assert "needs token_roles" in transforms("token_mode")["roles"].problem_with({"token_roles": None})
 
 
 def test_every_role_is_known_to_the_table_above():

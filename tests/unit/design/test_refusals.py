@@ -35,6 +35,47 @@ FILE = "config/experiments/test.yaml"
         ),
         (experiment({}, {"height": 70}), ["height 70 is not a multiple of 16"]),
         (experiment({}, {"alpha": 0.5, "length_matching": "none"}), ["length_matching 'none'", "alpha 0.5"]),
+        (experiment({}, {"references": [["house", "tree"]]}), ["set of 2", "combination: multi_reference"]),
+        (experiment({}, {"references": [["house", "hose"]]}), ["'hose'", "did you mean 'house'?"]),
+        (
+            experiment({"reference": [["house"]]}),
+            ["axes.reference", "['house'] is no reference", "two or more"],
+        ),
+        (experiment({"hidden_layer": [[-2, -4]]}), ["set of 2", "combination: layer_mix"]),
+        (
+            experiment({"hidden_layer": [[-2, 7]]}, {"combination": "layer_mix"}),
+            ["[-2, 7]", "one layer twice"],
+        ),
+        (
+            experiment({"hidden_layer": [[-2, -10]]}, {"combination": "layer_mix"}),
+            ["hidden_layer -10", "-9 to 8"],
+        ),
+        (
+            experiment({}, {"combination": "layer_mix", "hidden_layer": [-2, -4], "layer_weights": [1.0]}),
+            ["layer_weights has 1 numbers", "2 layers"],
+        ),
+        (experiment({"layer_weights": [[1.0, -1.0]]}), ["axes.layer_weights", "do not add up to 0"]),
+        (
+            experiment({}, {"source": "vision_tower", "hidden_layer": [-2, -4], "combination": "layer_mix"}),
+            ["vision_tower", "no layers to choose from"],
+        ),
+        (
+            experiment({}, {"blend": "style_delta", "neutral_reference": None}),
+            ["style_delta", "neutral image"],
+        ),
+        (
+            experiment({}, {"blend": "style_delta", "references": [], "neutral_reference": "tree"}),
+            ["style_delta", "needs a reference"],
+        ),
+        (
+            experiment({}, {"blend": "style_delta", "neutral_reference": "trea"}),
+            ["neutral_reference", "'trea'", "did you mean 'tree'?"],
+        ),
+        (experiment({"token_mode": ["roles"]}), ["token_mode 'roles' needs token_roles"]),
+        (
+            experiment({}, {"token_mode": "roles", "token_roles": ["image"], "references": []}),
+            ["token_roles ['image'] selects nothing", "template"],
+        ),
         (experiment({"masking": ["zeor"]}), ["axes.masking", "did you mean 'zero'?"]),
         (
             experiment({"masking_threshold": [0.5]}),

@@ -1,6 +1,7 @@
 """From experiment files to cells: how many, in which order, under which names, and what is refused."""
 
 import itertools
+import json
 import math
 from dataclasses import replace
 
@@ -260,9 +261,47 @@ def test_one_cell_in_two_experiments_has_one_name(tmp_path):
 
 
 def test_structured_values_are_refused_in_words_as_long_as_no_parameter_takes_them(tmp_path):
-    for value in ([-2, -4], {"range": [0, 1], "count": 2}, {"a": 1}):
+    for value in ([-2], [-2, -2], [-2, "a"], {"range": [0, 1], "count": 2}, {"a": 1}):
         with pytest.raises(DesignError, match=r"axes\.hidden_layer: .* is not allowed"):
             expand(tmp_path, experiment({"hidden_layer": [value]}))
+
+
+def test_a_set_of_references_is_one_value_of_the_axis(tmp_path):
+    base = {
+        "prompts": ["a hat"],
+        "references": ["house", ["house", "tree"]],
+        "combination": "multi_reference",
+    }
+    design = expand(tmp_path, experiment({}, base))
+    assert design.axes[1].labels == ["house", "house + tree"]
+    one, two = of_role(design, "cell")
+    assert two.parameters["reference"] == [one.parameters["reference"], two.parameters["reference"][1]]
+    assert set(design.references) == set(two.parameters["reference"])
+    assert two.shown["reference"] == "house + tree"
+    turned = expand(tmp_path, experiment({}, {**base, "references": [["tree", "house"]]}))
+    assert names(turned).isdisjoint(names(design))  # weights go by the order
+    json.dumps(design.to_json())
+
+
+def test_a_list_of_layers_is_one_value_of_the_axis(tmp_path):
+    axes = {"hidden_layer": [-2, [-2, -4]]}
+    design = expand(tmp_path, experiment(axes, {"prompts": ["a hat"], "combination": "layer_mix"}))
+    assert [cell.parameters["hidden_layer"] for cell in of_role(design, "cell")] == [-2, [-2, -4]]
+    assert design.axes[-1].labels == ["-2", "[-2, -4]"]
+
+
+def test_the_neutral_image_has_the_size_of_the_reference_and_counts_for_style_delta_alone(tmp_path):
+    def cells(**base):
+        design = expand(tmp_path, experiment({}, {"prompts": ["a hat"], **base}))
+        return design, of_role(design, "cell")[0].parameters["neutral_reference"]
+
+    assert cells()[1] == cells(neutral_reference="tree")[1] == "grey"
+    assert cells(blend="style_delta")[1] == "grey:12x8"
+    sets = {"references": [["house", "tree"]], "combination": "multi_reference"}
+    assert cells(blend="style_delta", **sets)[1] == ["grey:12x8"] * 2
+    design, neutral = cells(blend="style_delta", neutral_reference="tree")
+    assert design.references[neutral] == "config/references/tree.png"
+    assert names(cells()[0]) == names(cells(neutral_reference="tree")[0])
 
 
 @pytest.mark.parametrize("values", [["a set", ["b", "a"]], [["a"], {"b": [1, 2.5]}]])

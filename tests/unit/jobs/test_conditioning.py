@@ -23,6 +23,7 @@ STAGES = {
         ("masking", "none"),
         ("normalization", "none"),
         ("length_matching", "area"),
+        ("combination", "none"),
         ("blend", "linear"),
     )
 }

@@ -10,6 +10,7 @@ import torch
 from workflow_scripts.lib.design.code_digest import REPOSITORY
 from workflow_scripts.lib.jobs.extraction import extract_hidden_states
 from workflow_scripts.lib.models import loading
+from workflow_scripts.lib.models.neutral_images import open_reference
 from workflow_scripts.lib.models.prompts import NEUTRAL_OPTIONS, InputOptions
 from workflow_scripts.lib.models.protocols import EncodedSequence
 from workflow_scripts.lib.store.fact_cache import FactCache
@@ -128,3 +129,15 @@ def test_the_vision_tower_is_asked_for_an_image_alone(store, encoders, tmp_path)
     states = read_layer(store.hidden_states("a" * 32), 0)
     assert states.values.shape == (2, 4)
     assert states.roles.tolist() == [3, 3]
+
+
+def test_a_neutral_image_is_made_by_its_name(store, encoders):
+    grey = item("a", [7])
+    grey |= {"path": "grey:12x8"}
+    grey["origin"] |= {"reference": "grey:12x8"}
+    record = extract_hidden_states(shard(grey), store, LOG)
+    assert record.failures == {}
+    assert encoders[0].calls == [("a hat", (12, 8), "grey:12x8", [7])]
+    pixels = np.asarray(open_reference("grey:12x8"))
+    assert pixels.shape == (8, 12, 3)
+    assert (pixels == 128).all()

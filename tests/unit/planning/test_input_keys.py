@@ -44,7 +44,7 @@ def keys() -> Keys:
 
 
 def source(**changes):
-    return keys().source_states({**CELL, **changes})
+    return keys().source_states({**CELL, **changes})[0]
 
 
 def text(**changes):
@@ -67,7 +67,7 @@ def test_neutral_options_are_not_in_a_key():
         assert options_of(needed.origin) == NEUTRAL_OPTIONS
     old = {name: value for name, value in CELL.items() if name not in (*OTHERS, "source")}
     old = {name: value for name, value in old.items() if not name.startswith("text_p")}
-    assert keys().source_states(old).key == source().key
+    assert keys().source_states(old)[0].key == source().key
     assert keys().text_states(old).key == text().key
 
 
@@ -132,7 +132,7 @@ def test_encoders_of_an_axis_are_extracted_apart(tmp_path):
     design = expand(tmp_path, experiment({"encoder": ["vision", "other-vision"]})).to_json()
     names = Keys(merged([design], "models"), Hardware().model_dump())
     cells = [cell["parameters"] for cell in design["cells"] if cell["role"] == "cell"]
-    origins = {names.source_states(cell).origin["encoder"] for cell in cells}
+    origins = {names.source_states(cell)[0].origin["encoder"] for cell in cells}
     assert origins == {"content:vision", "content:other-vision"}
-    assert len({names.source_states(cell).key for cell in cells}) == len(cells) == 4
+    assert len({names.source_states(cell)[0].key for cell in cells}) == len(cells) == 4
     assert len({names.text_states(cell).key for cell in cells}) == 2

@@ -209,7 +209,7 @@ def parts_of(monkeypatch):
         edited.update(situation.edited_code)
         keys = Keys(situation.models, situation.hardware)
         if kind == "hidden states":
-            return keys.source_states(situation.cell).origin
+            return keys.source_states(situation.cell)[0].origin
         if kind == "recipe":
             return keys.recipe(situation.cell)
         return keys.image(situation.cell, situation.conditioning)
@@ -269,6 +269,8 @@ def test_an_ingredient_left_out_is_noticed(monkeypatch, parts_of, kind, ingredie
 
     def without(self: Keys, *arguments: Any) -> Any:
         result = original(self, *arguments)
+        if kind == "hidden states":
+            (result,) = result
         whole = deepcopy(result.origin if kind == "hidden states" else result)
         *path, last = ingredient.split(".")
         part = whole
@@ -278,7 +280,7 @@ def test_an_ingredient_left_out_is_noticed(monkeypatch, parts_of, kind, ingredie
             part[int(last)] = None
         else:
             del part[last]
-        return module.Needed(digest(whole), result.layer, whole) if kind == "hidden states" else whole
+        return [module.Needed(digest(whole), result.layer, whole)] if kind == "hidden states" else whole
 
     monkeypatch.setattr(Keys, method, without)
     with pytest.raises(AssertionError, match="do not depend on"):
@@ -288,7 +290,7 @@ def test_an_ingredient_left_out_is_noticed(monkeypatch, parts_of, kind, ingredie
 def test_hidden_states_are_named_by_their_origin(parts_of):
     """What the gate changes is what the key is made of."""
     keys = Keys(MODELS, Hardware().model_dump())
-    for needed in (keys.text_states(CELL), keys.source_states(CELL)):
+    for needed in (keys.text_states(CELL), *keys.source_states(CELL)):
         assert needed.key == digest(needed.origin)
     options = {"prompt_format", "system_prompt", "think_block", "rope_theta", "positions"}
     assert set(keys.text_states(CELL).origin) == set(CHANGES["hidden states"]) - options
@@ -434,8 +436,22 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
         "noise_seed": 1,
         "concat_tokens": 7,
         "image_share": 0.25,
+        "token_roles": ["image"],
+        "reference_weights": [0.5],
+        "layer_weights": [2.0],
+        "delta_normalize": True,
+        "delta_scale_to_text": True,
     }
-    assert set(others) | set(of_transforms) == set(CellParameters.model_fields)
+    # With the transforms that they belong to.
+    of_combinations = [
+        ({"combination": "layer_mix"}, {}),
+        ({"blend": "style_delta", "neutral_reference": "grey:8x8"}, {"neutral_reference": "8" * 64}),
+    ]
+    for made, change in of_combinations:
+        one, other = (Situation(cell=cell) for cell in ({**real, **made}, {**real, **made, **change}))
+        assert parts_of("recipe", one) != parts_of("recipe", other if change else Situation(cell=real)), made
+    elsewhere = {"combination", "neutral_reference"}
+    assert set(others) | set(of_transforms) | elsewhere == set(CellParameters.model_fields)
     base = Situation(cell=real)
     for name, value in others.items():
         changed = Situation(cell={**real, name: value})
@@ -470,7 +486,7 @@ def test_at_alpha_zero_only_the_text_counts(parts_of, values):
     plain = parts_of("recipe", Situation(cell={**CELL, "alpha": 0.0}))
     assert set(plain) == {"text", "dtype", "code"}
     assert parts_of("recipe", Situation(cell={**CELL, "alpha": 0.0, **values})) == plain
-    assert Keys(MODELS, Hardware().model_dump()).source_states({**CELL, "alpha": -0.0}) is None
+    assert Keys(MODELS, Hardware().model_dump()).source_states({**CELL, "alpha": -0.0}) == []
 
 
 def test_parameters_of_transforms_that_are_not_chosen_do_not_count(parts_of):
@@ -487,7 +503,7 @@ def test_layers_are_resolved(parts_of):
 
 def test_one_input_is_one_file_whatever_the_layer():
     keys = Keys(MODELS, Hardware().model_dump())
-    needs = [keys.source_states({**CELL, "hidden_layer": layer}) for layer in (-2, -4)]
+    needs = [keys.source_states({**CELL, "hidden_layer": layer})[0] for layer in (-2, -4)]
     assert needs[0].key == needs[1].key
     assert [need.layer for need in needs] == [7, 5]
 

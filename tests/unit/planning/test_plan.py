@@ -108,6 +108,43 @@ def test_one_more_layer_is_another_shard_of_the_same_input(tmp_path):
     assert more.plan_conditioning()["extraction"] != another.plan_conditioning()["extraction"]
 
 
+def test_each_reference_of_a_set_and_each_layer_of_a_list_is_extracted_once(tmp_path):
+    """The very inputs of experiments that take them one at a time."""
+    prompts = {"prompts": ["a hat"]}
+    sets = Situation(
+        tmp_path,
+        experiment({}, {**prompts, "references": [["house", "tree"]], "combination": "multi_reference"}),
+        experiment({"hidden_layer": [[-2, -4]]}, {**prompts, "combination": "layer_mix"}),
+    )
+    single = Situation(
+        tmp_path,
+        experiment({"hidden_layer": [-2, -4]}, prompts),
+        experiment({}, {**prompts, "references": ["tree"]}),
+    )
+    assert sets.plan_conditioning()["hidden_states"] == single.plan_conditioning()["hidden_states"]
+    of_set, of_layers = (
+        next(sets.keys.recipe(cell["parameters"]) for cell in design["cells"] if cell["role"] == "cell")
+        for design in sets.designs
+    )
+    assert len(of_set["sources"]) == len(of_layers["sources"]) == 2
+    assert of_layers["sources"][0][0] == of_layers["sources"][1][0]
+    assert [layer for _, layer in of_layers["sources"]] == [7, 5]
+
+
+def test_a_neutral_image_of_the_reference_s_size_is_extracted_too(tmp_path):
+    raw = experiment({}, {"prompts": ["a hat"], "references": ["house", "home"], "blend": "style_delta"})
+    situation = Situation(tmp_path, raw)
+    (text, source) = shards(situation, situation.plan_conditioning()["extraction"])
+    source = source if len(source["inputs"]) > 1 else text
+    assert sorted(item["path"] for item in source["inputs"]) == [
+        "config/references/house.png",
+        "grey:12x8",
+    ]
+    recipes = [situation.keys.recipe(cell) for cell in situation.cells.values() if cell["alpha"]]
+    assert len({digest(recipe) for recipe in recipes}) == 1  # home and house have the same content
+    assert recipes[0]["neutral_sources"] != recipes[0]["sources"]
+
+
 def test_cells_with_the_same_conditioning_share_an_image(empty):
     empty.condition()
     plan = empty.plan_images()
@@ -147,7 +184,7 @@ def test_conditioning_beyond_the_limit_of_tokens_is_an_error_in_words(empty):
     assert len(errors) == 1
     assert "97 tokens; the generator takes at most 96" in errors.pop()
     assert plan["shards"] == []
-    situation = Situation(empty.folder)
+    situation = Situation(empty.folder / "another")
     situation.condition(tokens=96)
     assert situation.plan_images()["shards"]
 

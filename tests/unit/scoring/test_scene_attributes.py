@@ -22,7 +22,12 @@ from workflow_scripts.lib.miniature.partial import ABOUT, write_partial
 from workflow_scripts.lib.miniature.reader import SceneReader
 from workflow_scripts.lib.miniature.world import ATTRIBUTES, Scene, all_scenes, render_scene
 from workflow_scripts.lib.scoring.registry import CellToScore
-from workflow_scripts.lib.scoring.scene_attributes import COLUMNS, measure_cells, read_references
+from workflow_scripts.lib.scoring.scene_attributes import (
+    COLUMNS,
+    common_attributes,
+    measure_cells,
+    read_references,
+)
 from workflow_scripts.lib.scoring.table import score_rows
 
 FILE = "config/experiments/test.yaml"
@@ -34,7 +39,7 @@ def score(tmp_path: Path, image: Scene, prompt: str, reference: Scene | None) ->
     if reference is not None:
         references = {"sha": save_picture(tmp_path / "reference.png", render_scene(reference, 128))}
     path = save_picture(tmp_path / "image.png", render_scene(image))
-    cell = CellToScore(prompt, "sha" if reference else None, path)
+    cell = CellToScore(prompt, ("sha",) if reference else (), path)
     return measure_cells([cell], references)[0]
 
 
@@ -99,7 +104,7 @@ def test_baselines_have_no_reference(tmp_path):
 def test_damaged_images_are_unscored_with_the_reason(tmp_path):
     path = save_picture(tmp_path / "image.png", render_scene(WANTED))
     path.write_bytes(path.read_bytes()[:200])
-    row = measure_cells([CellToScore(CAPTIONS["full"], None, path)], {})[0]
+    row = measure_cells([CellToScore(CAPTIONS["full"], (), path)], {})[0]
     assert "image.png cannot be read" in row["unscored"]
     assert row["read_shape"] is None
 
@@ -108,9 +113,7 @@ def test_damaged_images_are_unscored_with_the_reason(tmp_path):
 def test_pictures_of_no_scene_are_read_with_little_confidence(tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     pixels = {"noise": noise, "grey": np.full_like(noise, 128), "black": np.zeros_like(noise)}[kind]
-    row = measure_cells([CellToScore(CAPTIONS["full"], None, save_picture(tmp_path / "i.png", pixels))], {})[
-        0
-    ]
+    row = measure_cells([CellToScore(CAPTIONS["full"], (), save_picture(tmp_path / "i.png", pixels))], {})[0]
     assert row["unscored"] is None
     assert row["read_shape"]
     assert 0 <= row["least_confidence"] < 0.1
@@ -118,7 +121,7 @@ def test_pictures_of_no_scene_are_read_with_little_confidence(tmp_path, kind):
 
 def test_larger_images_are_read_too(tmp_path):
     path = save_picture(tmp_path / "image.png", render_scene(SHOWN, 256))
-    row = measure_cells([CellToScore(CAPTIONS["full"], None, path)], {})[0]
+    row = measure_cells([CellToScore(CAPTIONS["full"], (), path)], {})[0]
     assert [row[f"read_{a}"] for a in ATTRIBUTES] == [getattr(SHOWN, a) for a in ATTRIBUTES]
 
 
@@ -198,3 +201,11 @@ def test_prompts_on_an_axis_are_looked_at(tmp_path):
     raw["axes"] = {"prompt": [CAPTIONS["full"], "a blue boat"]}
     with pytest.raises(DesignError, match="'a blue boat'"):
         expand(tmp_path, raw)
+
+
+def test_a_set_of_references_shows_what_all_of_them_show():
+    one = {"colour": "red", "background": "blue", "shape": "circle"}
+    other = {"colour": "red", "background": "green", "shape": "circle"}
+    assert common_attributes([one]) == one
+    assert common_attributes([one, other]) == {"colour": "red", "shape": "circle"}
+    assert common_attributes([]) == {}

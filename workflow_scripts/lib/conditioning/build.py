@@ -59,7 +59,8 @@ def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Co
         sources = [read_states(*source) for source in recipe["sources"]]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            grafting = Grafting(recipe, text_states, sources)
+            neutral = [read_states(*source) for source in recipe.get("neutral_sources", ())]
+            grafting = Grafting(recipe, text_states, sources, neutral)
             result = grafting.blend_at(recipe["alpha"])
         report |= grafting.facts
         report["warnings"] = [str(item.message) for item in caught]
@@ -80,22 +81,28 @@ class Grafting:
     """
 
     def __init__(
-        self, recipe: Mapping[str, Any], text_states: HiddenStates, sources: Sequence[HiddenStates]
+        self,
+        recipe: Mapping[str, Any],
+        text_states: HiddenStates,
+        sources: Sequence[HiddenStates],
+        neutral: Sequence[HiddenStates] = (),
     ) -> None:
         """Applies every stage but the blend.
 
         Args:
             recipe: As for `build_conditioning`.
             text_states: Of the generator's own text encoder.
-            sources: Of the encoder that is blended in.
+            sources: Of the encoder that is blended in, one for each reference and layer.
+            neutral: What each of them is compared with, where the blend asks for it.
         """
         self._recipe = recipe
         self._text_states = text_states
         self._text = as_float32(text_states)
         self._blend, self._parameters = self._stage("blend")
-        self.facts: dict[str, Any] = {}
-        (states,) = sources
-        self._source, self._inputs = self._prepare(states)
+        self._combination, self._weights = self._stage("combination")
+        self._source, self._inputs, self.facts = self._combine(sources)
+        if neutral:
+            self._inputs["neutral"] = self._combine(neutral)[0]
 
     def blend_at(self, alpha: float) -> torch.Tensor:
         """Returns text and source blended, float32 (tokens, dim); alpha is in (0, 1]."""
@@ -121,8 +128,19 @@ class Grafting:
             )
         return chosen, parameters
 
-    def _prepare(self, states: HiddenStates) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
-        """Returns a source as the blend takes it, float32 (tokens, dim), and what a blend may ask for besides."""
+    def _combine(
+        self, sources: Sequence[HiddenStates]
+    ) -> tuple[torch.Tensor, dict[str, Any], dict[str, Any]]:
+        """Returns the source as the blend takes it, float32 (tokens, dim), what a blend may ask for, and facts.
+
+        What a blend may ask for is of the first: the layers of one input have the same tokens.
+        """
+        prepared = [self._prepare(states) for states in sources]
+        combined = self._combination.function([source for source, _, _ in prepared], **self._weights)
+        return combined, prepared[0][1], merged_facts([facts for _, _, facts in prepared])
+
+    def _prepare(self, states: HiddenStates) -> tuple[torch.Tensor, dict[str, Any], dict[str, Any]]:
+        """Returns one source before it is combined, and the rest as `_combine` does."""
         selected = selected_tokens(self._recipe, states)
         inputs = {
             "text_roles": self._text_states.roles,
@@ -133,19 +151,35 @@ class Grafting:
         source = select_tokens(self._recipe, states)
         masking, parameters = self._stage("masking")
         source, masked = masking.function(source, inputs["source_roles"], **parameters)
-        if masked:
-            self.facts["masked_dimensions"] = masked
+        facts: dict[str, Any] = {"masked_dimensions": masked} if masked else {}
         normalization, parameters = self._stage("normalization")
         source = normalization.function(
             source, text=self._text, text_roles=self._text_states.roles, **parameters
         )
-        self.facts["source_tokens"] = source.shape[0]
+        facts["source_tokens"] = source.shape[0]
         if self._blend.whole_source:
-            return source, inputs
+            return source, inputs, facts
         matching, parameters = self._stage("length_matching")
         tokens = self._parameters.get("concat_tokens") or self._text.shape[0]
-        self.facts["source_tokens_used"] = share_of_source_used(matching, source, tokens, parameters)
-        return matching.function(source, tokens, **parameters), inputs
+        facts["source_tokens_used"] = share_of_source_used(matching, source, tokens, parameters)
+        return matching.function(source, tokens, **parameters), inputs, facts
+
+
+def merged_facts(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the facts of several sources as one: tokens added up, shares by the number of tokens."""
+    if len(facts) == 1:
+        return dict(facts[0])
+    tokens = sum(part["source_tokens"] for part in facts)
+    merged: dict[str, Any] = {"source_tokens": tokens}
+    if all("source_tokens_used" in part for part in facts):
+        used = sum(part["source_tokens_used"] * part["source_tokens"] for part in facts)
+        merged["source_tokens_used"] = used / tokens
+    masked = [
+        f"{line} (source {number})"
+        for number, part in enumerate(facts, start=1)
+        for line in part.get("masked_dimensions", ())
+    ]
+    return merged | ({"masked_dimensions": masked} if masked else {})
 
 
 def selected_tokens(recipe: Mapping[str, Any], states: HiddenStates) -> np.ndarray:
@@ -155,7 +189,7 @@ def selected_tokens(recipe: Mapping[str, Any], states: HiddenStates) -> np.ndarr
         ValueError: where it selects none, naming the mode.
     """
     mode = recipe["token_mode"]["name"]
-    mask = transform("token_mode", mode).function(states.roles)
+    mask = transform("token_mode", mode).function(states.roles, **recipe["token_mode"]["parameters"])
     if not mask.any():
         raise ValueError(
             f"token_mode {mode!r} selects none of the {len(mask)} tokens; choose another token_mode"

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from workflow_scripts.lib.design.code_digest import code_digest
 from workflow_scripts.lib.design.identity import NEUTRAL
 
-STAGES = ("token_mode", "masking", "normalization", "length_matching", "blend")
+STAGES = ("token_mode", "masking", "normalization", "length_matching", "combination", "blend")
 
 
 class TransformParameters(BaseModel):
@@ -36,8 +36,9 @@ class Transform:
         formula: For the documentation.
         source: Paper, or class in a library, or the design that the formula comes from.
         relies_on: Code that the function calls, as `module:name`; part of its digest.
-        problem_with: Given the resolved parameters of a cell, and `width` of the hidden states and `most_tokens` of the
-            generator where they are known, says what is wrong with the combination, or None.
+        problem_with: Given the resolved parameters of a cell, and where they are known `width` of the hidden states,
+            `most_tokens` of the generator, how many `references` and `layers` there are, and whether the blend
+            `takes_whole_source`, says what is wrong with the combination, or None.
         inputs: What the function takes by keyword beside its parameters, out of what `build_conditioning` knows.
         whole_source: Whether a blend takes the source as it was before length matching.
         weights: Of a length matching that is not linear in the tokens: (source, tokens, parameters) to the weight of
@@ -183,6 +184,7 @@ def _load_all() -> None:
     # Importing a module registers what it defines.
     from workflow_scripts.lib.conditioning import (  # noqa: F401
         blending,
+        combination,
         composition,
         length_matching,
         masking,

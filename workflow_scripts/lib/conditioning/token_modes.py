@@ -3,10 +3,14 @@
 Each function takes the roles of a sequence, uint8 (tokens,), and returns a mask, bool (tokens,).
 """
 
-import numpy as np
+from typing import Annotated, Any, Literal
 
-from workflow_scripts.lib.conditioning.registry import register
-from workflow_scripts.lib.models.tokens import ROLE_CODES
+import numpy as np
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from workflow_scripts.lib.conditioning.registry import TransformParameters, register
+from workflow_scripts.lib.models.tokens import ROLE_CODES, ROLES
 
 _SOURCE = "selections over token roles, as the project defines them"
 
@@ -54,3 +58,37 @@ def select_image_no_markers(roles: np.ndarray) -> np.ndarray:
 def select_prompt_only(roles: np.ndarray) -> np.ndarray:
     """Selects the tokens of the user's prompt, without template, sink and image."""
     return has_role(roles, "prompt")
+
+
+def _each_once(roles: list[str]) -> list[str]:
+    if len(set(roles)) < len(roles):
+        raise PydanticCustomError("roles", "a list in which no role occurs twice")
+    return sorted(roles, key=ROLES.index)
+
+
+class RolesParameters(TransformParameters):
+    """Parameters of `select_roles`."""
+
+    token_roles: (
+        Annotated[list[Literal[ROLES]], Field(min_length=1), AfterValidator(_each_once)] | None  # type: ignore[valid-type]
+    ) = Field(None, description="Roles of the tokens that `roles` selects.")
+
+
+def _problem_with_roles(parameters: dict[str, Any]) -> str | None:
+    if parameters.get("token_roles") is not None:
+        return None
+    return f"token_mode 'roles' needs token_roles: a list out of {', '.join(ROLES)}"
+
+
+@register(
+    "token_mode",
+    "roles",
+    formula="tokens whose role is in token_roles",
+    source=_SOURCE,
+    parameters=RolesParameters,
+    relies_on=[has_role],
+    problem_with=_problem_with_roles,
+)
+def select_roles(roles: np.ndarray, *, token_roles: list[str]) -> np.ndarray:
+    """Selects the tokens of any set of roles."""
+    return has_role(roles, *token_roles)

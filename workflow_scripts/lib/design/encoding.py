@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from workflow_scripts.lib.conditioning.registry import transform, transforms
+from workflow_scripts.lib.conditioning.registry import transforms
 from workflow_scripts.lib.design.errors import DesignError
 from workflow_scripts.lib.design.identity import NEUTRAL
 from workflow_scripts.lib.design.inputs import Prompt, check_control_tokens
@@ -15,7 +15,7 @@ from workflow_scripts.lib.models.catalog import Model
 from workflow_scripts.lib.models.description import locate_model
 from workflow_scripts.lib.models.prompts import NEUTRAL_OPTIONS, InputOptions
 from workflow_scripts.lib.models.templates import count_prompt_tokens, text_around_prompt
-from workflow_scripts.lib.models.tokens import ROLE_CODES
+from workflow_scripts.lib.models.tokens import ROLE_CODES, ROLES
 
 # Parameters that put a text before an encoder; those of the generator's own text encoder begin with `text_`.
 PROMPTING = ("prompt_format", "system_prompt", "think_block")
@@ -62,10 +62,17 @@ def check_encoding(values: Mapping[str, Any], text: Model, encoder: Model | None
             "give base.references, or set source_text to prompt or {text: ...}"
         )
     mode = values["token_mode"]
-    allowed = _modes_with_tokens(
+    roles = possible_roles(
         values["source"] == "vision_tower", values["source_text"] != "none", values["reference"] is not None
     )
-    if mode not in allowed:
+    allowed = _modes_with_tokens(roles)
+    if mode == "roles":
+        if values["token_roles"] and not roles & set(values["token_roles"]):
+            raise DesignError(
+                f"{file}: token_roles {values['token_roles']} selects nothing: the source of this cell has none of them; "
+                f"allowed: {', '.join(role for role in ROLES if role in roles)}"
+            )
+    elif mode not in allowed:
         because = (
             "source 'vision_tower' has tokens of an image alone"
             if values["source"] == "vision_tower"
@@ -106,22 +113,32 @@ def _check_vision_tower(values: Mapping[str, Any], encoder: Model, file: str) ->
         )
     elif values["reference"] is None:
         problem = "there is no reference to look at; give base.references"
+    elif isinstance(values["hidden_layer"], list):
+        problem = (
+            f"it has no layers to choose from, but hidden_layer is {values['hidden_layer']}; give one layer"
+        )
     elif values["blend"] in _TEXT_BLENDS:
         problem = f"blend {values['blend']!r} needs tokens of text, which it has not; choose another blend"
     if problem:
         raise DesignError(f"{file}: source 'vision_tower': {problem}, or set source: hidden_states")
 
 
-@cache
-def _modes_with_tokens(image_alone: bool, has_text: bool, has_image: bool) -> list[str]:
-    """Returns the token modes that may select something, going by the roles that such a source can have."""
-    roles = {"image"} if image_alone else set(ROLE_CODES)
+def possible_roles(image_alone: bool, has_text: bool, has_image: bool) -> frozenset[str]:
+    """Returns the roles that tokens of a source can have."""
+    roles = {"image"} if image_alone else set(ROLES)
     if not has_text:
         roles -= {"prompt"}
     if not has_image:
         roles -= {"image", "vision_marker"}
+    return frozenset(roles)
+
+
+@cache
+def _modes_with_tokens(roles: frozenset[str]) -> list[str]:
+    """Returns the token modes without parameters that select something of tokens with these roles."""
     codes = np.array([ROLE_CODES[role] for role in sorted(roles)], dtype=np.uint8)
-    return [name for name in transforms("token_mode") if transform("token_mode", name).function(codes).any()]
+    modes = [entry for entry in transforms("token_mode").values() if entry.parameters is None]
+    return [entry.name for entry in modes if entry.function(codes).any()]
 
 
 def check_texts(

@@ -6,10 +6,16 @@ from pydantic import ValidationError
 
 from workflow_scripts.lib.conditioning.registry import STAGES, transform
 from workflow_scripts.lib.design.errors import DesignError, expected
+from workflow_scripts.lib.design.inputs import parts_of
 from workflow_scripts.lib.models.catalog import Model
 from workflow_scripts.lib.models.description import resolve_layer
 
 _IMAGE_MODES = ("image_only", "image_no_markers")
+
+
+def layers_of(hidden_layer: int | list[int]) -> list[int]:
+    """Returns the layers that a cell's source is made of."""
+    return hidden_layer if isinstance(hidden_layer, list) else [hidden_layer]
 
 
 def check_fit(
@@ -37,14 +43,21 @@ def check_fit(
                 f"{file}: encoder {model.name!r} has hidden states of width {model.facts['hidden_size']}, but generator "
                 f"{generator.name!r} takes {width}; choose an encoder of that width in {models_file}"
             )
-        try:
-            resolve_layer(values[key], model.facts["num_hidden_layers"])
-        except ValueError:
-            layers = model.facts["num_hidden_layers"]
+        layers = model.facts["num_hidden_layers"]
+        resolved = []
+        for layer in layers_of(values[key]):
+            try:
+                resolved.append(resolve_layer(layer, layers))
+            except ValueError:
+                raise DesignError(
+                    f"{file}: {key} {layer} does not exist in {model.name!r}, which has {layers} layers; allowed: "
+                    f"{-layers - 1} to {layers}"
+                ) from None
+        if len(set(resolved)) < len(resolved):
             raise DesignError(
-                f"{file}: {key} {values[key]} does not exist in {model.name!r}, which has {layers} layers; allowed: "
-                f"{-layers - 1} to {layers}"
-            ) from None
+                f"{file}: {key} {values[key]} has one layer twice, for {model.name!r} has {layers} layers; allowed: "
+                "different layers"
+            )
     multiple = generator.facts["size_multiple"]
     for side in ("height", "width"):
         if values[side] % multiple:
@@ -70,7 +83,13 @@ def check_fit(
             f"{file}: token_mode {values['token_mode']!r} selects image tokens, but there is no reference; give "
             "base.references, or choose another token_mode"
         )
-    facts = {"width": width, "most_tokens": generator.facts["max_caption_tokens"]}
+    facts = {
+        "width": width,
+        "most_tokens": generator.facts["max_caption_tokens"],
+        "references": len(parts_of(reference)) or 1,
+        "layers": len(layers_of(values["hidden_layer"])),
+        "takes_whole_source": transform("blend", values["blend"]).whole_source,
+    }
     for stage in STAGES:
         chosen = transform(stage, values[stage])
         problem = _refused(stage, values) or chosen.problem_with({**values, **facts})

@@ -50,6 +50,13 @@ NEUTRAL: dict[str, Any] = {
     "text_prompt_format": "chat",
     "text_system_prompt": None,
     "text_think_block": "template",
+    "token_roles": None,
+    "combination": "none",
+    "reference_weights": None,
+    "layer_weights": None,
+    "neutral_reference": "grey",
+    "delta_normalize": False,
+    "delta_scale_to_text": False,
 }
 
 

@@ -36,6 +36,21 @@ class Reference:
     height: int
 
 
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Several reference images that make one source; `name` is what labels call them."""
+
+    name: str
+    parts: tuple[Reference, ...]
+
+
+def parts_of(reference: Reference | ReferenceSet | None) -> tuple[Reference, ...]:
+    """Returns the images of a value of the axis `reference`; none for None."""
+    if reference is None:
+        return ()
+    return reference.parts if isinstance(reference, ReferenceSet) else (reference,)
+
+
 def read_prompts(value: str | Sequence[Any], root: Path, where: str) -> list[Prompt]:
     """Returns prompts given as the name of a file in config/prompts/ or as a list.
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from workflow_scripts.lib.design.cells import Design
 from workflow_scripts.lib.design.errors import DesignError, explain, suggest
 from workflow_scripts.lib.design.inputs import read_yaml
 from workflow_scripts.lib.design.schema import Base, Models, Settings
-from workflow_scripts.lib.design.sweep import Design, Expander
+from workflow_scripts.lib.design.sweep import Expander
 from workflow_scripts.lib.models.acceleration import find_conflict
 from workflow_scripts.lib.models.catalog import ModelCatalog
 from workflow_scripts.lib.store.fact_cache import FactCache

@@ -6,7 +6,8 @@ The JSON schemas in config/schema/ and the tables in config/README.md are genera
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic_core import PydanticCustomError
 
 from workflow_scripts.lib.conditioning.registry import STAGES, parameter_fields, transforms
 from workflow_scripts.lib.models.acceleration import ATTENTION_BACKENDS, COMPILE_MODES
@@ -186,6 +187,15 @@ class SamplingParameters(Strict):
     )
 
 
+def _different(layers: list[int]) -> list[int]:
+    if len(set(layers)) < len(layers):
+        raise PydanticCustomError("layers", "a list in which no layer occurs twice")
+    return layers
+
+
+Layers = Annotated[list[int], Field(min_length=2), AfterValidator(_different)]
+
+
 class SourceParameters(Strict):
     """Which hidden states are taken, and how far they replace the text's."""
 
@@ -197,11 +207,18 @@ class SourceParameters(Strict):
         description="What is taken of the encoder: hidden states of its language model, or the output of its vision tower, "
         "which no text and no layer has a part in.",
     )
-    hidden_layer: int = Field(
-        -2, description="Layer of the encoder: -1 is the last, with the final norm; 0 the embeddings."
+    hidden_layer: int | Layers = Field(
+        -2,
+        description="Layer of the encoder: -1 is the last, with the final norm; 0 the embeddings. A list of layers for "
+        "combination `layer_mix`.",
     )
     text_hidden_layer: int = Field(
         -2, description="Layer of the generator's own text encoder; -2 is what Z-Image was trained on."
+    )
+    neutral_reference: str | None = Field(
+        "grey",
+        description="What blend `style_delta` compares the reference with: `grey`, solid grey (128) of the reference's size, "
+        "or an image, given as references are.",
     )
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="Weight of the encoder's hidden states; 0 is the text alone."
@@ -257,6 +274,7 @@ DEFAULT_TRANSFORMS = {
     "masking": "none",
     "normalization": "none",
     "length_matching": "area",
+    "combination": "none",
     "blend": "linear",
 }
 
@@ -295,10 +313,10 @@ class Base(CellParameters):
     prompts: str | list[str | NamedPrompt] = Field(
         description="Name of a file in config/prompts/, or a list of prompts, each a text or {name, text}."
     )
-    references: list[str | None] = Field(
+    references: list[str | Annotated[list[str], Field(min_length=2)] | None] = Field(
         default_factory=list,
         description="Reference images: names of files in config/references/ or resources/references/ without "
-        "their ending, or paths. `null` stands for no reference.",
+        "their ending, or paths. `null` stands for no reference, a list for several that are combined.",
     )
     seeds: list[Seed] = Field(default_factory=lambda: [42], description="Seeds of the initial noise.")
 

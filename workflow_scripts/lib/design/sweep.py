@@ -2,25 +2,29 @@
 
 import itertools
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from workflow_scripts.lib.conditioning.registry import fill_in_defaults
+from workflow_scripts.lib.design.cells import Axis, Cell, Design
 from workflow_scripts.lib.design.encoding import check_encoding, check_texts, fill_in_formats
 from workflow_scripts.lib.design.errors import DesignError, expected, explain, require_known, suggest
 from workflow_scripts.lib.design.fit import check_fit
-from workflow_scripts.lib.design.identity import cell_id, digest
+from workflow_scripts.lib.design.identity import NEUTRAL, cell_id
 from workflow_scripts.lib.design.inputs import (
     Prompt,
     Reference,
+    ReferenceSet,
     find_reference,
+    parts_of,
     read_prompts,
 )
 from workflow_scripts.lib.design.schema import CellParameters, Experiment, Limits, Range
 from workflow_scripts.lib.models.catalog import Model, ModelCatalog, same_weights
+from workflow_scripts.lib.models.neutral_images import GREY, grey_reference
 from workflow_scripts.lib.presentation.labels import format_values
 from workflow_scripts.lib.scoring.registry import ScoreInputs, check_scores
 from workflow_scripts.lib.store.fact_cache import FactCache
@@ -43,80 +47,6 @@ BASELINE_PARAMETERS = (
 )
 # A page has at most 12000 pixels on a side, and a tile at least 96.
 MOST_TILES_ON_A_SIDE = 100
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A parameter that varies: its values as resolved, and how they are shown."""
-
-    name: str
-    values: list[Any]
-    labels: list[str]
-
-
-@dataclass
-class Cell:
-    """One image.
-
-    Attributes:
-        cell: Its name, which follows from `parameters`.
-        role: cell, baseline or control.
-        parameters: Resolved: prompts as text, references as SHA-256, models as identities.
-        shown: The same for people: names of prompts, references and models.
-    """
-
-    cell: str
-    role: str
-    parameters: dict[str, Any]
-    shown: dict[str, Any]
-
-
-@dataclass
-class Design:
-    """An experiment, expanded.
-
-    Attributes:
-        experiment: Its name.
-        axes: In the order of the file, prompt, reference and seed first.
-        cells: Unique by name; baselines first, since "the same image as an earlier cell" should point to them.
-        positions: For each combination of axis indices, the name of its cell.
-        baselines: For each such combination, the name of its baseline.
-        grids: [{x, y}], axis names; y may be None.
-        models: Identity -> {kind, name, entry, facts}.
-        references: SHA-256 -> path.
-        scores: What is measured of the images. Neither in design.json nor in `digest`: it makes no image and no plan.
-        notes: What may be meant otherwise, one line each; no error.
-    """
-
-    experiment: str
-    title: str
-    question: str
-    axes: list[Axis]
-    cells: list[Cell]
-    positions: list[tuple[list[int], str]]
-    baselines: dict[str, str]
-    grids: list[dict[str, Any]]
-    models: dict[str, dict[str, Any]] = field(default_factory=dict)
-    references: dict[str, str] = field(default_factory=dict)
-    scores: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain values, as written to design.json; parts are shared, not copied."""
-        plain = {key: value for key, value in vars(self).items() if key != "scores"}
-        plain["axes"] = [dict(vars(axis)) for axis in self.axes]
-        plain["cells"] = [dict(vars(cell)) for cell in self.cells]
-        return plain
-
-    @property
-    def digest(self) -> str:
-        """Stands for everything in the design: cells by their names, and what is shown of them."""
-        apart = ("cells", "positions", "baselines", "scores")
-        plain = {key: value for key, value in vars(self).items() if key not in apart}
-        plain["axes"] = [vars(axis) for axis in self.axes]
-        plain["cells"] = [[cell.cell, cell.role] for cell in self.cells]
-        plain["shown"] = [self.cells[0].shown, self.cells[-1].shown]
-        return digest(plain)
 
 
 class Expander:
@@ -232,12 +162,36 @@ class Expander:
                 raise DesignError(f"{where}: value {repeated[0]} occurs more than once")
         return axes
 
-    def _reference(self, item: Any, where: str) -> Reference | None:
+    def _reference(self, item: Any, where: str) -> Reference | ReferenceSet | None:
         if item is None:
             return None
+        if isinstance(item, list) and len(item) > 1:
+            parts = [self._reference(part, where) for part in item]
+            if not all(isinstance(part, Reference) for part in parts):
+                raise DesignError(
+                    f"{where}: {item!r} is no set of references; allowed: a list of names or paths"
+                )
+            return ReferenceSet(" + ".join(part.name for part in parts), tuple(parts))
         if not isinstance(item, str):
-            raise DesignError(f"{where}: {item!r} is no reference; allowed: a name, a path, or null")
+            raise DesignError(
+                f"{where}: {item!r} is no reference; allowed: a name, a path, null, or a list of two or more names"
+            )
         return find_reference(item, self._root, self._references, where)
+
+    def _neutral_references(
+        self, values: dict[str, Any], references: tuple[Reference, ...], design: Design, file: str
+    ) -> str | list[str]:
+        """Returns what each reference is compared with, as identities, in the form of the cell's reference."""
+        named = values["neutral_reference"]
+        if values["blend"] != "style_delta" or values["alpha"] == 0.0 or not references:
+            return NEUTRAL["neutral_reference"]
+        if named == GREY:
+            found = [grey_reference(part.width, part.height) for part in references]
+        else:
+            neutral = find_reference(named, self._root, self._references, f"{file}: neutral_reference")
+            design.references.setdefault(neutral.sha256, neutral.path)
+            found = [neutral.sha256] * len(references)
+        return found if isinstance(values["reference"], ReferenceSet) else found[0]
 
     def _check_size(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
         count = math.prod(len(values) for values in axes.values())
@@ -286,7 +240,8 @@ class Expander:
             raise DesignError(f"{file}: scores: {max(names, key=names.count)!r} occurs more than once")
         sides = (axes.get(name, [getattr(experiment.base, name)]) for name in ("height", "width"))
         sizes = list(itertools.product(*sides))
-        check_scores(names, ScoreInputs(axes["prompt"], axes["reference"], sizes, self._root, file))
+        references = [part for reference in axes["reference"] for part in parts_of(reference)]
+        check_scores(names, ScoreInputs(axes["prompt"], references, sizes, self._root, file))
 
     def _generator(self, name: str | None, file: str) -> Model:
         if name is None:
@@ -306,7 +261,7 @@ class Expander:
         encoder = values.get("encoder") and self._models.get(
             "encoder", values["encoder"], f"{file}: base.encoder"
         )
-        reference: Reference | None = values.get("reference")
+        reference: Reference | ReferenceSet | None = values.get("reference")
         prompt: Prompt = values["prompt"]
         values = fill_in_formats(fill_in_defaults(values), text, encoder)
         check_fit(values, generator, text, encoder, self._models.file, file)
@@ -316,8 +271,9 @@ class Expander:
                 model.identity,
                 {"kind": model.kind, "name": model.name, "entry": model.entry, "facts": model.facts},
             )
-        if reference is not None:
-            design.references.setdefault(reference.sha256, reference.path)
+        references = parts_of(reference)
+        for part in references:
+            design.references.setdefault(part.sha256, part.path)
         shown = {
             **values,
             "prompt": prompt.text,
@@ -327,11 +283,15 @@ class Expander:
         parameters = {
             **values,
             "prompt": prompt.text,
-            "reference": reference and reference.sha256,
+            "reference": [part.sha256 for part in references]
+            if isinstance(reference, ReferenceSet)
+            else reference and reference.sha256,
             "generator": generator.identity,
             "text_encoder": text.identity,
             "encoder": encoder.identity if encoder else None,
         }
+        if "neutral_reference" in values:
+            parameters["neutral_reference"] = self._neutral_references(values, references, design, file)
         return Cell(cell_id(parameters), role, parameters, shown)
 
 
@@ -359,7 +319,9 @@ def _spread(values: Range) -> list[float]:
 
 
 def _plain(values: list[Any]) -> list[Any]:
-    return [asdict(value) if isinstance(value, Prompt | Reference) else value for value in values]
+    return [
+        asdict(value) if isinstance(value, Prompt | Reference | ReferenceSet) else value for value in values
+    ]
 
 
 def _labels(name: str, values: list[Any]) -> list[str]:

@@ -30,8 +30,8 @@ def extract_hidden_states(shard: dict[str, Any], store: Store, log: logging.Logg
         return record
 
     from workflow_scripts.lib.models.hardware import configure_torch
-    from workflow_scripts.lib.models.images import load_reference_image
     from workflow_scripts.lib.models.loading import load_encoder
+    from workflow_scripts.lib.models.neutral_images import open_reference
     from workflow_scripts.lib.models.prompts import options_of
 
     take_device(shard["hardware"], log)
@@ -48,7 +48,7 @@ def extract_hidden_states(shard: dict[str, Any], store: Store, log: logging.Logg
         try:
             if item["path"] is not None and item["origin"]["reference"] != image_key:
                 image_key, image = None, None
-                image = load_reference_image(item["path"])
+                image = open_reference(item["path"])
                 image_key = item["origin"]["reference"]
             seen = (image, image_key) if item["path"] is not None else (None, None)
             if item["origin"].get("source") == "vision_tower":

@@ -57,6 +57,7 @@ CONDITIONING_CODE = (
             "Conditioning",
             "build_conditioning",
             "Grafting",
+            "merged_facts",
             "selected_tokens",
             "select_tokens",
             "as_float32",
@@ -134,11 +135,30 @@ class Keys:
             cell["text_encoder"], cell["prompt"], None, cell["text_hidden_layer"], _not_neutral(options)
         )
 
-    def source_states(self, cell: Mapping[str, Any]) -> Needed | None:
-        """Returns the input of the encoder whose states are blended in; None where alpha 0 needs none."""
+    def source_states(self, cell: Mapping[str, Any]) -> list[Needed]:
+        """Returns the inputs of the encoder whose states are blended in: for each reference, each layer.
+
+        There is one, but for a set of references or a list of layers, and none where alpha is 0.
+        """
         if cell["alpha"] == 0.0:
-            return None
-        encoder, reference = cell["encoder"], cell["reference"]
+            return []
+        return self._states_beside(cell, _listed(cell["reference"]))
+
+    def neutral_states(self, cell: Mapping[str, Any]) -> list[Needed]:
+        """Returns the inputs that those of `source_states` are compared with; none where the blend compares nothing."""
+        if cell["alpha"] == 0.0 or "neutral" not in transform("blend", cell["blend"]).inputs:
+            return []
+        return self._states_beside(cell, _listed(cell["neutral_reference"]))
+
+    def _states_beside(self, cell: Mapping[str, Any], references: list[str | None]) -> list[Needed]:
+        return [
+            self._source(cell, reference, layer)
+            for reference in references
+            for layer in _listed(cell["hidden_layer"])
+        ]
+
+    def _source(self, cell: Mapping[str, Any], reference: str | None, layer: int) -> Needed:
+        encoder = cell["encoder"]
         if _option(cell, "source") == "vision_tower":
             # No text and no layer takes part: one extraction for every prompt, which holds one entry.
             return self._needed(encoder, None, reference, 0, {"source": "vision_tower"})
@@ -150,7 +170,7 @@ class Keys:
             options["rope_theta"] = None
         if reference is None:
             options["positions"] = "checkpoint"  # M-RoPE places text alone at 0, 1, 2 and so on.
-        return self._needed(encoder, prompt, reference, cell["hidden_layer"], _not_neutral(options))
+        return self._needed(encoder, prompt, reference, layer, _not_neutral(options))
 
     def _needed(
         self, encoder: str, prompt: str | None, reference: str | None, layer: int, options: dict[str, Any]
@@ -184,9 +204,11 @@ class Keys:
             "dtype": self._generation["dtype"],
             "code": self._conditioning_code,
         }
-        source = self.source_states(cell)
-        if source is not None:
-            recipe["sources"] = [[source.key, source.layer]]
+        sources, neutral = self.source_states(cell), self.neutral_states(cell)
+        if sources:
+            recipe["sources"] = [[source.key, source.layer] for source in sources]
+            if neutral:
+                recipe["neutral_sources"] = [[source.key, source.layer] for source in neutral]
             recipe["alpha"] = cell["alpha"]
             for stage in STAGES:
                 chosen = transform(stage, cell[stage])
@@ -237,6 +259,10 @@ def batch_group(image: Mapping[str, Any], tokens: int) -> tuple[Any, ...]:
     """
     shared = sorted((key, value) for key, value in image.items() if key not in ("seed", "conditioning"))
     return (padded_length(tokens), *shared)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _option(cell: Mapping[str, Any], name: str) -> Any:

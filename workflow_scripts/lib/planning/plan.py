@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.models.neutral_images import is_neutral_image
 from workflow_scripts.lib.planning.keys import Keys, batch_group
 from workflow_scripts.lib.planning.shards import split_evenly, write_shard
 from workflow_scripts.lib.presentation.png import is_complete_png
@@ -59,7 +60,7 @@ def plan_conditioning(
     wanted: dict[str, set[int]] = defaultdict(set)
     origins: dict[str, dict[str, Any]] = {}
     for cell in cells.values():
-        for need in filter(None, (keys.text_states(cell), keys.source_states(cell))):
+        for need in (keys.text_states(cell), *keys.source_states(cell), *keys.neutral_states(cell)):
             wanted[need.key].add(need.layer)
             origins[need.key] = need.origin
     intact = intact_hidden_states(store, wanted)
@@ -84,7 +85,7 @@ def plan_conditioning(
                     {
                         "key": key,
                         "layers": missing[key],
-                        "path": references.get(origins[key]["reference"]),
+                        "path": _path_of(origins[key]["reference"], references),
                         "origin": origins[key],
                     }
                     for key in shard
@@ -117,6 +118,11 @@ def plan_conditioning(
         "missing_hidden_states": sum(len(layers) for layers in missing.values()),
         "missing_recipes": len(recipes),
     }
+
+
+def _path_of(reference: str | None, references: Mapping[str, str]) -> str | None:
+    """Returns where a reference image is; one that shows nothing is made by its name."""
+    return reference if is_neutral_image(reference) else references.get(reference)
 
 
 def resolve_images(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, UnidentifiedImageError
@@ -101,14 +102,14 @@ def measure_images(page: GridPage) -> tuple[dict[Path, tuple[int, int]], dict[Pa
     sizes: dict[Path, tuple[int, int]] = {}
     problems: dict[Path, str] = {}
     for tile in _iterate_tiles(page):
-        path = tile.image
-        if path is None or tile.error is not None or path in sizes or path in problems:
-            continue
-        try:
-            with Image.open(path) as image:
-                sizes[path] = image.size
-        except Exception as error:
-            problems[path] = _explain(error)
+        for path in tile.images if tile.error is None else ():
+            if path in sizes or path in problems:
+                continue
+            try:
+                with Image.open(path) as image:
+                    sizes[path] = image.size
+            except Exception as error:
+                problems[path] = _explain(error)
     return sizes, problems
 
 
@@ -219,7 +220,7 @@ def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: TileBox, sc
         _draw_text(draw, tile.caption, _TEXT_COLORS["caption"])
     if state == "image":
         try:
-            image = _load_image(tile.tile.image, box)
+            image = _load_images(tile.tile.images, box)
         except Exception as error:
             state = "unreadable"
             message = make_message(f"unreadable: {_explain(error)}", box, scale)
@@ -232,6 +233,22 @@ def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: TileBox, sc
     fill, border, color = _STATE_COLORS[state]
     draw.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), fill=fill, outline=border)
     _draw_text(draw, message, color)
+
+
+def _load_images(paths: Sequence[Path], box: Box) -> Image.Image:
+    """Loads images as RGB and fits them into a box, several in equal parts of it, row by row."""
+    if len(paths) == 1:
+        return _load_image(paths[0], box)
+    side = math.ceil(math.sqrt(len(paths)))
+    lines = math.ceil(len(paths) / side)
+    width, height = box.width // side, box.height // lines
+    whole = Image.new("RGB", (box.width, box.height), _BACKGROUND)
+    for number, path in enumerate(paths):
+        left, top = number % side * width, number // side * height
+        # A pixel between neighbours, so that they are seen to be several.
+        image = _load_image(path, Box(0, 0, max(width - 1, 1), max(height - 1, 1)))
+        whole.paste(image, (left + (width - image.width) // 2, top + (height - image.height) // 2))
+    return whole
 
 
 def _load_image(path: Path, box: Box) -> Image.Image:

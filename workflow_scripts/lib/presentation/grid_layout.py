@@ -359,6 +359,7 @@ def _describe(
         return "missing", "missing"
     if tile.error is not None:
         return "failed", f"failed: {tile.error or 'no reason given'}"
-    if tile.image in problems:
-        return "unreadable", f"unreadable: {problems[tile.image]}"
+    for path in tile.images:
+        if path in problems:
+            return "unreadable", f"unreadable: {problems[path]}"
     return "image", None

@@ -12,14 +12,21 @@ class Tile:
     """One image of a page.
 
     Attributes:
-        image: The file, or None.
+        image: The file, or None; several files are shown beside each other.
         error: Why there is no image; takes precedence over `image`.
         note: A remark shown in a strip under the tile, such as "same as baseline".
     """
 
-    image: Path | None
+    image: Path | tuple[Path, ...] | None
     error: str | None = None
     note: str | None = None
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """Every file of `image`."""
+        if self.image is None:
+            return ()
+        return self.image if isinstance(self.image, tuple) else (self.image,)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
+from workflow_scripts.lib.design.identity import NEUTRAL
 from workflow_scripts.lib.presentation.grid_page import GridPage, Strip, Tile
 from workflow_scripts.lib.presentation.labels import format_value, label
 
@@ -128,8 +129,8 @@ def _companions(
     references = {}
     baselines = {}
     for place, cell in cells.items():
-        sha256 = row_of[cell]["reference_sha256"]
-        references[place] = Tile(root / design["references"][sha256]) if sha256 else None
+        files = tuple(root / design["references"][part] for part in row_of[cell]["reference_sha256"].split())
+        references[place] = Tile(files[0] if len(files) == 1 else files) if files else None
         baseline = row_of.get(design["baselines"].get(cell, ""))
         if baseline is None:
             baselines[place] = None
@@ -185,7 +186,9 @@ def _footer(
 
 
 def _has_effect(name: str, parameters: Mapping[str, Any]) -> bool:
-    """Returns whether a parameter takes part: one of a transform does where that transform is chosen."""
+    """Returns whether a parameter takes part: not at its neutral value, and not where no chosen transform takes it."""
+    if name in NEUTRAL and NEUTRAL[name] == parameters.get(name) and name not in STAGES:
+        return False
     owners = [
         (stage, entry.name)
         for stage in STAGES

@@ -19,6 +19,7 @@ PARAMETER_COLUMNS = (
     "encoder",
     "source",
     "hidden_layer",
+    "neutral_reference",
     "source_text",
     "prompt_format",
     "system_prompt",
@@ -26,6 +27,7 @@ PARAMETER_COLUMNS = (
     "rope_theta",
     "positions",
     "token_mode",
+    "token_roles",
     "masking",
     "masking_tokens",
     "masking_direction",
@@ -40,8 +42,13 @@ PARAMETER_COLUMNS = (
     "whiten_shrinkage",
     "length_matching",
     "pool_temperature",
+    "combination",
+    "reference_weights",
+    "layer_weights",
     "blend",
     "alpha",
+    "delta_normalize",
+    "delta_scale_to_text",
     "style_dimensions",
     "curve",
     "curve_start",
@@ -90,7 +97,8 @@ def cell_rows(
         else:
             status = "failed" if error else "missing"
         parameters = {name: _as_text(shown.get(name)) for name in parameter_columns(design)}
-        parameters["reference_sha256"] = cell["parameters"].get("reference")
+        sha256 = cell["parameters"].get("reference")
+        parameters["reference_sha256"] = " ".join(sha256) if isinstance(sha256, list) else sha256
         rows.append(
             {
                 "cell": cell["cell"],

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workflow_scripts.lib.design.identity import canonical_json
+from workflow_scripts.lib.design.identity import canonical_json, digest
 from workflow_scripts.lib.miniature.world import ATTRIBUTES
 from workflow_scripts.lib.presentation.labels import format_values
 from workflow_scripts.lib.scoring.following import (
@@ -175,12 +175,17 @@ def _distinct_references(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns names of references; two files of one name are told apart by their content."""
     files = defaultdict(set)
     for cell in cells:
-        files[cell["shown"]["reference"]].add(cell["parameters"]["reference"])
+        files[cell["shown"]["reference"]].add(_as_one(cell["parameters"]["reference"]))
     found = []
     for cell in cells:
-        name, sha256 = cell["shown"]["reference"], cell["parameters"]["reference"]
+        name, sha256 = cell["shown"]["reference"], _as_one(cell["parameters"]["reference"])
         found.append("none" if name is None else f"{name} {sha256[:8]}" if len(files[name]) > 1 else name)
     return found
+
+
+def _as_one(reference: str | list[str] | None) -> str | None:
+    """Returns what stands for a reference, or for a set of them."""
+    return digest(reference) if isinstance(reference, list) else reference
 
 
 def _observe_cell(

@@ -23,14 +23,14 @@ class ScoreInputs:
 
     Attributes:
         prompts: All of the experiment.
-        references: All of the experiment; None stands for no reference.
+        references: All images of the experiment's references.
         sizes: Every (height, width) that its images have, in pixels.
         root: What paths of references are relative to.
         file: Of the experiment, for messages.
     """
 
     prompts: Sequence[Prompt]
-    references: Sequence[Reference | None]
+    references: Sequence[Reference]
     sizes: Sequence[tuple[int, int]]
     root: Path
     file: str
@@ -42,12 +42,12 @@ class CellToScore:
 
     Attributes:
         prompt: Its text.
-        reference: SHA-256 of the reference image, or None.
+        references: SHA-256 of the reference images, usually one; none without a reference.
         image: Path, or None where there is no image. Cells with the same image have the same path.
     """
 
     prompt: str
-    reference: str | None
+    references: tuple[str, ...]
     image: Path | None
 
 

@@ -70,7 +70,7 @@ def check_inputs(inputs: ScoreInputs) -> None:
                 f"side is a multiple of {_SIDE}; set height and width in {inputs.file}"
             )
     try:
-        read_references({item.name: inputs.root / item.path for item in inputs.references if item})
+        read_references({item.name: inputs.root / item.path for item in inputs.references})
     except ValueError as error:
         raise DesignError(f"{where}: {error}") from error
 
@@ -107,6 +107,15 @@ def read_references(paths: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     return found
 
 
+def common_attributes(scenes: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Returns what all scenes have in common, attribute -> value: what a set of references shows."""
+    return {
+        attribute: value
+        for attribute, value in (scenes[0].items() if scenes else ())
+        if all(scene[attribute] == value for scene in scenes)
+    }
+
+
 def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Returns the columns of each cell.
 
@@ -122,7 +131,7 @@ def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) 
     rows = []
     for cell in cells:
         stated = parse_partial(cell.prompt)
-        shown = truths[cell.reference] if cell.reference else {}
+        shown = common_attributes([truths[reference] for reference in cell.references])
         row: dict[str, Any] = dict.fromkeys(COLUMNS)
         row |= {f"prompt_{attribute}": value for attribute, value in stated.items()}
         row |= {f"reference_{attribute}": value for attribute, value in shown.items()}

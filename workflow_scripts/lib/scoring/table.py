@@ -22,7 +22,7 @@ def score_rows(
     cells = [
         CellToScore(
             parameters[row["cell"]]["prompt"],
-            parameters[row["cell"]].get("reference"),
+            _reference_images(parameters[row["cell"]].get("reference")),
             root / row["image"] if row["image"] else None,
         )
         for row in rows
@@ -33,6 +33,12 @@ def score_rows(
         for row, columns in zip(table, scores()[name].measure(cells, references), strict=True):
             row |= columns
     return table
+
+
+def _reference_images(reference: str | list[str] | None) -> tuple[str, ...]:
+    if reference is None:
+        return ()
+    return tuple(reference) if isinstance(reference, list) else (reference,)
 
 
 def add_scores(
