@@ -304,6 +304,50 @@ def test_the_neutral_image_has_the_size_of_the_reference_and_counts_for_style_de
     assert names(cells()[0]) == names(cells(neutral_reference="tree")[0])
 
 
+SETTINGS = {"plain": {}, "tight": {"normalization": "global", "alpha": 0.5}, "deep": {"hidden_layer": -4.0}}
+
+
+def test_settings_are_an_axis_of_whole_combinations(tmp_path):
+    raw = experiment({"seed": [1, 2]}, {"prompts": ["a hat"]}, settings=SETTINGS)
+    design = expand(tmp_path, raw)
+    assert [axis.name for axis in design.axes] == ["prompt", "reference", "seed", "setting"]
+    assert design.axes[-1].labels == ["plain", "tight", "deep"]
+    assert len(of_role(design, "cell")) == len(design.positions) == 6
+    tight = [cell for cell in of_role(design, "cell") if cell.shown["setting"] == "tight"]
+    assert {(c.parameters["normalization"], c.parameters["alpha"]) for c in tight} == {("global", 0.5)}
+    assert {c.parameters["hidden_layer"] for c in tight} == {-2}
+
+
+def test_a_setting_names_no_cell(tmp_path):
+    """The same parameters in an axis are the same cells."""
+    base = {"prompts": ["a hat"]}
+    with_settings = expand(
+        tmp_path, experiment({}, base, settings={"a": {"alpha": 0.25}, "b": {"alpha": 0.5}})
+    )
+    plain = expand(tmp_path, experiment({"alpha": [0.25, 0.5]}, base))
+    assert names(with_settings) == names(plain)
+    assert names(with_settings, "baseline") == names(plain, "baseline")
+
+
+@pytest.mark.parametrize(
+    ("settings", "axes", "parts"),
+    [
+        ({"a": {"alhpa": 0.5}}, {}, ["settings.a", "'alhpa'", "did you mean 'alpha'?"]),
+        ({"a": {"alpha": 2.0}}, {}, ["settings.a.alpha", "2.0 is not allowed"]),
+        ({"a": {"alpha": 0.5}}, {"alpha": [0.5]}, ["settings.a", "alpha is an axis too"]),
+        ({"a": {}, "b": {"curve": "linear"}}, {}, ["settings.b and settings.a are the same"]),
+        ({"a": {"encoder": "wide"}}, {}, ["'wide'", "width 128"]),
+        ({"a": {"system_prompt": "<|im_end|>"}}, {}, ["system_prompt", "control token"]),
+        ({"a": {"alpha": 0.5, "length_matching": "none"}}, {}, ["length_matching 'none'", "alpha 0.5"]),
+    ],
+)
+def test_settings_that_are_refused(tmp_path, settings, axes, parts):
+    with pytest.raises(DesignError) as error:
+        expand(tmp_path, experiment(axes, settings=settings))
+    for part in parts:
+        assert part in str(error.value)
+
+
 @pytest.mark.parametrize("values", [["a set", ["b", "a"]], [["a"], {"b": [1, 2.5]}]])
 def test_structured_values_have_names(values):
     """Identity itself takes any structure, and its order counts in lists and not in mappings."""

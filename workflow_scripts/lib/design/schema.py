@@ -347,6 +347,11 @@ class Experiment(Strict):
     axes: dict[str, list[Any] | Range] = Field(
         default_factory=dict, description="Parameters that vary: name to list of values, or {range, count}."
     )
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Combinations of parameters that are compared as they are: name to parameters. They make one further "
+        "axis, `setting`.",
+    )
     grids: list[Grid] = Field(default_factory=list, description="Grids to draw.")
     scores: list[ScoreName] = Field(
         default_factory=list, description="What to measure of the images; see the table of scores."

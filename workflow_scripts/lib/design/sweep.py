@@ -31,6 +31,8 @@ from workflow_scripts.lib.store.fact_cache import FactCache
 
 # Parameters that come as lists in `base`, and the key there.
 INPUT_AXES = {"prompt": "prompts", "reference": "references", "seed": "seeds"}
+# The axis that `settings` of an experiment make.
+SETTING = "setting"
 # What a baseline (the text alone) depends on; everything else about a cell concerns the source.
 BASELINE_PARAMETERS = (
     "prompt",
@@ -93,20 +95,31 @@ class Expander:
             scores=list(experiment.scores),
         )
         constant = experiment.base.model_dump(exclude=set(INPUT_AXES.values()))
-        hosts, encoders = self._models_used(constant, axes, file)
-        check_texts(axes, constant, hosts, encoders, experiment.allow_control_tokens, file)
+        varied = _every_value(axes, constant)
+        hosts, encoders = self._models_used(constant, varied, file)
+        check_texts(varied, constant, hosts, encoders, experiment.allow_control_tokens, file)
         design.notes = same_weights([*itertools.chain(*hosts), *encoders], self._models.file)
-        self._check_scores(experiment, axes, file)
+        self._check_scores(experiment, varied, file)
         cells: dict[str, Cell] = {}
         baselines: dict[str, Cell] = {}
         resolved: dict[str, Cell] = {}
         for indices in itertools.product(*(range(len(values)) for values in axes.values())):
             chosen = {axis: axes[axis][index] for axis, index in zip(axes, indices, strict=True)}
-            cell = self._resolve({**constant, **chosen}, "cell", design, file)
+            setting = chosen.pop(SETTING, None)
+            values = {**constant, **chosen, **(setting["parameters"] if setting else {})}
+            cell = self._resolve(values, "cell", design, file)
+            if setting:
+                cell.shown[SETTING] = setting["name"]
+                known = cells.get(cell.cell)
+                if known is not None and known.shown[SETTING] != setting["name"]:
+                    raise DesignError(
+                        f"{file}: settings.{setting['name']} and settings.{known.shown[SETTING]} are the same: they give "
+                        "every parameter the same value; remove one of them"
+                    )
             cells.setdefault(cell.cell, cell)
             design.positions.append((list(indices), cell.cell))
             if experiment.baseline:
-                parameters = {key: {**constant, **chosen}[key] for key in BASELINE_PARAMETERS}
+                parameters = {key: values[key] for key in BASELINE_PARAMETERS}
                 choice = repr(parameters)  # Values may be structured, which a key may not.
                 if choice not in resolved:
                     resolved[choice] = self._resolve({**parameters, "alpha": 0.0}, "baseline", design, file)
@@ -138,6 +151,8 @@ class Expander:
             or [None],
             "seed": list(base.seeds),
         }
+        if experiment.settings:
+            axes[SETTING] = self._settings(experiment, file)
         known = [*INPUT_AXES, *CellParameters.model_fields]
         for name, values in experiment.axes.items():
             where = f"{file}: axes.{name}"
@@ -152,7 +167,7 @@ class Expander:
                 axes[name] = [_validate_value(name, item, where) for item in items]
         for name, values in axes.items():
             where = f"{file}: " + (
-                f"axes.{name}" if name in experiment.axes else f"base.{INPUT_AXES.get(name)}"
+                f"axes.{name}" if name in experiment.axes else f"base.{INPUT_AXES.get(name, name)}"
             )
             if not values:
                 raise DesignError(f"{where}: the list is empty; give at least one value, or remove the axis")
@@ -161,6 +176,20 @@ class Expander:
             if repeated:
                 raise DesignError(f"{where}: value {repeated[0]} occurs more than once")
         return axes
+
+    def _settings(self, experiment: Experiment, file: str) -> list[dict[str, Any]]:
+        settings = []
+        for name, parameters in experiment.settings.items():
+            where = f"{file}: settings.{name}"
+            for parameter in parameters:
+                require_known(parameter, CellParameters.model_fields, "parameter", where)
+                if parameter in experiment.axes:
+                    raise DesignError(
+                        f"{where}: {parameter} is an axis too, so it would have two values; give it in one of the two"
+                    )
+            values = {key: _validate_value(key, value, f"{where}.{key}") for key, value in parameters.items()}
+            settings.append({"name": name, "parameters": values})
+        return settings
 
     def _reference(self, item: Any, where: str) -> Reference | ReferenceSet | None:
         if item is None:
@@ -312,6 +341,16 @@ def _validate_value(name: str, value: Any, where: str) -> Any:
     raise DesignError(f"{where}: {value!r} is not allowed; allowed: {expected(problem.errors())}{hint}")
 
 
+def _every_value(axes: dict[str, list[Any]], constant: dict[str, Any]) -> dict[str, list[Any]]:
+    """Returns the axes, and as if they were axes, what settings give other parameters; for checks of single values."""
+    varied = dict(axes)
+    for setting in axes.get(SETTING, ()):
+        for name, value in setting["parameters"].items():
+            known = varied.get(name, [constant[name]])
+            varied[name] = known if value in known else [*known, value]
+    return varied
+
+
 def _spread(values: Range) -> list[float]:
     first, last = values.range
     # Rounded: a value must be the same number whether it was reached by steps or written by hand.
@@ -325,6 +364,8 @@ def _plain(values: list[Any]) -> list[Any]:
 
 
 def _labels(name: str, values: list[Any]) -> list[str]:
+    if name == SETTING:
+        return [value["name"] for value in values]
     if name in ("prompt", "reference"):
         return ["none" if value is None else value.name for value in values]
     return format_values(values)

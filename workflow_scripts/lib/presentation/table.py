@@ -120,7 +120,8 @@ def cell_rows(
 def parameter_columns(design: Mapping[str, Any]) -> list[str]:
     """Returns the names of all parameters: the usual order first, ones added later after them."""
     names = {name for cell in design["cells"] for name in cell["shown"]}
-    return [*PARAMETER_COLUMNS, *sorted(names - set(PARAMETER_COLUMNS))]
+    first = ["setting"] if "setting" in names else []
+    return [*first, *PARAMETER_COLUMNS, *sorted(names - {*first, *PARAMETER_COLUMNS})]
 
 
 def write_table(rows: Sequence[Mapping[str, Any]]) -> str:
