@@ -131,6 +131,12 @@ def test_what_was_left_to_the_transforms_is_filled_in():
     assert registry.fill_in_defaults({"reference": None, "alpha": 0.0}) == {"reference": None, "alpha": 0.0}
 
 
+def test_null_stays_where_it_is_a_value_of_its_own():
+    """No clipping is not the default clipping."""
+    cell = {**CellParameters().model_dump(), "normalization": "per_dim", "clip_sigma": None}
+    assert registry.fill_in_defaults(cell)["clip_sigma"] is None
+
+
 def test_transforms_have_digests_of_their_own():
     digests = [transform(stage, name).digest for stage, name in ENTRIES]
     assert len(set(digests)) == len(digests)

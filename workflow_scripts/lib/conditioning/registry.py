@@ -7,6 +7,7 @@ ones that register functions import torch when they are imported: the registry i
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -169,15 +170,22 @@ def fill_in_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """
     chosen = [transform(stage, parameters[stage]) for stage in STAGES if stage in parameters]
     filled = dict(parameters)
-    for name, value in parameters.items():
-        if value is not None or NEUTRAL.get(name) is None:
+    for name in _left_open():
+        if filled.get(name, NEUTRAL[name]) is not None:
             continue
         defaults = [entry.defaults[name] for entry in chosen if name in entry.defaults]
-        if defaults:
-            filled[name] = defaults[0]
-        elif any(name in entry.defaults for stage in STAGES for entry in transforms(stage).values()):
-            filled[name] = NEUTRAL[name]
+        filled[name] = defaults[0] if defaults else NEUTRAL[name]
     return filled
+
+
+@cache
+def _left_open() -> tuple[str, ...]:
+    """Returns the parameters whose None stands for the chosen transform's default.
+
+    Elsewhere None is a value like any other, such as no clipping.
+    """
+    fields = parameter_fields().items()
+    return tuple(name for name, (_, info) in fields if info.default is None and NEUTRAL[name] is not None)
 
 
 def _load_all() -> None:
