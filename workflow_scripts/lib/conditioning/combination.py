@@ -231,14 +231,13 @@ def blend_style_delta(
     _check_parts([source, neutral], [1.0, -1.0], "source and its neutral image")
     rows = min(text.shape[0], source.shape[0])
     delta = source[:rows] - neutral[:rows]
-    lengths = torch.linalg.vector_norm(delta, dim=1)
     if delta_normalize:
-        delta *= torch.where(lengths > 0.0, lengths.median() / lengths, 0.0)[:, None]
         lengths = torch.linalg.vector_norm(delta, dim=1)
-    typical = lengths.median()
-    # The median, for one attention-sink token would outweigh all others in a mean.
-    if delta_scale_to_text and bool(typical > 0.0):
-        delta *= torch.linalg.vector_norm(text, dim=1).median() / typical
-    result = text.clone()
-    result[:rows] += alpha * delta
-    return result
+        delta *= torch.where(lengths > 0.0, lengths.median() / lengths, 0.0)[:, None]
+    if delta_scale_to_text:
+        # The median, for one attention-sink token would outweigh all others in a mean.
+        typical = torch.linalg.vector_norm(delta, dim=1).median()
+        if bool(typical > 0.0):
+            delta *= torch.linalg.vector_norm(text, dim=1).median() / typical
+    moved = torch.add(text[:rows], delta, alpha=alpha)
+    return moved if rows == text.shape[0] else torch.cat([moved, text[rows:]])

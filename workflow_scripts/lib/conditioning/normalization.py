@@ -58,7 +58,7 @@ def std_without_sink(states: "torch.Tensor", roles: np.ndarray) -> float:
     formula="x * target_std / std(x)",
     source="global scaling of the seed documents; std over all values, ddof 1",
     parameters=GlobalParameters,
-    relies_on=[std_without_sink],
+    relies_on=[std_without_sink, overall_std, *CHANNEL_MOMENTS],
 )
 def normalize_globally(
     source: "torch.Tensor", *, text: "torch.Tensor", text_roles: np.ndarray, target_std: float | str
@@ -67,8 +67,8 @@ def normalize_globally(
 
     A source without a standard deviation (one value, or all equal) is returned as it is, with a warning.
     """
-    # Rounding gives equal values a standard deviation of 1e-9 or so, and dividing by that would blow them up.
-    std = float(source.std()) if bool(source.min() < source.max()) else 0.0
+    # By dimensions, which is exactly 0 for equal values, where rounding leaves 1e-9 or so in a sum over all of them.
+    std = overall_std(source.shape[0], *channel_moments(source))
     target = std_without_sink(text, text_roles) if target_std == "prompt" else float(target_std)
     if std == 0.0:
         warnings.warn("normalization global: the source has no variation; left unchanged", stacklevel=2)
