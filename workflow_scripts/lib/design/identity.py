@@ -50,6 +50,12 @@ NEUTRAL: dict[str, Any] = {
     "text_prompt_format": "chat",
     "text_system_prompt": None,
     "text_think_block": "template",
+    "alpha_schedule": None,
+    "negative_prompt": None,
+    "cfg_normalization": 0.0,
+    "cfg_truncation": 1.0,
+    "init_image": None,
+    "strength": 0.6,
 }
 
 

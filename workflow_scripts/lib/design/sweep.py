@@ -19,9 +19,16 @@ from workflow_scripts.lib.design.inputs import (
     find_reference,
     read_prompts,
 )
+from workflow_scripts.lib.design.sampling import (
+    check_sampling,
+    check_what_acts,
+    fill_in_sampling,
+    find_init_image,
+    sampling_notes,
+)
 from workflow_scripts.lib.design.schema import CellParameters, Experiment, Limits, Range
 from workflow_scripts.lib.models.catalog import Model, ModelCatalog, same_weights
-from workflow_scripts.lib.presentation.labels import format_values
+from workflow_scripts.lib.presentation.labels import format_schedules, format_values
 from workflow_scripts.lib.scoring.registry import ScoreInputs, check_scores
 from workflow_scripts.lib.store.fact_cache import FactCache
 
@@ -40,6 +47,11 @@ BASELINE_PARAMETERS = (
     "width",
     "num_inference_steps",
     "guidance_scale",
+    "negative_prompt",
+    "cfg_normalization",
+    "cfg_truncation",
+    "init_image",
+    "strength",
 )
 # A page has at most 12000 pixels on a side, and a tile at least 96.
 MOST_TILES_ON_A_SIDE = 100
@@ -165,6 +177,7 @@ class Expander:
         constant = experiment.base.model_dump(exclude=set(INPUT_AXES.values()))
         hosts, encoders = self._models_used(constant, axes, file)
         check_texts(axes, constant, hosts, encoders, experiment.allow_control_tokens, file)
+        check_what_acts(axes, constant, file)
         design.notes = same_weights([*itertools.chain(*hosts), *encoders], self._models.file)
         self._check_scores(experiment, axes, file)
         cells: dict[str, Cell] = {}
@@ -172,6 +185,9 @@ class Expander:
         resolved: dict[str, Cell] = {}
         for indices in itertools.product(*(range(len(values)) for values in axes.values())):
             chosen = {axis: axes[axis][index] for axis, index in zip(axes, indices, strict=True)}
+            # A baseline starts from the same image as its cell, though it has no reference.
+            where = f"{file}: {'axes' if 'init_image' in axes else 'base'}.init_image"
+            chosen["init_image"] = find_init_image({**constant, **chosen}, self._reference, where)
             cell = self._resolve({**constant, **chosen}, "cell", design, file)
             cells.setdefault(cell.cell, cell)
             design.positions.append((list(indices), cell.cell))
@@ -187,6 +203,7 @@ class Expander:
             *(cell for cell in baselines.values() if cell.cell not in cells),
             *cells.values(),
         ]
+        design.notes += sampling_notes(cell.parameters for cell in design.cells)
         return design
 
     def _validate(self, raw: Any, file: str) -> Experiment:
@@ -307,27 +324,31 @@ class Expander:
             "encoder", values["encoder"], f"{file}: base.encoder"
         )
         reference: Reference | None = values.get("reference")
+        init_image: Reference | None = values["init_image"]
         prompt: Prompt = values["prompt"]
-        values = fill_in_formats(fill_in_defaults(values), text, encoder)
+        values = fill_in_sampling(fill_in_formats(fill_in_defaults(values), text, encoder))
         check_fit(values, generator, text, encoder, self._models.file, file)
         check_encoding(values, text, encoder, file)
+        check_sampling(values, generator, file)
         for model in filter(None, (generator, text, encoder)):
             design.models.setdefault(
                 model.identity,
                 {"kind": model.kind, "name": model.name, "entry": model.entry, "facts": model.facts},
             )
-        if reference is not None:
-            design.references.setdefault(reference.sha256, reference.path)
+        for image in filter(None, (reference, init_image)):
+            design.references.setdefault(image.sha256, image.path)
         shown = {
             **values,
             "prompt": prompt.text,
             "prompt_name": prompt.name if prompt.name != prompt.text else None,
             "reference": reference and reference.name,
+            "init_image": init_image and init_image.name,
         }
         parameters = {
             **values,
             "prompt": prompt.text,
             "reference": reference and reference.sha256,
+            "init_image": init_image and init_image.sha256,
             "generator": generator.identity,
             "text_encoder": text.identity,
             "encoder": encoder.identity if encoder else None,
@@ -365,4 +386,7 @@ def _plain(values: list[Any]) -> list[Any]:
 def _labels(name: str, values: list[Any]) -> list[str]:
     if name in ("prompt", "reference"):
         return ["none" if value is None else value.name for value in values]
-    return format_values(values)
+    if name == "alpha_schedule":
+        return format_schedules(values)
+    # A text without characters would be no label.
+    return format_values(['""' if value == "" else value for value in values])

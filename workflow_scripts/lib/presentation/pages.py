@@ -7,7 +7,7 @@ from typing import Any
 
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
 from workflow_scripts.lib.presentation.grid_page import GridPage, Strip, Tile
-from workflow_scripts.lib.presentation.labels import format_value, label
+from workflow_scripts.lib.presentation.labels import ACTS_WITH, format_schedules, format_value, label
 
 # Constants that say nothing to somebody who looks at a grid, or are said elsewhere on it.
 _UNSHOWN = {"prompt_name", "reference", "reference_sha256"}
@@ -125,11 +125,12 @@ def _companions(
     y: str | None,
     root: Path,
 ) -> list[Strip]:
-    references = {}
-    baselines = {}
+    references, beginnings, baselines = {}, {}, {}
     for place, cell in cells.items():
         sha256 = row_of[cell]["reference_sha256"]
         references[place] = Tile(root / design["references"][sha256]) if sha256 else None
+        init = row_of[cell]["init_image_sha256"]
+        beginnings[place] = Tile(root / design["references"][init]) if init and init != sha256 else None
         baseline = row_of.get(design["baselines"].get(cell, ""))
         if baseline is None:
             baselines[place] = None
@@ -139,6 +140,7 @@ def _companions(
             baselines[place] = Tile(None, error=baseline["error"] or None)
     strips = [
         _strip("reference", references),
+        _strip("init image", beginnings),
         _strip("text alone", baselines),
     ]
     return [strip for strip in strips if strip is not None]
@@ -179,6 +181,8 @@ def _footer(
         if any(shown_of[cell].get(name) != value for cell in cells):
             continue
         text = value if isinstance(value, str) else format_value(value)
+        if name == "alpha_schedule":
+            (text,) = format_schedules([value])
         if len(text) <= _LONGEST_CONSTANT and not (name == "prompt" and "prompt" in fixed):
             constants.append(label(name, text))
     return [", ".join(constants), f"experiment {design['experiment']}"]
@@ -186,6 +190,8 @@ def _footer(
 
 def _has_effect(name: str, parameters: Mapping[str, Any]) -> bool:
     """Returns whether a parameter takes part: one of a transform does where that transform is chosen."""
+    if name in ACTS_WITH and not parameters.get(ACTS_WITH[name]):
+        return False
     owners = [
         (stage, entry.name)
         for stage in STAGES
