@@ -84,7 +84,7 @@ def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Co
         report["alphas"] = alphas
     negative = None
     if "negative" in recipe:
-        negative = cast(as_float32(read_states(*recipe["negative"])), recipe["dtype"])
+        negative = cast(as_float32(read_states(recipe["negative"], recipe["text"][1])), recipe["dtype"])
         report["negative_tokens"] = negative.shape[0]
     if len(distinct) == 1:
         return Conditioning(distinct[0], report, None, negative)
@@ -98,8 +98,9 @@ def alphas_of_recipe(recipe: Mapping[str, Any]) -> list[float]:
         of = recipe["alpha_over_sigma"]
         first = of["first_step"]
         sigmas = scheduler_sigmas(of["scheduler"], of["num_inference_steps"], of["image_tokens"], first)
-        schedule, steps = AlphaSchedule.model_validate(of["schedule"]), of["num_inference_steps"] - first
-        alpha = scheduled_alphas(alpha, alphas_of_steps(schedule, steps, sigmas.tolist()))
+        schedule = AlphaSchedule.model_validate({**of["schedule"], "over": "sigma"})
+        shares = alphas_of_steps(schedule, of["num_inference_steps"] - first, sigmas.tolist())
+        alpha = scheduled_alphas(alpha, shares)
     return alpha if isinstance(alpha, list) else [alpha]
 
 

@@ -1,15 +1,17 @@
 """Schedules, guidance and image-to-image of a cell: filled in, and checked before a model is loaded."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workflow_scripts.lib.conditioning.registry import transform
 from workflow_scripts.lib.conditioning.schedules import AlphaSchedule
 from workflow_scripts.lib.design.errors import DesignError
 from workflow_scripts.lib.design.identity import NEUTRAL
-from workflow_scripts.lib.design.inputs import Reference
-from workflow_scripts.lib.models.catalog import Model
 from workflow_scripts.lib.models.z_image_steps import first_step
+
+if TYPE_CHECKING:
+    from workflow_scripts.lib.design.inputs import Reference
+    from workflow_scripts.lib.models.catalog import Model
 
 # The value of `init_image` that stands for a cell's own reference.
 OWN_REFERENCE = "reference"
@@ -23,8 +25,8 @@ GUIDANCE_NOTE = (
 
 
 def find_init_image(
-    values: Mapping[str, Any], find: Callable[[str | None, str], Reference | None], where: str
-) -> Reference | None:
+    values: Mapping[str, Any], find: "Callable[[str | None, str], Reference | None]", where: str
+) -> "Reference | None":
     """Returns the image that a cell starts from.
 
     Args:
@@ -62,7 +64,7 @@ def fill_in_sampling(values: Mapping[str, Any]) -> dict[str, Any]:
     return filled | {name: NEUTRAL[name] for name in unused}
 
 
-def check_sampling(values: Mapping[str, Any], generator: Model, file: str) -> None:
+def check_sampling(values: Mapping[str, Any], generator: "Model", file: str) -> None:
     """Refuses schedules and images to start from that a cell cannot have.
 
     Args:

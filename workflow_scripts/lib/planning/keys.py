@@ -215,7 +215,7 @@ class Keys:
         }
         negative = self.negative_states(cell)
         if negative is not None:
-            recipe["negative"] = [negative.key, negative.layer]
+            recipe["negative"] = negative.key  # Of the same layer as the text.
         source = self.source_states(cell)
         if source is not None:
             recipe["sources"] = [[source.key, source.layer]]
@@ -247,7 +247,7 @@ class Keys:
         pixels, token = cell["height"] * cell["width"], facts["size_multiple"] ** 2
         scheduler = facts["scheduler_config"]
         return {
-            "schedule": dict(cell["alpha_schedule"]),
+            "schedule": {name: value for name, value in cell["alpha_schedule"].items() if name != "over"},
             "num_inference_steps": cell["num_inference_steps"],
             "first_step": starting_step(cell),
             "scheduler": dict(scheduler),
