@@ -77,7 +77,8 @@ def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Co
             blended = {alpha: grafting.blend_at(alpha) if alpha else text for alpha in dict.fromkeys(alphas)}
             results = [blended[alpha] for alpha in alphas]
         report |= grafting.facts
-        report["warnings"] = [str(item.message) for item in caught]
+        # A blend that is computed at several alphas says the same of each.
+        report["warnings"] = list(dict.fromkeys(str(item.message) for item in caught))
     distinct, of_step = distinct_tensors([cast(result, recipe["dtype"]) for result in results])
     report["tokens"] = distinct[0].shape[0]
     if len(set(alphas)) > 1:
