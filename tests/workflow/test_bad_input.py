@@ -369,8 +369,8 @@ CASES: dict[str, tuple[Callable[[Files], None], list[str]]] = {
         [EXPERIMENT_FILE, "height 50", "multiple of 16", "small-z-image"],
     ),
     "guidance": (
-        base(guidance_scale=4.0),
-        [EXPERIMENT_FILE, "base.guidance_scale", "4.0", "numbers up to 0"],
+        base(guidance_scale=-4.0),
+        [EXPERIMENT_FILE, "base.guidance_scale", "-4.0", "numbers from 0"],
     ),
     # Files that are not YAML.
     "invalid YAML": (

@@ -144,6 +144,12 @@ def test_neutral_values_are_only_ever_added():
         "text_prompt_format": "chat",
         "text_system_prompt": None,
         "text_think_block": "template",
+        "alpha_schedule": None,
+        "negative_prompt": None,
+        "cfg_normalization": 0.0,
+        "cfg_truncation": 1.0,
+        "init_image": None,
+        "strength": 0.6,
     }.items() <= NEUTRAL.items()
 
 

@@ -71,6 +71,17 @@ FILE = "config/experiments/test.yaml"
             experiment({}, {"blend": "style_delta", "neutral_reference": "trea"}),
             ["neutral_reference", "'trea'", "did you mean 'tree'?"],
         ),
+        (
+            experiment(
+                {},
+                {
+                    "references": [["house", "tree"]],
+                    "combination": "multi_reference",
+                    "init_image": "reference",
+                },
+            ),
+            ["init_image", "house + tree is a set of several"],
+        ),
         (experiment({"token_mode": ["roles"]}), ["token_mode 'roles' needs token_roles"]),
         (
             experiment({}, {"token_mode": "roles", "token_roles": ["image"], "references": []}),

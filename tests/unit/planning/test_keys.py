@@ -14,7 +14,9 @@ from pydantic import Field, create_model
 
 from workflow_scripts.lib.conditioning import registry
 from workflow_scripts.lib.conditioning.registry import STAGES, Transform, TransformParameters, transforms
+from workflow_scripts.lib.conditioning.schedules import AlphaSchedule
 from workflow_scripts.lib.design.code_digest import code_digest
+from workflow_scripts.lib.design.identity import NEUTRAL as SAMPLING_NEUTRAL
 from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.design.schema import Hardware
 from workflow_scripts.lib.models.acceleration import NEUTRAL
@@ -23,9 +25,11 @@ from workflow_scripts.lib.planning.keys import (
     CONDITIONING_CODE,
     EXTRACTION_CODE,
     FAST_SAMPLING_CODE,
+    INIT_IMAGE_CODE,
     SAMPLING_CODE,
     Keys,
     batch_group,
+    sampling_work,
 )
 
 TEXT, TEXT_B, SOURCE, SOURCE_B, IMAGE, IMAGE_B = (
@@ -42,13 +46,22 @@ def model(kind: str, family: str, **facts: Any) -> dict[str, Any]:
     }
 
 
+SCHEDULER = {"shift": 3.0, "use_dynamic_shifting": True}
+SCHEDULE = {
+    "kind": "points",
+    "over": "sigma",
+    "maximum": 0.9,
+    "minimum": 0.1,
+    "break_at": 0.4,
+    "points": [[0.0, 1.0]],
+}
 MODELS = {
     TEXT: model("encoder", "qwen3", num_hidden_layers=8),
     TEXT_B: model("encoder", "qwen3", num_hidden_layers=8),
     SOURCE: model("encoder", "qwen3_vl", num_hidden_layers=8),
     SOURCE_B: model("encoder", "qwen3_vl", num_hidden_layers=8),
-    IMAGE: model("generator", "z_image"),
-    IMAGE_B: model("generator", "z_image"),
+    IMAGE: model("generator", "z_image", size_multiple=16, scheduler_config=SCHEDULER),
+    IMAGE_B: model("generator", "z_image", size_multiple=16, scheduler_config=SCHEDULER),
 }
 CELL = {
     "prompt": "a red apple",
@@ -63,7 +76,7 @@ CELL = {
     "height": 64,
     "width": 64,
     "num_inference_steps": 8,
-    "guidance_scale": 0.0,
+    "guidance_scale": 2.0,
     # Nothing at its neutral value, where it would not be among the ingredients.
     "source": "hidden_states",
     "source_text": {"text": "an old house"},
@@ -75,8 +88,28 @@ CELL = {
     "text_prompt_format": "chat",
     "text_system_prompt": None,
     "text_think_block": "template",
+    "alpha_schedule": SCHEDULE,
+    "negative_prompt": "blurry",
+    "cfg_normalization": 1.5,
+    "cfg_truncation": 0.5,
+    "init_image": "7" * 64,
+    "strength": 0.5,
     **{stage: "one" for stage in STAGES},
     **{f"{stage}_amount": 1 for stage in STAGES},
+}
+
+
+# The same without what was added to sampling later.
+PLAIN = {**CELL, "guidance_scale": 0.0} | {
+    name: SAMPLING_NEUTRAL[name]
+    for name in (
+        "alpha_schedule",
+        "negative_prompt",
+        "cfg_normalization",
+        "cfg_truncation",
+        "init_image",
+        "strength",
+    )
 }
 
 
@@ -120,6 +153,14 @@ def code(part: str) -> Change:
     return lambda situation: situation.edited_code.add(part)
 
 
+def schedule(**values: Any) -> Change:
+    return cell(alpha_schedule={**SCHEDULE, **values})
+
+
+def scheduler(**values: Any) -> Change:
+    return lambda situation: situation.models[IMAGE]["facts"]["scheduler_config"].update(values)
+
+
 def nothing(situation: Situation) -> None:
     pass
 
@@ -145,11 +186,24 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "code": code(EXTRACTION_CODE["qwen3_vl"][-1]),
     },
     "recipe": {
-        "text.0": cell(text_encoder=TEXT_B),
+        "text.0": cell(prompt="a green apple"),
         "text.1": cell(text_hidden_layer=-3),
         "sources.0.0": cell(reference=None),
         "sources.0.1": cell(hidden_layer=-3),
+        "negative": cell(negative_prompt="blurred"),
         "alpha": cell(alpha=0.25),
+        "alpha_over_sigma.schedule.kind": schedule(kind="another"),
+        **{
+            f"alpha_over_sigma.schedule.{name}": schedule(**{name: 0.2})
+            for name in ("maximum", "minimum", "break_at")
+        },
+        "alpha_over_sigma.schedule.points.0.0": schedule(points=[[0.5, 1.0]]),
+        "alpha_over_sigma.schedule.points.0.1": schedule(points=[[0.0, 0.5]]),
+        "alpha_over_sigma.num_inference_steps": cell(num_inference_steps=9),
+        "alpha_over_sigma.first_step": cell(strength=0.75),
+        "alpha_over_sigma.scheduler.shift": scheduler(shift=2.0),
+        "alpha_over_sigma.scheduler.use_dynamic_shifting": scheduler(use_dynamic_shifting="another"),
+        "alpha_over_sigma.image_tokens": cell(height=80),
         "dtype": generation(dtype="bfloat16"),
         "code": code(CONDITIONING_CODE[-1]),
         **{f"{stage}.name": cell(**{stage: "two"}) for stage in STAGES},
@@ -164,6 +218,10 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "width": cell(width=80),
         "num_inference_steps": cell(num_inference_steps=9),
         "guidance_scale": cell(guidance_scale=1.0),
+        "cfg_normalization": cell(cfg_normalization=1.0),
+        "cfg_truncation": cell(cfg_truncation=0.75),
+        "init_image": cell(init_image="6" * 64),
+        "first_step": cell(strength=0.75),
         "dtype": generation(dtype="bfloat16"),
         "device": (generation(device="cuda"), generation(device="another")),
         "cpu_threads": generation(cpu_threads=3),
@@ -304,6 +362,7 @@ def test_all_of_the_code_counts(parts_of):
         ("recipe", CONDITIONING_CODE),
         ("image", SAMPLING_CODE["z_image"]),
         ("image", FAST_SAMPLING_CODE["z_image"]),
+        ("image", INIT_IMAGE_CODE),
     ):
         plain = digest(parts_of(kind, Situation()))
         for part in lists:
@@ -365,22 +424,25 @@ def test_settings_added_later_rename_no_image_made_without_them():
     assert set(ACCELERATION) | {"attention_backend", "compile"} == set(NEUTRAL)
     hardware = Hardware().model_dump()
     assert {name: hardware["generation"][name] for name in NEUTRAL} == NEUTRAL
-    image = Keys(MODELS, hardware).image(CELL, "0" * 32)
-    assert set(image) == set(CHANGES["image"]) - set(ACCELERATION)
+    image = Keys(MODELS, hardware).image(PLAIN, "0" * 32)
+    of_sampling = {"cfg_normalization", "cfg_truncation", "init_image", "first_step"}
+    assert set(image) == set(CHANGES["image"]) - set(ACCELERATION) - of_sampling
     assert image["code"] == code_digest(SAMPLING_CODE["z_image"])
 
 
 def test_the_code_of_images_on_the_cpu_is_what_it_was():
     """Where this fails, every image made on the CPU gets another name: change the line only if that is meant."""
-    assert code_digest(SAMPLING_CODE["z_image"]) == "e525052831f6cb4ae89d01d5a61c6617"
+    assert code_digest(SAMPLING_CODE["z_image"]) == "766809e4d9b9506f211112afe16fc2c4"
 
 
 @pytest.mark.parametrize("change", [{"device": "cuda"}, {"compile": "default"}, {"vae_slicing": True}])
 def test_code_of_the_accelerated_generator_counts_where_it_runs(change):
     hardware = Hardware().model_dump()
     hardware["generation"].update(change)
-    image = Keys(MODELS, hardware).image(CELL, "0" * 32)
-    assert image["code"] == code_digest((*SAMPLING_CODE["z_image"], *FAST_SAMPLING_CODE["z_image"]))
+    code = (*SAMPLING_CODE["z_image"], *FAST_SAMPLING_CODE["z_image"])
+    image = Keys(MODELS, hardware).image(PLAIN, "0" * 32)
+    assert image["code"] == code_digest(code)
+    assert Keys(MODELS, hardware).image(CELL, "0" * 32)["code"] == code_digest((*code, *INIT_IMAGE_CODE))
     assert {name: image[name] for name in change} == change
 
 
@@ -414,6 +476,12 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
         "text_prompt_format": "raw",
         "text_system_prompt": "Be kind.",
         "text_think_block": "empty",
+        "alpha_schedule": None,
+        "negative_prompt": "",
+        "cfg_normalization": 0.0,
+        "cfg_truncation": 1.0,
+        "init_image": None,
+        "strength": 0.25,
     }
     of_transforms = {
         "masking_tokens": "all",
@@ -484,7 +552,7 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
 )
 def test_at_alpha_zero_only_the_text_counts(parts_of, values):
     plain = parts_of("recipe", Situation(cell={**CELL, "alpha": 0.0}))
-    assert set(plain) == {"text", "dtype", "code"}
+    assert set(plain) == {"text", "negative", "dtype", "code"}
     assert parts_of("recipe", Situation(cell={**CELL, "alpha": 0.0, **values})) == plain
     assert Keys(MODELS, Hardware().model_dump()).source_states({**CELL, "alpha": -0.0}) == []
 
@@ -509,10 +577,86 @@ def test_one_input_is_one_file_whatever_the_layer():
 
 
 def test_what_shares_a_batch(parts_of):
-    """Everything but seed and conditioning, and the padded length of the caption."""
+    """Everything but seed, conditioning and the image to start from, and the padded lengths of both captions."""
     base = parts_of("image", Situation())
     for ingredient in CHANGES["image"]:
         before, after = (parts_of("image", s) for s in before_and_after("image", ingredient))
         shared = batch_group(before, 20) == batch_group(after, 20)
-        assert shared == (ingredient in ("seed", "conditioning")), ingredient
+        assert shared == (ingredient in ("seed", "conditioning", "init_image")), ingredient
     assert batch_group(base, 1) == batch_group(base, 32) != batch_group(base, 33) == batch_group(base, 64)
+    assert batch_group(base, 20, 5) == batch_group(base, 20, 32) != batch_group(base, 20, 33)
+    assert batch_group(base, 20) != batch_group(base, 20, 5)
+
+
+def keys_of(**values: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns recipe and image parts of the plain cell with some values."""
+    keys, cell = Keys(MODELS, Hardware().model_dump()), {**PLAIN, **values}
+    return keys.recipe(cell), keys.image(cell, "0" * 32)
+
+
+def follow(kind: str, **values: Any) -> dict[str, Any]:
+    return AlphaSchedule(kind=kind, **values).model_dump()
+
+
+@pytest.mark.usefixtures("parts_of")
+def test_a_schedule_gives_an_alpha_to_each_step():
+    recipe, image = keys_of(alpha=0.5, alpha_schedule=follow("linear"), num_inference_steps=5)
+    assert recipe["alpha"] == [0.5, 0.375, 0.25, 0.125, 0.0]
+    assert image == keys_of(num_inference_steps=5)[1], "the image follows it through its conditioning"
+    reverse = follow("linear", maximum=0.0, minimum=1.0)
+    reversed_, _ = keys_of(alpha=0.5, alpha_schedule=reverse, num_inference_steps=5)
+    assert reversed_["alpha"] == recipe["alpha"][::-1]
+    assert digest(recipe) != digest(reversed_)
+
+
+@pytest.mark.usefixtures("parts_of")
+def test_a_schedule_follows_the_steps_that_are_run():
+    values = {"alpha": 1.0, "init_image": "7" * 64, "strength": 0.5, "num_inference_steps": 10}
+    recipe, _ = keys_of(**values, alpha_schedule=follow("linear"))
+    assert recipe["alpha"] == [1.0, 0.75, 0.5, 0.25, 0.0]
+
+
+@pytest.mark.usefixtures("parts_of")
+@pytest.mark.parametrize("alpha", [1.0, 0.123456789012345])
+@pytest.mark.parametrize("over", ["step", "sigma"])
+def test_a_schedule_of_one_alpha_is_that_alpha(alpha, over):
+    assert keys_of(alpha=alpha, alpha_schedule=follow("constant", over=over)) == keys_of(alpha=alpha)
+    half = follow("constant", over=over, maximum=0.5)
+    assert keys_of(alpha=alpha, alpha_schedule=half) == keys_of(alpha=round(alpha / 2, 12))
+    level = follow("linear", maximum=0.5, minimum=0.5)
+    assert keys_of(alpha=alpha, alpha_schedule=level) == keys_of(alpha=round(alpha / 2, 12))
+
+
+@pytest.mark.usefixtures("parts_of")
+def test_a_schedule_that_is_always_zero_is_the_text_alone():
+    never = follow("step", break_at=0.0)
+    assert keys_of(alpha_schedule=never) == keys_of(alpha=0.0)
+    assert "sources" not in keys_of(alpha_schedule=never)[0]
+
+
+@pytest.mark.usefixtures("parts_of")
+def test_strengths_that_run_the_same_steps_share_an_image():
+    started = {"init_image": "7" * 64}
+    assert keys_of(**started, strength=0.6)[1] == keys_of(**started, strength=0.625)[1]
+    assert keys_of(**started, strength=0.6)[1] != keys_of(**started, strength=0.5)[1]
+    assert keys_of(**started, strength=0.6)[1]["first_step"] == 3
+
+
+@pytest.mark.usefixtures("parts_of")
+def test_an_image_that_takes_no_part_is_not_in_the_key():
+    assert keys_of(init_image="7" * 64, strength=0.9) == keys_of()
+
+
+@pytest.mark.usefixtures("parts_of")
+def test_the_negative_prompt_is_shown_as_the_prompt_is():
+    keys = Keys(MODELS, Hardware().model_dump())
+    guided = {**PLAIN, "guidance_scale": 2.0, "negative_prompt": "blurry", "text_system_prompt": "Be kind."}
+    assert keys.negative_states(guided) == keys.text_states({**guided, "prompt": "blurry"})
+    assert keys.negative_states({**guided, "guidance_scale": 0.0}) is None
+
+
+@pytest.mark.usefixtures("parts_of")
+def test_the_work_of_an_image():
+    assert sampling_work(keys_of()[1]) == 64 * 64 * 8
+    assert sampling_work(keys_of(guidance_scale=1.0, negative_prompt="")[1]) == 64 * 64 * 16
+    assert sampling_work(keys_of(init_image="7" * 64, strength=0.5)[1]) == 64 * 64 * 4

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
-from workflow_scripts.lib.presentation.export import export_images, export_name
+from workflow_scripts.lib.presentation.export import export_cell, export_images, export_name
 from workflow_scripts.lib.presentation.infotext import parse_infotext
 from workflow_scripts.lib.presentation.png import encode_png, read_text_chunks
 from workflow_scripts.lib.presentation.table import cell_rows, read_table, write_table
@@ -134,3 +134,42 @@ def test_bytes_without_an_image_are_refused(exported, tmp_path):
     broken.write_bytes(b"not a PNG")
     with pytest.raises(ValueError, match="not a PNG"):
         export_images(design, [{**rows[0], "image": str(broken)}], folder, VERSIONS)
+
+
+def infotext_of(tmp_path, **base):
+    """Returns the infotext of the one cell of an experiment."""
+    raw = experiment({}, {"prompts": ["a red apple"], "alpha": 0.0, **base}, baseline=False)
+    situation = Situation(tmp_path, raw)
+    (cell,) = situation.designs[0]["cells"]
+    path = tmp_path / "image.png"
+    path.write_bytes(encode_png(np.zeros((2, 2, 3), dtype=np.uint8)))
+    row = {"cell": cell["cell"], "role": "cell", "conditioning": "", "image": str(path)}
+    return parse_infotext(read_text_chunks(export_cell(row, cell["shown"], VERSIONS))["parameters"])
+
+
+OF_SAMPLING = {"Denoising strength", "Init image", "Cfg normalization", "Cfg truncation", "Alpha schedule"}
+
+
+def test_what_takes_no_part_in_sampling_is_not_in_the_infotext(tmp_path):
+    infotext = infotext_of(tmp_path)
+    assert infotext.negative_prompt is None
+    assert infotext.parameters["CFG scale"] == "0.0"
+    assert not OF_SAMPLING & set(infotext.parameters)
+
+
+def test_sampling_is_in_the_infotext_under_the_usual_names(tmp_path):
+    infotext = infotext_of(
+        tmp_path,
+        guidance_scale=2.5,
+        negative_prompt="blurry, dark",
+        init_image="tree",
+        strength=0.5,
+        alpha=0.5,
+        alpha_schedule={"kind": "linear"},
+    )
+    assert infotext.negative_prompt == "blurry, dark"
+    assert infotext.parameters["CFG scale"] == "2.5"
+    assert infotext.parameters["Denoising strength"] == "0.5"
+    assert infotext.parameters["Init image"] == "tree"
+    assert json.loads(infotext.parameters["Alpha schedule"])["kind"] == "linear"
+    assert set(infotext.parameters) >= OF_SAMPLING

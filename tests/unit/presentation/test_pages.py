@@ -222,6 +222,32 @@ def test_constants_that_take_part_are_in_the_footer(tmp_path):
     assert "target_std" not in page.footer[0]
 
 
+def test_what_takes_no_part_in_sampling_is_not_in_the_footer(tmp_path):
+    page = one_page(tmp_path / "a", experiment({"alpha": [0.25, 0.5]}, ONE, grids=[{"x": "alpha"}]))
+    for name in ("strength", "cfg_", "negative_prompt", "init_image", "alpha_schedule"):
+        assert name not in page.footer[0]
+    base = {**ONE, "init_image": "tree", "guidance_scale": 2.0, "alpha_schedule": {"kind": "linear"}}
+    page = one_page(tmp_path / "b", experiment({"alpha": [0.25, 0.5]}, base, grids=[{"x": "alpha"}]))
+    for part in (
+        "strength = 0.6",
+        "cfg_truncation = 1",
+        "init_image = tree",
+        "alpha_schedule = linear 1 to 0",
+    ):
+        assert part in page.footer[0]
+
+
+def test_the_image_that_cells_start_from_stands_beside_them(tmp_path):
+    raw = experiment({"init_image": ["reference", "tree"]}, ONE, grids=[{"x": "init_image"}])
+    page = one_page(tmp_path, raw)
+    assert [s.name for s in page.companions] == ["reference", "init image", "text alone"]
+    tiles = strip(page, "init image").tiles
+    assert [tile.error for _, tile in sorted(tiles.items())] == ["none", None], (
+        "the reference is there anyway"
+    )
+    assert tiles[0, 1].image.name == "tree.png"
+
+
 def test_stale_pages_are_those_the_design_no_longer_has(tmp_path):
     axes = [
         {"name": name, "values": values, "labels": [str(value) for value in values]}

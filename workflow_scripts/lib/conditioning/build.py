@@ -11,6 +11,8 @@ import torch
 
 from workflow_scripts.lib.conditioning.reference import prompt_statistics
 from workflow_scripts.lib.conditioning.registry import Transform, transform
+from workflow_scripts.lib.conditioning.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
+from workflow_scripts.lib.models.z_image_steps import scheduler_sigmas
 from workflow_scripts.lib.store.hidden_states import HiddenStates
 
 # For `configure_torch`. On one thread of the CPU, always: the bits of a conditioning decide what is rendered.
@@ -25,18 +27,29 @@ class Conditioning:
     """What the generator gets.
 
     Attributes:
-        prompt_embeds: (tokens, dim), of the generator's dtype.
+        prompt_embeds: (tokens, dim), of the generator's dtype; or (distinct, tokens, dim), where steps differ.
         report: Facts for tables: tokens, source_tokens, source_tokens_used (share, None where the blend takes the
-            source as it is), warnings, and masked_dimensions where something was masked.
+            source as it is), warnings, masked_dimensions where something was masked, alphas where steps differ, and
+            negative_tokens with guidance.
+        prompt_embeds_of_step: int64 (steps,), which of `prompt_embeds` each step gets; None where they are one.
+        negative_prompt_embeds: (negative tokens, dim), of the generator's dtype; None without guidance.
     """
 
     prompt_embeds: torch.Tensor
     report: dict[str, Any]
+    prompt_embeds_of_step: torch.Tensor | None = None
+    negative_prompt_embeds: torch.Tensor | None = None
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What is stored, by name."""
+        names = ("prompt_embeds", "prompt_embeds_of_step", "negative_prompt_embeds")
+        return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
 
     @property
     def hash(self) -> str:
-        """Digest of the bytes, shape and dtype."""
-        return conditioning_hash({"prompt_embeds": self.prompt_embeds})
+        """Digest of the bytes, shape and dtype of all tensors."""
+        return conditioning_hash(self.tensors)
 
 
 def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Conditioning:
@@ -53,24 +66,65 @@ def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Co
     text_states = read_states(*recipe["text"])
     text = as_float32(text_states)
     report: dict[str, Any] = {"source_tokens": 0, "source_tokens_used": None, "warnings": []}
+    alphas = alphas_of_recipe(recipe)
     if "sources" not in recipe:
-        result = text
+        results = [text]
     else:
         sources = [read_states(*source) for source in recipe["sources"]]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             neutral = [read_states(*source) for source in recipe.get("neutral_sources", ())]
             grafting = Grafting(recipe, text_states, sources, neutral)
-            result = grafting.blend_at(recipe["alpha"])
+            blended = {alpha: grafting.blend_at(alpha) if alpha else text for alpha in dict.fromkeys(alphas)}
+            results = [blended[alpha] for alpha in alphas]
         report |= grafting.facts
-        report["warnings"] = [str(item.message) for item in caught]
-    result = result.to(_DTYPES[recipe["dtype"]]).contiguous()
+        # A blend that is computed at several alphas says the same of each.
+        report["warnings"] = list(dict.fromkeys(str(item.message) for item in caught))
+    distinct, of_step = distinct_tensors([cast(result, recipe["dtype"]) for result in results])
+    report["tokens"] = distinct[0].shape[0]
+    if len(set(alphas)) > 1:
+        report["alphas"] = alphas
+    negative = None
+    if "negative" in recipe:
+        negative = cast(as_float32(read_states(recipe["negative"], recipe["text"][1])), recipe["dtype"])
+        report["negative_tokens"] = negative.shape[0]
+    if len(distinct) == 1:
+        return Conditioning(distinct[0], report, None, negative)
+    return Conditioning(torch.stack(distinct), report, torch.tensor(of_step), negative)
+
+
+def alphas_of_recipe(recipe: Mapping[str, Any]) -> list[float]:
+    """Returns the alpha of each step; a single one where all steps have the same, 0 for the text alone."""
+    alpha = recipe.get("alpha", 0.0)
+    if "alpha_over_sigma" in recipe:
+        of = recipe["alpha_over_sigma"]
+        first = of["first_step"]
+        sigmas = scheduler_sigmas(of["scheduler"], of["num_inference_steps"], of["image_tokens"], first)
+        schedule = AlphaSchedule.model_validate({**of["schedule"], "over": "sigma"})
+        shares = alphas_of_steps(schedule, of["num_inference_steps"] - first, sigmas.tolist())
+        alpha = scheduled_alphas(alpha, shares)
+    return alpha if isinstance(alpha, list) else [alpha]
+
+
+def distinct_tensors(tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[int]]:
+    """Returns the tensors that differ in a bit, in the order they come, and for each tensor which of these it is."""
+    names = [conditioning_hash({"": tensor}) for tensor in tensors]
+    order = list(dict.fromkeys(names))
+    return [tensors[names.index(name)] for name in order], [order.index(name) for name in names]
+
+
+def cast(values: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Returns float32 values as the generator gets them.
+
+    Raises:
+        FloatingPointError: where they are not finite.
+    """
+    result = values.to(_DTYPES[dtype]).contiguous()
     if not bool(torch.isfinite(result).all()):
         raise FloatingPointError(
             f"{int((~torch.isfinite(result)).sum())} of {result.numel()} values are not finite"
         )
-    report["tokens"] = result.shape[0]
-    return Conditioning(result, report)
+    return result
 
 
 class Grafting:

@@ -106,3 +106,13 @@ def alphas_of_steps(
         if not all(0.0 <= p <= 1.0 for p in progress):
             raise ValueError(f"sigmas must be from 0 to 1 for a schedule; they are {list(sigmas)}")
     return [round(alpha_at(schedule, p), 12) + 0.0 for p in progress]
+
+
+def scheduled_alphas(alpha: float, shares: Sequence[float]) -> list[float]:
+    """Returns the alpha of each step: alpha times the schedule's share, rounded to 12 digits as that is.
+
+    Args:
+        alpha: Of the cell; it stays as it is where the share is 1.
+        shares: As `alphas_of_steps` returns them.
+    """
+    return [alpha if share == 1.0 else round(alpha * share, 12) + 0.0 for share in shares]

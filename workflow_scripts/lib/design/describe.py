@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
+from workflow_scripts.lib.conditioning.schedules import AlphaSchedule
 from workflow_scripts.lib.design.schema import (
     Base,
     CellParameters,
@@ -99,6 +100,7 @@ def generated_tables() -> dict[str, str]:
         "encoding": _parameter_table(_rows(Base, only=EncodingParameters.model_fields)),
         "choices": _parameter_table(_rows(Base, only=TransformChoices.model_fields)),
         "sampling": _parameter_table(_rows(Base, only=SamplingParameters.model_fields)),
+        "schedule": _parameter_table(_rows(AlphaSchedule)),
         "transforms": _transform_table(),
         "scores": _table(
             ("name", "measures", "needs"), ((f"`{s.name}`", s.meaning, s.needs) for s in scores().values())
@@ -164,6 +166,7 @@ def _describe_reference(name: str) -> str:
         Grid.__name__: "{`x`, `y`}",
         GivenText.__name__: "{`text`}",
         Instruct.__name__: "{`instruct`}",
+        AlphaSchedule.__name__: "{`kind`, ...}",
     }
     return named.get(name, "see below")
 

@@ -11,6 +11,7 @@ from workflow_scripts.lib.conditioning.registry import transforms
 from workflow_scripts.lib.design.errors import DesignError
 from workflow_scripts.lib.design.identity import NEUTRAL
 from workflow_scripts.lib.design.inputs import Prompt, check_control_tokens
+from workflow_scripts.lib.design.sampling import negative_prompts
 from workflow_scripts.lib.models.catalog import Model
 from workflow_scripts.lib.models.description import locate_model
 from workflow_scripts.lib.models.prompts import NEUTRAL_OPTIONS, InputOptions
@@ -165,6 +166,7 @@ def check_texts(
         for value in axes.get(name, [constant[name]])
         if isinstance(value, Mapping) or (isinstance(value, str) and name.endswith("system_prompt"))
     ]
+    negatives = [Prompt(content, content) for content in negative_prompts(axes, constant)]
     for generator, text in hosts:
         models = [text, *encoders]
         if not allow_control_tokens:
@@ -172,11 +174,14 @@ def check_texts(
             check_control_tokens(axes["prompt"], tokens, f"{file}: prompts")
             for name, content in written:
                 check_control_tokens([Prompt(content, content)], tokens, f"{file}: {name}", "text")
+            check_control_tokens(negatives, tokens, f"{file}: negative_prompt", "text")
         for model, prefix in [(text, "text_"), *((encoder, "") for encoder in encoders)]:
             for options in _all_options(axes, constant, model, prefix):
                 _check_template(model, options, file)
                 if prefix:
                     _check_length(axes["prompt"], generator, text, options, f"{file}: prompts")
+                    _check_length(negatives, generator, text, options, f"{file}: negative_prompt")
+                    _check_not_empty(negatives, text, options, f"{file}: negative_prompt")
 
 
 def _all_options(
@@ -216,4 +221,17 @@ def _check_length(
             raise DesignError(
                 f"{where}: prompt {prompt.name[:60]!r} has {tokens} tokens with its template; {generator.name} takes at "
                 f"most {limit}; shorten it"
+            )
+
+
+def _check_not_empty(negatives: Iterable[Prompt], text: Model, options: InputOptions, where: str) -> None:
+    """Refuses a negative prompt of no tokens, which a generator cannot take; a template has always some."""
+    folder = locate_model(text.name, text.entry)
+    if options.prompt_format != "raw" or folder is None:
+        return
+    for prompt in negatives:
+        if prompt.text == "" and not count_prompt_tokens(text.entry, folder, [""], options)[0]:
+            raise DesignError(
+                f"{where}: '' has no tokens with text_prompt_format 'raw'; write a text, or set another "
+                "text_prompt_format"
             )

@@ -44,7 +44,7 @@ _EXPECTED = {
     "string_pattern_mismatch": "a text that is not empty",
 }
 # Names of models that are one of several forms of a value.
-_FORMS = {"Range", "NamedPrompt", "GivenText", "Instruct"}
+_FORMS = {"Range", "NamedPrompt", "GivenText", "Instruct", "AlphaSchedule"}
 
 
 def expected(problems: Iterable[Any]) -> str:

@@ -57,6 +57,12 @@ NEUTRAL: dict[str, Any] = {
     "neutral_reference": "grey",
     "delta_normalize": False,
     "delta_scale_to_text": False,
+    "alpha_schedule": None,
+    "negative_prompt": None,
+    "cfg_normalization": 0.0,
+    "cfg_truncation": 1.0,
+    "init_image": None,
+    "strength": 0.6,
 }
 
 

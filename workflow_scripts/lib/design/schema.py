@@ -10,11 +10,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
 from workflow_scripts.lib.conditioning.registry import STAGES, parameter_fields, transforms
+from workflow_scripts.lib.conditioning.schedules import AlphaSchedule
 from workflow_scripts.lib.models.acceleration import ATTENTION_BACKENDS, COMPILE_MODES
 from workflow_scripts.lib.scoring.registry import scores
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Text = Annotated[str, Field(pattern=r"\S")]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Strict(BaseModel):
@@ -182,8 +184,33 @@ class SamplingParameters(Strict):
     num_inference_steps: Annotated[int, Field(ge=1)] = Field(
         8, description="Denoising steps; 8 for the Turbo model."
     )
-    guidance_scale: Annotated[float, Field(ge=0, le=0)] = Field(
-        0.0, description="Classifier-free guidance; 0 is none, which Turbo models need."
+    guidance_scale: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="Classifier-free guidance as in diffusers: pos + guidance_scale * (pos - neg); 0 is none, which Turbo "
+        "models were distilled for. Each step then runs the transformer on twice as many rows.",
+    )
+    negative_prompt: str | None = Field(
+        None,
+        description="With guidance: what to lead away from, shown to the generator's own text encoder as the prompt is. "
+        '`null` is "".',
+    )
+    cfg_normalization: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="With guidance: the most that its prediction's norm may be, as a multiple of the norm without it; 0 "
+        "for no such limit.",
+    )
+    cfg_truncation: Share = Field(
+        1.0, description="With guidance: steps at which 1 - sigma is above this go without."
+    )
+    init_image: Text | None = Field(
+        None,
+        description="Image to start from in place of pure noise, stretched to height x width: `reference` for the cell's "
+        "own, or a name or path as in `references`.",
+    )
+    strength: Share = Field(
+        0.6,
+        description="With `init_image`: how much of the schedule is run. 1 starts from pure noise, near 0 the image hardly "
+        "changes.",
     )
 
 
@@ -222,6 +249,11 @@ class SourceParameters(Strict):
     )
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="Weight of the encoder's hidden states; 0 is the text alone."
+    )
+    alpha_schedule: AlphaSchedule | None = Field(
+        None,
+        description="What alpha is multiplied with at each step of the sampling, see [Schedules](#schedules); `null` for 1 "
+        "at all of them.",
     )
 
 

@@ -22,10 +22,17 @@ from workflow_scripts.lib.design.inputs import (
     parts_of,
     read_prompts,
 )
+from workflow_scripts.lib.design.sampling import (
+    check_sampling,
+    check_what_acts,
+    fill_in_sampling,
+    find_init_image,
+    sampling_notes,
+)
 from workflow_scripts.lib.design.schema import CellParameters, Experiment, Limits, Range
 from workflow_scripts.lib.models.catalog import Model, ModelCatalog, same_weights
 from workflow_scripts.lib.models.neutral_images import GREY, grey_reference
-from workflow_scripts.lib.presentation.labels import format_values
+from workflow_scripts.lib.presentation.labels import format_schedules, format_values
 from workflow_scripts.lib.scoring.registry import ScoreInputs, check_scores
 from workflow_scripts.lib.store.fact_cache import FactCache
 
@@ -46,6 +53,11 @@ BASELINE_PARAMETERS = (
     "width",
     "num_inference_steps",
     "guidance_scale",
+    "negative_prompt",
+    "cfg_normalization",
+    "cfg_truncation",
+    "init_image",
+    "strength",
 )
 # A page has at most 12000 pixels on a side, and a tile at least 96.
 MOST_TILES_ON_A_SIDE = 100
@@ -98,6 +110,7 @@ class Expander:
         varied = _every_value(axes, constant)
         hosts, encoders = self._models_used(constant, varied, file)
         check_texts(varied, constant, hosts, encoders, experiment.allow_control_tokens, file)
+        check_what_acts(varied, constant, file)
         design.notes = same_weights([*itertools.chain(*hosts), *encoders], self._models.file)
         self._check_scores(experiment, varied, file)
         cells: dict[str, Cell] = {}
@@ -107,6 +120,9 @@ class Expander:
             chosen = {axis: axes[axis][index] for axis, index in zip(axes, indices, strict=True)}
             setting = chosen.pop(SETTING, None)
             values = {**constant, **chosen, **(setting["parameters"] if setting else {})}
+            # A baseline starts from the same image as its cell, though it has no reference.
+            where = f"{file}: {'axes' if 'init_image' in axes else 'base'}.init_image"
+            values["init_image"] = find_init_image(values, self._reference, where)
             cell = self._resolve(values, "cell", design, file)
             if setting:
                 cell.shown[SETTING] = setting["name"]
@@ -130,6 +146,7 @@ class Expander:
             *(cell for cell in baselines.values() if cell.cell not in cells),
             *cells.values(),
         ]
+        design.notes += sampling_notes(cell.parameters for cell in design.cells)
         return design
 
     def _validate(self, raw: Any, file: str) -> Experiment:
@@ -291,23 +308,26 @@ class Expander:
             "encoder", values["encoder"], f"{file}: base.encoder"
         )
         reference: Reference | ReferenceSet | None = values.get("reference")
+        init_image: Reference | None = values["init_image"]
         prompt: Prompt = values["prompt"]
-        values = fill_in_formats(fill_in_defaults(values), text, encoder)
+        values = fill_in_sampling(fill_in_formats(fill_in_defaults(values), text, encoder))
         check_fit(values, generator, text, encoder, self._models.file, file)
         check_encoding(values, text, encoder, file)
+        check_sampling(values, generator, file)
         for model in filter(None, (generator, text, encoder)):
             design.models.setdefault(
                 model.identity,
                 {"kind": model.kind, "name": model.name, "entry": model.entry, "facts": model.facts},
             )
         references = parts_of(reference)
-        for part in references:
-            design.references.setdefault(part.sha256, part.path)
+        for image in filter(None, (*references, init_image)):
+            design.references.setdefault(image.sha256, image.path)
         shown = {
             **values,
             "prompt": prompt.text,
             "prompt_name": prompt.name if prompt.name != prompt.text else None,
             "reference": reference and reference.name,
+            "init_image": init_image and init_image.name,
         }
         parameters = {
             **values,
@@ -315,6 +335,7 @@ class Expander:
             "reference": [part.sha256 for part in references]
             if isinstance(reference, ReferenceSet)
             else reference and reference.sha256,
+            "init_image": init_image and init_image.sha256,
             "generator": generator.identity,
             "text_encoder": text.identity,
             "encoder": encoder.identity if encoder else None,
@@ -368,4 +389,7 @@ def _labels(name: str, values: list[Any]) -> list[str]:
         return [value["name"] for value in values]
     if name in ("prompt", "reference"):
         return ["none" if value is None else value.name for value in values]
-    return format_values(values)
+    if name == "alpha_schedule":
+        return format_schedules(values)
+    # A text without characters would be no label.
+    return format_values(['""' if value == "" else value for value in values])

@@ -16,7 +16,13 @@ from typing import Any
 from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.jobs.generation import generate_images
 from workflow_scripts.lib.planning.keys import Keys
-from workflow_scripts.lib.planning.plan import cells_of, merged, resolve_images
+from workflow_scripts.lib.planning.plan import (
+    cells_of,
+    image_item,
+    merged,
+    paths_of_init_images,
+    resolve_images,
+)
 from workflow_scripts.lib.presentation.png import is_complete_png
 from workflow_scripts.lib.store.layout import Store
 
@@ -27,7 +33,7 @@ def find_adoptable(
     """Returns the missing images of which an equal one exists, but for the digest of the sampling code.
 
     Returns:
-        image key -> {old: key of the existing image, cell: id of a cell that needs it, parts, tokens}.
+        image key -> {old: key of the existing image, cell: id of a cell that needs it, parts, report}.
     """
     earlier: dict[str, list[str]] = {}
     for file in sorted(store.shards.glob("*.json")):
@@ -43,7 +49,7 @@ def find_adoptable(
                     "old": old,
                     "cell": cell,
                     "parts": entry["parts"],
-                    "tokens": entry["report"]["tokens"],
+                    "report": entry["report"],
                 }
     return adoptable
 
@@ -113,15 +119,15 @@ def _render(
         path = trial.conditioning(entry["parts"]["conditioning"])
         path.parent.mkdir(parents=True, exist_ok=True)
         conditioning = build_conditioning(recipes.recipe(cells[entry["cell"]]), read_states)
-        save_file({"prompt_embeds": conditioning.prompt_embeds}, path)
-        item = {"key": key, "parts": entry["parts"], "tokens": entry["tokens"]}
-        by_generator.setdefault(entry["parts"]["generator"], []).append(item)
+        save_file(conditioning.tensors, path)
+        by_generator.setdefault(entry["parts"]["generator"], []).append(image_item(key, entry))
     differing = []
     for generator, images in by_generator.items():
         shard = {
             "generator": {part: models[generator][part] for part in ("name", "entry")},
             "hardware": hardware["generation"],
             "images": images,
+            "init_images": paths_of_init_images(images, merged(designs, "references")),
             "drop": [],
         }
         failures = generate_images(shard, trial, log).failures

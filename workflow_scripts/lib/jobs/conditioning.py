@@ -54,7 +54,7 @@ def condition(
             path = store.conditioning(conditioning.hash)
             if not path.exists():
                 with atomic_path(path) as temporary:
-                    save_file({"prompt_embeds": conditioning.prompt_embeds}, temporary)
+                    save_file(conditioning.tensors, temporary)
             rows[key] = {"conditioning": conditioning.hash, **conditioning.report}
             record.made.append(key)
         except DamagedHiddenStates as error:

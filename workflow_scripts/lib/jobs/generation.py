@@ -1,11 +1,12 @@
 """Generation: a shard of images, in batches of one shape."""
 
+import hashlib
 import json
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.jobs.devices import take_device
 from workflow_scripts.lib.jobs.record import JobRecord, blaming_settings
-from workflow_scripts.lib.planning.keys import batch_group
+from workflow_scripts.lib.planning.keys import batch_group, sampling_work
 from workflow_scripts.lib.presentation.png import encode_png, is_complete_png
 from workflow_scripts.lib.presentation.progress import Progress
 from workflow_scripts.lib.store.atomic import write_atomic
@@ -57,7 +58,10 @@ def _generate(
     start, work = time.monotonic(), 0
     batches = list(_batches(pending, hardware["batch_shape"]))
     warm: set[Any] = set()
-    with _Reader(store, hardware["device"]) as reader, _Writer(store, record) as writer:
+    with (
+        _Reader(store, hardware["device"], shard.get("init_images", {})) as reader,
+        _Writer(store, record) as writer,
+    ):
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
             reader.expect([*batch, *following])
             wanted = _missing(batch, store)
@@ -65,8 +69,7 @@ def _generate(
             if wanted:
                 start += _warm_up(generator, wanted[0], hardware["batch_shape"], warm)
                 _generate_batch(generator, wanted, hardware["batch_shape"], reader, record, writer)
-                parts = wanted[0]["parts"]
-                work += len(wanted) * parts["height"] * parts["width"] * parts["num_inference_steps"]
+                work += len(wanted) * sampling_work(wanted[0]["parts"])
             progress.advance(len(batch))
     rate = record.notes["rate"] = {"work": work, "seconds": round(time.monotonic() - start, 3)}
     write_atomic(store.rates / f"{digest([item['key'] for item in pending])[:16]}.json", json.dumps(rate))
@@ -81,9 +84,13 @@ def _batches(items: list[dict[str, Any]], rows: int) -> Iterator[list[dict[str, 
     """Yields items that can share a batch, at most `rows` at a time."""
     grouped: dict[Any, list[dict[str, Any]]] = {}
     for item in items:
-        grouped.setdefault(batch_group(item["parts"], item["tokens"]), []).append(item)
+        grouped.setdefault(_group(item), []).append(item)
     for group in grouped.values():
         yield from (group[at : at + rows] for at in range(0, len(group), rows))
+
+
+def _group(item: dict[str, Any]) -> tuple[Any, ...]:
+    return batch_group(item["parts"], item["tokens"], item.get("negative_tokens"))
 
 
 def _warm_up(generator: Any, item: dict[str, Any], batch_shape: int, warm: set[Any]) -> float:
@@ -91,12 +98,15 @@ def _warm_up(generator: Any, item: dict[str, Any], batch_shape: int, warm: set[A
 
     They are not counted as work, for the next job's estimate would multiply them by its images.
     """
-    group = batch_group(item["parts"], item["tokens"])
+    group = _group(item)
     if group in warm or not getattr(generator, "is_compiled", False):
         return 0.0
     warm.add(group)
     start = time.monotonic()
-    generator.warm_up(batch_shape, item["tokens"], item["parts"]["height"], item["parts"]["width"])
+    guidance = {"negative_tokens": item["negative_tokens"]} if "negative_tokens" in item else {}
+    generator.warm_up(
+        batch_shape, item["tokens"], item["parts"]["height"], item["parts"]["width"], **guidance
+    )
     return time.monotonic() - start
 
 
@@ -145,38 +155,55 @@ def _start(generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: 
 
 def _launch(generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: int) -> Any:
     """As `_sample`, but does not wait for the images."""
-    parts = rows[0][0]["parts"]
-    padding = batch_shape - len(rows)
-    embeds = [embeds for _, embeds in rows]
-    embeds += [generator.padding_row(embeds[0].shape[0])] * padding
-    return generator.launch(
-        embeds,
-        [item["parts"]["seed"] for item, _ in rows] + [0] * padding,
-        height=parts["height"],
-        width=parts["width"],
-        num_inference_steps=parts["num_inference_steps"],
-        guidance_scale=parts["guidance_scale"],
-    )
+    embeds, seeds, sampling = _sampling_arguments(generator, rows, batch_shape)
+    return generator.launch(embeds, seeds, **sampling)
 
 
 def _sample(generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: int) -> tuple[Any, Any]:
-    parts = rows[0][0]["parts"]
-    padding = batch_shape - len(rows)
-    embeds = [embeds for _, embeds in rows]
-    embeds += [generator.padding_row(embeds[0].shape[0])] * padding
-    seeds = [item["parts"]["seed"] for item, _ in rows] + [0] * padding
-    images, finite = generator.generate(
-        embeds,
-        seeds,
-        height=parts["height"],
-        width=parts["width"],
-        num_inference_steps=parts["num_inference_steps"],
-        guidance_scale=parts["guidance_scale"],
-    )
+    embeds, seeds, sampling = _sampling_arguments(generator, rows, batch_shape)
+    images, finite = generator.generate(embeds, seeds, **sampling)
     return images[: len(rows)], finite[: len(rows)]
 
 
-def _read_conditioning(store: Store, hash_: str) -> Any:
+def _sampling_arguments(
+    generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: int
+) -> tuple[list[Any], list[int], dict[str, Any]]:
+    """Returns what `Generator.generate` is called with: a batch of rows, filled up to its shape.
+
+    Args:
+        generator: Which gives the padding.
+        rows: Items of the shard, each with what `_Reader.read` returns for it.
+        batch_shape: Rows of the batch.
+    """
+    parts, (tensors, init_image) = rows[0][0]["parts"], rows[0][1]
+    padding = batch_shape - len(rows)
+    embeds = [_row_embeds(tensors) for _, (tensors, _) in rows]
+    embeds += [generator.padding_row(tensors["prompt_embeds"].shape[-2])] * padding
+    names = ("height", "width", "num_inference_steps", "guidance_scale")
+    # What is not in the key does not take part, and the generator is not told of it.
+    optional = ("cfg_normalization", "cfg_truncation", "first_step")
+    sampling = {name: parts[name] for name in names} | {n: parts[n] for n in optional if n in parts}
+    if parts["guidance_scale"]:
+        negative = [tensors["negative_prompt_embeds"] for _, (tensors, _) in rows]
+        sampling["negative_prompt_embeds"] = [
+            *negative,
+            *[generator.padding_row(negative[0].shape[0])] * padding,
+        ]
+    if init_image is not None:
+        # Padding starts from an image that is encoded anyway.
+        sampling["init_images"] = [image for _, (_, image) in rows] + [init_image] * padding
+    return embeds, [item["parts"]["seed"] for item, _ in rows] + [0] * padding, sampling
+
+
+def _row_embeds(tensors: Mapping[str, Any]) -> Any:
+    """Returns what a generator takes for a row: (tokens, channels), or a list of these, one per step."""
+    if "prompt_embeds_of_step" not in tensors:
+        return tensors["prompt_embeds"]
+    distinct = tensors["prompt_embeds"].unbind(0)
+    return [distinct[index] for index in tensors["prompt_embeds_of_step"].tolist()]
+
+
+def _read_conditioning(store: Store, hash_: str) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     from workflow_scripts.lib.conditioning.build import conditioning_hash
@@ -192,7 +219,19 @@ def _read_conditioning(store: Store, hash_: str) -> Any:
     if not intact:
         path.unlink(missing_ok=True)
         raise ValueError(f"{path} was damaged and is removed; the next run builds it again")
-    return tensors["prompt_embeds"]
+    return tensors
+
+
+def _read_init_image(path: str, sha256: str) -> Any:
+    from workflow_scripts.lib.models.images import load_reference_image
+
+    image = load_reference_image(path)
+    # The key names the content that was planned for.
+    if hashlib.sha256(Path(path).read_bytes()).hexdigest() != sha256:
+        raise ValueError(
+            f"{path} has changed since this run was planned; the next run makes what it gives now"
+        )
+    return image
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -205,15 +244,22 @@ def _missing(items: list[dict[str, Any]], store: Store) -> list[dict[str, Any]]:
     return [item for item in items if not is_complete_png(store.image(item["key"]))]
 
 
+def _read_for(item: dict[str, Any]) -> list[str]:
+    """Returns what is read for an item: the hash of its conditioning, and that of the image it starts from, if any."""
+    init_image = item["parts"].get("init_image")
+    return [item["parts"]["conditioning"], *([] if init_image is None else [init_image])]
+
+
 class _Reader:
-    """Reads conditioning ahead of the generator, in a thread.
+    """Reads conditioning, and images to start from, ahead of the generator, in a thread.
 
     Attributes:
         seconds_waited: How long the generator had to wait for it.
     """
 
-    def __init__(self, store: Store, device: str):
-        self._store = store
+    def __init__(self, store: Store, device: str, init_images: Mapping[str, str]):
+        """Takes `init_images`, SHA-256 -> path."""
+        self._store, self._init_images = store, init_images
         # Only from memory that cannot be moved does a GPU copy without the processor waiting for it.
         self._is_pinned = device != "cpu"
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="conditioning")
@@ -229,22 +275,27 @@ class _Reader:
     def expect(self, items: list[dict[str, Any]]) -> None:
         """Says what will be asked for soon, in order; what is not among it is forgotten."""
         earlier, self._read = self._read, {}
-        for hash_ in dict.fromkeys(item["parts"]["conditioning"] for item in items):
-            self._read[hash_] = earlier.pop(hash_, None) or self._pool.submit(self._load, hash_)
+        for name in dict.fromkeys(name for item in items for name in _read_for(item)):
+            self._read[name] = earlier.pop(name, None) or self._pool.submit(self._load, name)
         for future in earlier.values():
             future.cancel()
 
-    def read(self, item: dict[str, Any]) -> Any:
-        """Returns the embeddings of an expected item, (tokens, channels); raises what reading raised."""
+    def read(self, item: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Returns the tensors of an expected item, and the image it starts from or None; raises what reading raised."""
         start = time.monotonic()
         try:
-            return self._read[item["parts"]["conditioning"]].result()
+            tensors, *image = [self._read[name].result() for name in _read_for(item)]
+            return tensors, image[0] if image else None
         finally:
             self.seconds_waited += time.monotonic() - start
 
-    def _load(self, hash_: str) -> Any:
-        embeds = _read_conditioning(self._store, hash_)
-        return embeds.pin_memory() if self._is_pinned else embeds
+    def _load(self, name: str) -> Any:
+        if name in self._init_images:
+            return _read_init_image(self._init_images[name], name)
+        tensors = _read_conditioning(self._store, name)
+        # Indices stay where the host reads them.
+        pinned = {key: t for key, t in tensors.items() if self._is_pinned and key != "prompt_embeds_of_step"}
+        return tensors | {key: tensor.pin_memory() for key, tensor in pinned.items()}
 
 
 class _Writer:

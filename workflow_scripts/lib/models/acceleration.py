@@ -33,6 +33,9 @@ ATTENTION_BACKENDS = (
 COMPILE_MODES = (False, "default", "reduce-overhead")
 BACKEND_VARIABLE = "DIFFUSERS_ATTN_BACKEND"
 
+# Kernels that cannot leave tokens out, which guidance asks for where a negative caption has another padded length.
+TAKE_NO_MASK = ("_native_flash", "flash", "_flash_3")
+
 _NEED_CUDA = ("_native_cudnn", "_native_efficient", "flash", "_flash_3")
 _NEED_BFLOAT16 = ("_native_cudnn", "_native_flash", "flash", "_flash_3")
 

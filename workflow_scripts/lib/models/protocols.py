@@ -72,13 +72,18 @@ class Generator(Protocol):
 
     def generate(
         self,
-        prompt_embeds: "Sequence[torch.Tensor]",
+        prompt_embeds: "Sequence[torch.Tensor | Sequence[torch.Tensor]]",
         seeds: Sequence[int],
         *,
         height: int,
         width: int,
         num_inference_steps: int,
         guidance_scale: float,
+        negative_prompt_embeds: "Sequence[torch.Tensor] | None" = None,
+        cfg_normalization: float = 0.0,
+        cfg_truncation: float = 1.0,
+        init_images: "Sequence[Image.Image] | None" = None,
+        first_step: int = 0,
         on_step: Callable[[int, int], None] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Makes one image per row; see `z_image.sample_images`."""
@@ -103,11 +108,16 @@ class LaunchingGenerator(Generator, Protocol):
     is_compiled: bool
 
     def launch(
-        self, prompt_embeds: "Sequence[torch.Tensor]", seeds: Sequence[int], **sampling: Any
+        self,
+        prompt_embeds: "Sequence[torch.Tensor | Sequence[torch.Tensor]]",
+        seeds: Sequence[int],
+        **sampling: Any,
     ) -> Launched:
         """Starts one image per row; arguments as those of `generate`."""
         ...
 
-    def warm_up(self, rows: int, tokens: int, height: int, width: int) -> None:
+    def warm_up(
+        self, rows: int, tokens: int, height: int, width: int, negative_tokens: int | None = None
+    ) -> None:
         """Does what the first batch of this shape would have to do before it can run; nothing, if that is nothing."""
         ...

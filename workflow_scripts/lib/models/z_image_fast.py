@@ -13,15 +13,22 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
 from diffusers.utils import logging
+from PIL import Image
 
 from workflow_scripts.lib.models.acceleration import resolve_acceleration
 from workflow_scripts.lib.models.z_image import (
+    RowEmbeds,
     ZImageGenerator,
     _check_arguments,
+    convert_rows,
+    embeds_at,
+    guidance_arguments,
     initial_latents,
+    noisy_images,
     padding_row,
 )
 from workflow_scripts.lib.models.z_image_blocks import compile_blocks, compile_decoder, fuse_blocks
+from workflow_scripts.lib.models.z_image_steps import remaining_sigmas
 
 
 class KeptSchedule(FlowMatchEulerDiscreteScheduler):
@@ -90,36 +97,19 @@ class FastZImageGenerator(ZImageGenerator):
         """Loads transformer, VAE and scheduler; see `loading.load_generator`."""
         return cls(ZImageGenerator.load(folder, entry, hardware).pipeline, hardware)
 
-    def launch(
-        self,
-        prompt_embeds: Sequence[torch.Tensor],
-        seeds: Sequence[int],
-        *,
-        height: int,
-        width: int,
-        num_inference_steps: int,
-        guidance_scale: float,
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> Launched:
+    def launch(self, prompt_embeds: Sequence[RowEmbeds], seeds: Sequence[int], **sampling: Any) -> Launched:
         """Starts one image per row; arguments as in `z_image.sample_images`."""
-        return launch_images(
-            self.pipeline,
-            prompt_embeds,
-            seeds,
-            height=height,
-            width=width,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            on_step=on_step,
-        )
+        return launch_images(self.pipeline, prompt_embeds, seeds, **sampling)
 
     def generate(
-        self, prompt_embeds: Sequence[torch.Tensor], seeds: Sequence[int], **sampling: Any
+        self, prompt_embeds: Sequence[RowEmbeds], seeds: Sequence[int], **sampling: Any
     ) -> tuple[np.ndarray, np.ndarray]:
         """Makes one image per row; see `z_image.sample_images`."""
         return self.launch(prompt_embeds, seeds, **sampling).result()
 
-    def warm_up(self, rows: int, tokens: int, height: int, width: int) -> None:
+    def warm_up(
+        self, rows: int, tokens: int, height: int, width: int, negative_tokens: int | None = None
+    ) -> None:
         """Compiles what a batch of this shape will run; does nothing where nothing is compiled.
 
         Args:
@@ -127,11 +117,16 @@ class FastZImageGenerator(ZImageGenerator):
             tokens: Of its captions, padded or not.
             height: Pixels.
             width: Pixels.
+            negative_tokens: Of its negative captions, or None where there is no guidance.
         """
         if self.is_compiled:
-            caption = padding_row(tokens, self.pipeline.transformer.config.cap_feat_dim)
-            sampling = {"num_inference_steps": 1, "guidance_scale": 0.0}
-            self.generate([caption] * rows, [0] * rows, height=height, width=width, **sampling)
+            channels = self.pipeline.transformer.config.cap_feat_dim
+            sampling: dict[str, Any] = {"num_inference_steps": 1, "guidance_scale": 0.0}
+            if negative_tokens is not None:
+                negative = [padding_row(negative_tokens, channels)] * rows
+                sampling |= {"guidance_scale": 1.0, "negative_prompt_embeds": negative}
+            captions = [padding_row(tokens, channels)] * rows
+            self.generate(captions, [0] * rows, height=height, width=width, **sampling)
 
 
 def accelerate(pipeline: ZImagePipeline, hardware: Mapping[str, Any]) -> bool:
@@ -178,38 +173,71 @@ def _set_attention_backend(transformer: Any, backend: str) -> None:
 @torch.no_grad()
 def launch_images(
     pipeline: ZImagePipeline,
-    prompt_embeds: Sequence[torch.Tensor],
+    prompt_embeds: Sequence[RowEmbeds],
     seeds: Sequence[int],
     *,
     height: int,
     width: int,
     num_inference_steps: int,
     guidance_scale: float,
+    negative_prompt_embeds: Sequence[torch.Tensor] | None = None,
+    cfg_normalization: float = 0.0,
+    cfg_truncation: float = 1.0,
+    init_images: Sequence[Image.Image] | None = None,
+    first_step: int = 0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Launched:
     """Starts a batch of images with the pipeline's own loop; see `z_image.sample_images` for the arguments.
 
+    What a schedule changes to is on the device before the loop. The pipeline waits for the device where
+    `cfg_normalization` is not 0, at each step, and where `cfg_truncation` is below 1, once.
+
     Raises:
         ValueError: where an argument is outside what is said there, before anything is computed.
     """
-    _check_arguments(pipeline, prompt_embeds, seeds, height, width, num_inference_steps, guidance_scale)
+    _check_arguments(
+        pipeline,
+        prompt_embeds,
+        seeds,
+        height,
+        width,
+        num_inference_steps,
+        guidance_scale,
+        negative_prompt_embeds,
+        init_images,
+        first_step,
+    )
     scale, vae = pipeline.vae_scale_factor, pipeline.vae
     device, dtype = pipeline._execution_device, pipeline.transformer.dtype
     noise = initial_latents(seeds, pipeline.transformer.in_channels, height // scale, width // scale)
+    steps = num_inference_steps - first_step
+    rows = convert_rows(prompt_embeds, lambda embeds: _to_device(embeds.to(dtype), device))
+    latents = _to_device(noise, device)
+    if init_images is not None:
+        latents = noisy_images(
+            pipeline, latents, init_images, num_inference_steps, first_step, lambda v: _to_device(v, device)
+        )
 
     def after_step(_pipeline: Any, step: int, _timestep: Any, _values: dict[str, Any]) -> dict[str, Any]:
-        on_step(step + 1, num_inference_steps)
-        return {}
+        if on_step is not None:
+            on_step(step + 1, steps)
+        return {"prompt_embeds": embeds_at(rows, step + 1)} if step + 1 < steps else {}
 
     latents = pipeline(
-        prompt_embeds=[_to_device(embeds.to(dtype), device) for embeds in prompt_embeds],
-        latents=_to_device(noise, device),
+        prompt_embeds=embeds_at(rows, 0),
+        latents=latents,
         height=height,
         width=width,
         num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
+        sigmas=remaining_sigmas(num_inference_steps, first_step),
+        **guidance_arguments(
+            guidance_scale,
+            [_to_device(embeds.to(dtype), device) for embeds in negative_prompt_embeds or ()],
+            cfg_normalization,
+            cfg_truncation,
+        ),
         output_type="latent",
-        callback_on_step_end=after_step if on_step is not None else None,
+        callback_on_step_end=after_step,
     ).images
     # From here on as `ZImagePipeline.__call__` in diffusers goes on, which would clamp before anyone can look.
     scaled = latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor

@@ -10,8 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from workflow_scripts.lib.conditioning.registry import STAGES, transform
+from workflow_scripts.lib.conditioning.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
 from workflow_scripts.lib.design.code_digest import code_digest
 from workflow_scripts.lib.design.identity import NEUTRAL, digest
+from workflow_scripts.lib.design.sampling import starting_step
 from workflow_scripts.lib.models.acceleration import changed_settings, is_accelerated
 from workflow_scripts.lib.models.description import padded_length, resolve_layer
 
@@ -34,6 +36,8 @@ _ENCODING_CODE = (
 # are left out, so that one extraction serves all.
 _SOURCE_OPTIONS = ("prompt_format", "system_prompt", "think_block", "rope_theta", "positions")
 _TEXT_OPTIONS = ("prompt_format", "system_prompt", "think_block")
+# Of the sampling; without guidance a cell has them at their neutral value.
+_GUIDANCE_OPTIONS = ("cfg_normalization", "cfg_truncation")
 # What an encoder's output depends on in our code. Never I/O, progress or logging. That nothing else is missing from
 # these lists is what tests/unit/planning/test_code_lists.py holds them against.
 EXTRACTION_CODE = {
@@ -56,6 +60,9 @@ CONDITIONING_CODE = (
             "_DTYPES",
             "Conditioning",
             "build_conditioning",
+            "alphas_of_recipe",
+            "distinct_tensors",
+            "cast",
             "Grafting",
             "merged_facts",
             "selected_tokens",
@@ -68,6 +75,8 @@ CONDITIONING_CODE = (
         )
     ),
     "workflow_scripts.lib.conditioning.reference:prompt_statistics",
+    "workflow_scripts.lib.conditioning.schedules",
+    f"{_MODELS}z_image_steps",
 )
 SAMPLING_CODE = {
     "z_image": (
@@ -80,11 +89,19 @@ SAMPLING_CODE = {
                 "initial_latents",
                 "padding_row",
                 "_round_to_uint8",
+                "convert_rows",
+                "embeds_at",
+                "guidance_arguments",
+                "noisy_images",
             )
         ),
+        f"{_MODELS}z_image_steps:remaining_sigmas",
+        f"{_MODELS}z_image_steps:scheduler_sigmas",
         f"{_MODELS}description:padded_length",
         f"{_MODELS}description:CAPTION_MULTIPLE",
         "workflow_scripts.lib.jobs.generation:_sample",
+        "workflow_scripts.lib.jobs.generation:_sampling_arguments",
+        "workflow_scripts.lib.jobs.generation:_row_embeds",
     ),
 }
 # What counts besides where the generator is accelerated, which it always is on a GPU.
@@ -98,14 +115,20 @@ FAST_SAMPLING_CODE = {
 }
 
 
-def sampling_code(family: str, generation: Mapping[str, Any]) -> tuple[str, ...]:
+# What counts besides for an image that starts from another one: how its file is read.
+INIT_IMAGE_CODE = (f"{_MODELS}images",)
+
+
+def sampling_code(family: str, generation: Mapping[str, Any], init_image: bool = False) -> tuple[str, ...]:
     """Returns the code that decides the bytes of an image.
 
     Args:
         family: Of the generator.
         generation: `hardware.generation` of config.yaml.
+        init_image: Whether it starts from an image.
     """
-    return SAMPLING_CODE[family] + (FAST_SAMPLING_CODE[family] if is_accelerated(generation) else ())
+    fast = FAST_SAMPLING_CODE[family] if is_accelerated(generation) else ()
+    return SAMPLING_CODE[family] + fast + (INIT_IMAGE_CODE if init_image else ())
 
 
 @dataclass(frozen=True)
@@ -135,20 +158,36 @@ class Keys:
             cell["text_encoder"], cell["prompt"], None, cell["text_hidden_layer"], _not_neutral(options)
         )
 
+    def negative_states(self, cell: Mapping[str, Any]) -> Needed | None:
+        """Returns the input of the generator's own text encoder for the negative prompt; None without guidance."""
+        if cell["guidance_scale"] == 0.0:
+            return None
+        return self.text_states({**cell, "prompt": cell["negative_prompt"]})
+
     def source_states(self, cell: Mapping[str, Any]) -> list[Needed]:
         """Returns the inputs of the encoder whose states are blended in: for each reference, each layer.
 
         There is one, but for a set of references or a list of layers, and none where alpha is 0.
         """
-        if cell["alpha"] == 0.0:
+        if not any(self._alphas(cell)):
             return []
         return self._states_beside(cell, _listed(cell["reference"]))
 
     def neutral_states(self, cell: Mapping[str, Any]) -> list[Needed]:
         """Returns the inputs that those of `source_states` are compared with; none where the blend compares nothing."""
-        if cell["alpha"] == 0.0 or "neutral" not in transform("blend", cell["blend"]).inputs:
+        if not any(self._alphas(cell)) or "neutral" not in transform("blend", cell["blend"]).inputs:
             return []
         return self._states_beside(cell, _listed(cell["neutral_reference"]))
+
+    def all_states(self, cell: Mapping[str, Any]) -> list[Needed]:
+        """Returns every input whose hidden states a cell needs."""
+        negative = self.negative_states(cell)
+        return [
+            self.text_states(cell),
+            *([negative] if negative else []),
+            *self.source_states(cell),
+            *self.neutral_states(cell),
+        ]
 
     def _states_beside(self, cell: Mapping[str, Any], references: list[str | None]) -> list[Needed]:
         return [
@@ -204,12 +243,18 @@ class Keys:
             "dtype": self._generation["dtype"],
             "code": self._conditioning_code,
         }
+        negative = self.negative_states(cell)
+        if negative is not None:
+            recipe["negative"] = negative.key  # Of the same layer as the text.
         sources, neutral = self.source_states(cell), self.neutral_states(cell)
         if sources:
             recipe["sources"] = [[source.key, source.layer] for source in sources]
             if neutral:
                 recipe["neutral_sources"] = [[source.key, source.layer] for source in neutral]
-            recipe["alpha"] = cell["alpha"]
+            alphas = self._alphas(cell)
+            recipe["alpha"] = alphas[0] if len(set(alphas)) == 1 else alphas
+            if _follows_sigma(cell):
+                recipe |= {"alpha": cell["alpha"], "alpha_over_sigma": self._alpha_over_sigma(cell)}
             for stage in STAGES:
                 chosen = transform(stage, cell[stage])
                 recipe[stage] = {
@@ -218,6 +263,29 @@ class Keys:
                     "code": chosen.digest,
                 }
         return recipe
+
+    def _alphas(self, cell: Mapping[str, Any]) -> list[float]:
+        """Returns the alpha of each step that is run; where it follows sigma, which is not known yet, that of the cell."""
+        schedule = _option(cell, "alpha_schedule")
+        if schedule is None or cell["alpha"] == 0.0 or _follows_sigma(cell):
+            return [cell["alpha"]]
+        steps = cell["num_inference_steps"] - starting_step(cell)
+        followed = AlphaSchedule.model_validate({**schedule, "over": "step"})
+        return scheduled_alphas(cell["alpha"], alphas_of_steps(followed, steps))
+
+    def _alpha_over_sigma(self, cell: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what decides the alphas of a schedule that follows sigma."""
+        facts = self._models[cell["generator"]]["facts"]
+        pixels, token = cell["height"] * cell["width"], facts["size_multiple"] ** 2
+        scheduler = facts["scheduler_config"]
+        return {
+            "schedule": {name: value for name, value in cell["alpha_schedule"].items() if name != "over"},
+            "num_inference_steps": cell["num_inference_steps"],
+            "first_step": starting_step(cell),
+            "scheduler": dict(scheduler),
+            # The size of the image counts for a dynamic shift alone.
+            "image_tokens": pixels // token if scheduler.get("use_dynamic_shifting") else 0,
+        }
 
     @cached_property
     def _conditioning_code(self) -> str:
@@ -233,6 +301,7 @@ class Keys:
             conditioning: Hash of the conditioning tensors as the generator gets them.
         """
         family = self._models[cell["generator"]]["facts"]["family"]
+        beginning = _beginning(cell)
         return {
             "conditioning": conditioning,
             "generator": cell["generator"],
@@ -241,24 +310,38 @@ class Keys:
             "width": cell["width"],
             "num_inference_steps": cell["num_inference_steps"],
             "guidance_scale": cell["guidance_scale"],
+            **_not_neutral({name: _option(cell, name) for name in _GUIDANCE_OPTIONS}),
+            **beginning,
             **_arithmetic(self._generation),
             "batch_shape": self._generation["batch_shape"],
             # These two were in the key before there was a choice; later ones are in it where they change something.
             **{name: self._generation[name] for name in ("attention_backend", "compile")},
             **changed_settings(self._generation),
-            "code": code_digest(sampling_code(family, self._generation)),
+            "code": code_digest(sampling_code(family, self._generation, bool(beginning))),
         }
 
 
-def batch_group(image: Mapping[str, Any], tokens: int) -> tuple[Any, ...]:
-    """Returns what images must share to be in one batch: everything but seed and conditioning, and its padded length.
+def batch_group(image: Mapping[str, Any], tokens: int, negative_tokens: int | None = None) -> tuple[Any, ...]:
+    """Returns what images must share to be in one batch: everything but what each row has of its own, and padded lengths.
 
     Args:
         image: As `Keys.image` returns it.
         tokens: Length of the conditioning.
+        negative_tokens: Likewise of the negative one, where there is guidance.
     """
-    shared = sorted((key, value) for key, value in image.items() if key not in ("seed", "conditioning"))
-    return (padded_length(tokens), *shared)
+    own = ("seed", "conditioning", "init_image")
+    shared = sorted((key, value) for key, value in image.items() if key not in own)
+    return (padded_length(tokens), padded_length(negative_tokens or 0), *shared)
+
+
+def sampling_work(image: Mapping[str, Any]) -> int:
+    """Returns pixels x steps that are run, twice where there is guidance: what the time of an image goes with.
+
+    Args:
+        image: As `Keys.image` returns it.
+    """
+    steps = image["num_inference_steps"] - image.get("first_step", 0)
+    return image["height"] * image["width"] * steps * (2 if image["guidance_scale"] else 1)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -267,6 +350,20 @@ def _listed(value: Any) -> list[Any]:
 
 def _option(cell: Mapping[str, Any], name: str) -> Any:
     return cell.get(name, NEUTRAL[name])
+
+
+def _follows_sigma(cell: Mapping[str, Any]) -> bool:
+    schedule = _option(cell, "alpha_schedule")
+    return schedule is not None and schedule["over"] == "sigma" and schedule["kind"] != "constant"
+
+
+def _beginning(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what an image starts from; nothing where that is noise alone, whatever the cell says.
+
+    Of the strength only the step counts that it leads to, so that strengths that run the same steps share an image.
+    """
+    first = starting_step(cell)
+    return {"init_image": cell["init_image"], "first_step": first} if first else {}
 
 
 def _not_neutral(options: Mapping[str, Any]) -> dict[str, Any]:

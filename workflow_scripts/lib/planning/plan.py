@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.models.acceleration import TAKE_NO_MASK
+from workflow_scripts.lib.models.description import padded_length
 from workflow_scripts.lib.models.neutral_images import is_neutral_image
-from workflow_scripts.lib.planning.keys import Keys, batch_group
+from workflow_scripts.lib.planning.keys import Keys, batch_group, sampling_work
 from workflow_scripts.lib.planning.shards import split_evenly, write_shard
 from workflow_scripts.lib.presentation.png import is_complete_png
 from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
@@ -60,7 +62,7 @@ def plan_conditioning(
     wanted: dict[str, set[int]] = defaultdict(set)
     origins: dict[str, dict[str, Any]] = {}
     for cell in cells.values():
-        for need in (keys.text_states(cell), *keys.source_states(cell), *keys.neutral_states(cell)):
+        for need in keys.all_states(cell):
             wanted[need.key].add(need.layer)
             origins[need.key] = need.origin
     intact = intact_hidden_states(store, wanted)
@@ -188,6 +190,9 @@ def plan_images(
                 f"its conditioning has {entry['report']['tokens']} tokens; the generator takes at most {limit}: use "
                 "another length_matching or token_mode, or a smaller reference"
             )
+        elif entry["report"].get("negative_tokens") is not None:
+            entry["error"] = _refused_guidance(entry["report"], limit, hardware["generation"])
+    references = merged(designs, "references")
     missing: dict[str, dict[str, Any]] = {}
     for entry in resolved.values():
         if entry["error"] is None and not is_complete_png(store.image(entry["image"])):
@@ -195,7 +200,8 @@ def plan_images(
 
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for image, entry in missing.items():
-        groups[batch_group(entry["parts"], entry["report"]["tokens"])].append(image)
+        report = entry["report"]
+        groups[batch_group(entry["parts"], report["tokens"], report.get("negative_tokens"))].append(image)
     by_generator: dict[str, list[list[str]]] = defaultdict(list)
     for _, images in sorted(groups.items(), key=lambda item: repr(item[0])):
         # Images of one conditioning side by side: it is read once, and can be dropped when they are done.
@@ -211,20 +217,55 @@ def plan_images(
             content = {
                 "generator": {key: models[generator][key] for key in ("name", "entry")},
                 "hardware": hardware["generation"],
-                "images": [
-                    {
-                        "key": image,
-                        "parts": missing[image]["parts"],
-                        "tokens": missing[image]["report"]["tokens"],
-                    }
-                    for image in images
-                ],
+                "images": [image_item(image, missing[image]) for image in images],
+                "init_images": paths_of_init_images((missing[image] for image in images), references),
                 "drop": [] if keep_conditioning else sorted(own - elsewhere),
             }
             shard = write_shard(store.shards, images, content)
             shards.append(shard)
             shard_of |= dict.fromkeys(images, shard)
     return {"shards": sorted(shards), "cells": resolved, "shard_of": shard_of}
+
+
+def _refused_guidance(report: Mapping[str, Any], limit: int, generation: Mapping[str, Any]) -> str | None:
+    """Says why a cell with guidance cannot be made, or returns None."""
+    tokens, negative, backend = report["tokens"], report["negative_tokens"], generation["attention_backend"]
+    if negative > limit:
+        return f"its negative prompt has {negative} tokens; the generator takes at most {limit}: shorten it"
+    if backend in TAKE_NO_MASK and padded_length(negative) != padded_length(tokens):
+        return (
+            f"its conditioning has {tokens} tokens and its negative prompt {negative}, which are padded to "
+            f"{padded_length(tokens)} and {padded_length(negative)}; attention backend {backend!r} takes only equal ones: "
+            "use a negative_prompt of another length, or set config/config.yaml: "
+            "hardware.generation.attention_backend to native"
+        )
+    return None
+
+
+def image_item(key: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a shard says about one of its images.
+
+    Args:
+        key: Of the image.
+        entry: Of `resolve_images`, or {parts, report}.
+    """
+    item = {"key": key, "parts": entry["parts"], "tokens": entry["report"]["tokens"]}
+    if entry["report"].get("negative_tokens") is not None:
+        item["negative_tokens"] = entry["report"]["negative_tokens"]
+    return item
+
+
+def paths_of_init_images(
+    entries: Iterable[Mapping[str, Any]], references: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns SHA-256 -> path of the images that others start from.
+
+    Args:
+        entries: With `parts`, as `Keys.image` returns them.
+        references: SHA-256 -> path.
+    """
+    wanted = {entry["parts"].get("init_image") for entry in entries} - {None}
+    return {sha256: references[sha256] for sha256 in sorted(wanted)}
 
 
 def drop_conditioning(plan: Mapping[str, Any], store: Store) -> None:
@@ -250,23 +291,18 @@ def count_missing(designs: list[dict[str, Any]], hardware: Mapping[str, Any], st
         `cells`; `done`, distinct images in the store; `missing`, images known to be missing; `unknown`, at most as many
         images of conditioning that is not recorded; `recipes` to build; `work`, pixels x steps of what is to be made.
     """
-    cells = cells_of(designs)
+    cells, keys = cells_of(designs), Keys(merged(designs, "models"), hardware)
     missing, unknown, done, recipes = {}, {}, set(), set()
     for cell_id, entry in resolve_images(designs, hardware, store).items():
-        pixels = cells[cell_id]["height"] * cells[cell_id]["width"] * cells[cell_id]["num_inference_steps"]
         if entry["image"] is None:
             recipes.add(entry["recipe"])
-            sampling = digest(
-                [
-                    entry["recipe"],
-                    *(cells[cell_id][k] for k in ("seed", "height", "width", "num_inference_steps")),
-                ]
-            )
-            unknown[sampling] = pixels
+            # As many images as there would be if every recipe gave bytes of its own.
+            parts = keys.image(cells[cell_id], entry["recipe"])
+            unknown[digest(parts)] = sampling_work(parts)
         elif is_complete_png(store.image(entry["image"])):
             done.add(entry["image"])
         else:
-            missing[entry["image"]] = pixels
+            missing[entry["image"]] = sampling_work(entry["parts"])
     return {
         "cells": len(cells),
         "done": len(done),

@@ -37,7 +37,7 @@ ALL = "all"
 MINIATURE_TARGETS = ("train_miniature", "evaluate_miniature")
 CONFIG_FILE = "config/config.yaml"
 _PRESENTATION = "workflow_scripts.lib.presentation."
-_TABLE_CODE = (f"{_PRESENTATION}table",)
+_TABLE_CODE = (f"{_PRESENTATION}table", "workflow_scripts.lib.design.sampling")
 _SCORE_TABLE_CODE = ("workflow_scripts.lib.scoring.table",)
 _GRID_CODE = tuple(
     _PRESENTATION + module for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels")
@@ -187,7 +187,7 @@ class Scopes:
         for family in families:
             parts += EXTRACTION_CODE.get(family, ())
             if family in SAMPLING_CODE:
-                parts += sampling_code(family, self._hardware["generation"])
+                parts += sampling_code(family, self._hardware["generation"], init_image=True)
         return digest(
             {
                 "designs": [self.design_digest(design.experiment) for design in designs],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.lib.presentation.infotext import GRAFTWORK_KEY, PARAMETERS_KEY, format_infotext
-from workflow_scripts.lib.presentation.labels import slugify
+from workflow_scripts.lib.presentation.labels import ACTS_WITH, slugify
 from workflow_scripts.lib.presentation.png import insert_text_chunks
 from workflow_scripts.lib.store.atomic import write_atomic
 
@@ -20,7 +20,8 @@ _INFOTEXT_NAMES = {
     "seed": "Seed",
     "generator": "Model",
 }
-_NOT_IN_INFOTEXT = ("prompt", "prompt_name", "height", "width", "reference_sha256")
+_NOT_IN_INFOTEXT = ("prompt", "prompt_name", "height", "width", "negative_prompt", "reference_sha256")
+_OTHER_NAMES = {"strength": "Denoising strength"}
 
 
 def export_cell(row: Mapping[str, str], parameters: Mapping[str, Any], versions: Mapping[str, str]) -> bytes:
@@ -34,11 +35,14 @@ def export_cell(row: Mapping[str, str], parameters: Mapping[str, Any], versions:
     infotext = {_INFOTEXT_NAMES[name]: parameters[name] for name in _INFOTEXT_NAMES}
     infotext["Size"] = f"{parameters['width']}x{parameters['height']}"
     for name, value in parameters.items():
-        if name not in _INFOTEXT_NAMES and name not in _NOT_IN_INFOTEXT and value is not None:
-            infotext[name.replace("_", " ").capitalize()] = value
+        unused = name in ACTS_WITH and not parameters.get(ACTS_WITH[name])
+        if name not in (*_INFOTEXT_NAMES, *_NOT_IN_INFOTEXT) and not unused and value is not None:
+            infotext[_OTHER_NAMES.get(name, name.replace("_", " ").capitalize())] = value
     own = {"cell": row["cell"], "role": row["role"], "conditioning": row["conditioning"]}
     texts = {
-        PARAMETERS_KEY: format_infotext(parameters["prompt"], parameters=infotext),
+        PARAMETERS_KEY: format_infotext(
+            parameters["prompt"], negative_prompt=parameters.get("negative_prompt"), parameters=infotext
+        ),
         GRAFTWORK_KEY: json.dumps(
             {**own, "parameters": dict(parameters), "versions": dict(versions)},
             sort_keys=True,

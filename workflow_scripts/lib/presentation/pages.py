@@ -8,7 +8,7 @@ from typing import Any
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
 from workflow_scripts.lib.design.identity import NEUTRAL
 from workflow_scripts.lib.presentation.grid_page import GridPage, Strip, Tile
-from workflow_scripts.lib.presentation.labels import format_value, label
+from workflow_scripts.lib.presentation.labels import ACTS_WITH, format_schedules, format_value, label
 
 # Constants that say nothing to somebody who looks at a grid, or are said elsewhere on it.
 _UNSHOWN = {"prompt_name", "reference", "reference_sha256"}
@@ -126,11 +126,13 @@ def _companions(
     y: str | None,
     root: Path,
 ) -> list[Strip]:
-    references = {}
-    baselines = {}
+    references, beginnings, baselines = {}, {}, {}
     for place, cell in cells.items():
         files = tuple(root / design["references"][part] for part in row_of[cell]["reference_sha256"].split())
         references[place] = Tile(files[0] if len(files) == 1 else files) if files else None
+        init = row_of[cell]["init_image_sha256"]
+        is_reference = init == row_of[cell]["reference_sha256"]
+        beginnings[place] = Tile(root / design["references"][init]) if init and not is_reference else None
         baseline = row_of.get(design["baselines"].get(cell, ""))
         if baseline is None:
             baselines[place] = None
@@ -140,6 +142,7 @@ def _companions(
             baselines[place] = Tile(None, error=baseline["error"] or None)
     strips = [
         _strip("reference", references),
+        _strip("init image", beginnings),
         _strip("text alone", baselines),
     ]
     return [strip for strip in strips if strip is not None]
@@ -180,19 +183,25 @@ def _footer(
         if any(shown_of[cell].get(name) != value for cell in cells):
             continue
         text = value if isinstance(value, str) else format_value(value)
+        if name == "alpha_schedule":
+            (text,) = format_schedules([value])
         if len(text) <= _LONGEST_CONSTANT and not (name == "prompt" and "prompt" in fixed):
             constants.append(label(name, text))
     return [", ".join(constants), f"experiment {design['experiment']}"]
 
 
 def _has_effect(name: str, parameters: Mapping[str, Any]) -> bool:
-    """Returns whether a parameter takes part: not at its neutral value, and not where no chosen transform takes it."""
-    if name in NEUTRAL and NEUTRAL[name] == parameters.get(name) and name not in STAGES:
-        return False
+    """Returns whether a parameter takes part: where what it belongs to is chosen, else where it is not neutral."""
+    if name in ACTS_WITH:
+        return bool(parameters.get(ACTS_WITH[name]))
+    if name == "neutral_reference":
+        return parameters.get("blend") == "style_delta"
     owners = [
         (stage, entry.name)
         for stage in STAGES
         for entry in transforms(stage).values()
         if entry.parameters and name in entry.parameters.model_fields
     ]
-    return not owners or any(parameters.get(stage) == owner for stage, owner in owners)
+    if owners:
+        return any(parameters.get(stage) == owner for stage, owner in owners)
+    return name in STAGES or name not in NEUTRAL or NEUTRAL[name] != parameters.get(name)

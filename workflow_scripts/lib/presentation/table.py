@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.lib.design.sampling import sampling_warnings
 from workflow_scripts.lib.presentation.png import is_complete_png
 from workflow_scripts.lib.store.layout import Store
 
@@ -47,6 +48,7 @@ PARAMETER_COLUMNS = (
     "layer_weights",
     "blend",
     "alpha",
+    "alpha_schedule",
     "delta_normalize",
     "delta_scale_to_text",
     "style_dimensions",
@@ -68,8 +70,22 @@ PARAMETER_COLUMNS = (
     "width",
     "num_inference_steps",
     "guidance_scale",
+    "negative_prompt",
+    "cfg_normalization",
+    "cfg_truncation",
+    "init_image",
+    "init_image_sha256",
+    "strength",
 )
-REPORT_COLUMNS = ("tokens", "source_tokens", "source_tokens_used", "masked_dimensions", "warnings")
+REPORT_COLUMNS = (
+    "tokens",
+    "negative_tokens",
+    "source_tokens",
+    "source_tokens_used",
+    "masked_dimensions",
+    "alphas",
+    "warnings",
+)
 
 
 def cell_rows(
@@ -97,8 +113,13 @@ def cell_rows(
         else:
             status = "failed" if error else "missing"
         parameters = {name: _as_text(shown.get(name)) for name in parameter_columns(design)}
-        sha256 = cell["parameters"].get("reference")
-        parameters["reference_sha256"] = " ".join(sha256) if isinstance(sha256, list) else sha256
+        for name in ("reference", "init_image"):
+            sha256 = cell["parameters"].get(name)
+            parameters[f"{name}_sha256"] = " ".join(sha256) if isinstance(sha256, list) else sha256
+        report = {
+            **report,
+            "warnings": [*report.get("warnings", ()), *sampling_warnings(cell["parameters"])],
+        }
         rows.append(
             {
                 "cell": cell["cell"],
@@ -140,7 +161,7 @@ def read_table(path: str | Path) -> list[dict[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    return "; ".join(value) if isinstance(value, list) else value
+    return "; ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _as_text(value: Any) -> Any:

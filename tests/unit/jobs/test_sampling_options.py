@@ -1,0 +1,230 @@
+"""Shards with schedules, guidance and images to start from: what reaches the generator, row by row."""
+
+import hashlib
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tests.unit.jobs.test_conditioning import recipe
+from tests.unit.jobs.test_conditioning import store as store_with_states  # noqa: F401, a fixture
+from tests.unit.jobs.test_generation import HARDWARE, shard
+from workflow_scripts.lib.conditioning.build import conditioning_hash
+from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.jobs.conditioning import condition
+from workflow_scripts.lib.jobs.generation import generate_images
+from workflow_scripts.lib.models import loading
+from workflow_scripts.lib.store.layout import Store
+from workflow_scripts.lib.store.recipes import read_recipes
+
+LOG = logging.getLogger("test")
+
+
+class Generator:
+    """Notes what it was asked for, and makes images that show their seed."""
+
+    is_compiled = True
+
+    def __init__(self):
+        self.calls: list[tuple[list, list[int], dict]] = []
+        self.warmed: list[tuple] = []
+
+    def padding_row(self, tokens):
+        return torch.ones(32, 4)
+
+    def generate(self, prompt_embeds, seeds, **sampling):
+        self.calls.append((list(prompt_embeds), list(seeds), sampling))
+        images = np.stack([np.full((16, 16, 3), seed, dtype=np.uint8) for seed in seeds])
+        return images, np.ones(len(seeds), dtype=bool)
+
+    def warm_up(self, rows, tokens, height, width, **guidance):
+        self.warmed.append((rows, tokens, guidance))
+
+
+@pytest.fixture
+def generator(monkeypatch):
+    made = Generator()
+    monkeypatch.setattr(loading, "load_generator", lambda name, entry, hardware: made)
+    return made
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def keep(store, **tensors):
+    hash_ = conditioning_hash(tensors)
+    path = store.conditioning(hash_)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+    return hash_
+
+
+def item(conditioning, seed, tokens=20, negative_tokens=None, **parts):
+    parts = {
+        "conditioning": conditioning,
+        "generator": "g",
+        "seed": seed,
+        "height": 16,
+        "width": 16,
+        "num_inference_steps": 3,
+        "guidance_scale": 0.0,
+        **parts,
+    }
+    negative = {} if negative_tokens is None else {"negative_tokens": negative_tokens}
+    return {"key": digest(parts), "parts": parts, "tokens": tokens, **negative}
+
+
+def scheduled(store, order=(0, 1, 0)):
+    embeds = torch.stack([torch.full((20, 4), 1.0), torch.full((20, 4), 2.0)])
+    return keep(store, prompt_embeds=embeds, prompt_embeds_of_step=torch.tensor(order))
+
+
+def test_rows_with_and_without_a_schedule_go_into_one_batch(store, generator):
+    plain = keep(store, prompt_embeds=torch.full((20, 4), 5.0))
+    images = [item(scheduled(store), 1), item(plain, 2), item(scheduled(store, (1, 1, 0)), 3)]
+    record = generate_images(shard(images), store, LOG)
+    assert len(record.made) == 3
+    ((rows, seeds, sampling),) = generator.calls
+    assert seeds == [1, 2, 3, 0]
+    assert [float(embeds[0, 0]) for embeds in rows[0]] == [1.0, 2.0, 1.0]
+    assert rows[0][0] is rows[0][2], "one object: it is copied to the device once"
+    assert float(rows[1][0, 0]) == 5.0
+    assert [float(embeds[0, 0]) for embeds in rows[2]] == [2.0, 2.0, 1.0]
+    assert rows[3].shape == (32, 4)
+    assert set(sampling) == {"height", "width", "num_inference_steps", "guidance_scale"}
+
+
+def test_a_damaged_order_of_steps_fails_its_image(store, generator):
+    hash_ = scheduled(store)
+    tensors = load_file(store.conditioning(hash_))
+    save_file({**tensors, "prompt_embeds_of_step": torch.tensor([0, 1, 1])}, store.conditioning(hash_))
+    record = generate_images(shard([item(hash_, 1)]), store, LOG)
+    assert "was damaged and is removed" in next(iter(record.failures.values()))
+    assert generator.calls == []
+
+
+def guided(store, value, negative_tokens=5):
+    return keep(
+        store,
+        prompt_embeds=torch.full((20, 4), value),
+        negative_prompt_embeds=torch.full((negative_tokens, 4), -value),
+    )
+
+
+def test_negatives_go_with_their_rows(store, generator):
+    images = [item(guided(store, v), int(v), 20, 5, guidance_scale=2.0) for v in (1.0, 2.0)]
+    record = generate_images(shard(images), store, LOG)
+    ((rows, _, sampling),) = generator.calls
+    assert [float(row[0, 0]) for row in rows] == [1.0, 2.0, 1.0, 1.0]
+    negatives = sampling["negative_prompt_embeds"]
+    assert [float(row[0, 0]) for row in negatives] == [-1.0, -2.0, 1.0, 1.0]
+    assert [len(row) for row in negatives] == [5, 5, 32, 32]
+    assert sampling["guidance_scale"] == 2.0
+    assert generator.warmed == [(4, 20, {"negative_tokens": 5})]
+    assert record.notes["rate"]["work"] == 2 * 16 * 16 * 3 * 2
+
+
+def test_guidance_padded_lengths_and_first_steps_are_not_mixed(store, generator):
+    path = picture(store, "a")
+    images = [
+        item(guided(store, 1.0), 1, 20, 5, guidance_scale=2.0),
+        item(guided(store, 2.0, 40), 2, 20, 40, guidance_scale=2.0),
+        item(guided(store, 3.0), 3, 20, 5, guidance_scale=1.0),
+        item(guided(store, 4.0), 4, 20, 5, guidance_scale=2.0),
+        item(guided(store, 4.0), 5, 20, 5, guidance_scale=2.0, cfg_normalization=1.0),
+        item(guided(store, 4.0), 6, 20, 5, guidance_scale=2.0, init_image=sha(path), first_step=1),
+    ]
+    generate_images({**shard(images), "init_images": {sha(path): str(path)}}, store, LOG)
+    assert [[s for s in seeds if s] for _, seeds, _ in generator.calls] == [[1, 4], [2], [3], [5], [6]]
+    assert [sampling.get("cfg_normalization") for *_, sampling in generator.calls][3] == 1.0
+
+
+def picture(store, name, grey=100):
+    path = store.root / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (grey,) * 3).save(path)
+    return path
+
+
+def sha(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def begun(store, *paths, order=None):
+    plain = keep(store, prompt_embeds=torch.full((20, 4), 5.0))
+    images = [item(plain, n, init_image=sha(path), first_step=1) for n, path in enumerate(paths, 1)]
+    return {**shard(images), "init_images": {sha(path): str(path) for path in paths}}
+
+
+def test_each_row_starts_from_its_own_image(store, generator):
+    one, other = picture(store, "one", 10), picture(store, "other", 20)
+    record = generate_images(begun(store, one, other, one), store, LOG)
+    ((_, _, sampling),) = generator.calls
+    greys = [image.getpixel((0, 0))[0] for image in sampling["init_images"]]
+    assert greys == [10, 20, 10, 10], "padding starts from an image that is encoded anyway"
+    assert sampling["init_images"][0] is sampling["init_images"][2], "one object: it is encoded once"
+    assert sampling["first_step"] == 1
+    assert record.notes["rate"]["work"] == 3 * 16 * 16 * 2
+
+
+def test_an_image_that_is_another_one_now_fails_its_rows_only(store, generator):
+    one, other = picture(store, "one", 10), picture(store, "other", 20)
+    job = begun(store, one, other)
+    picture(store, "other", 21)
+    record = generate_images(job, store, LOG)
+    assert len(record.made) == 1
+    (error,) = record.failures.values()
+    assert "other.png has changed since this run was planned" in error
+    ((_, seeds, _),) = generator.calls
+    assert seeds == [1, 0, 0, 0]
+
+
+def test_an_image_that_is_gone_fails_its_rows_only(store, generator):
+    one, other = picture(store, "one", 10), picture(store, "other", 20)
+    job = begun(store, one, other)
+    one.unlink()
+    record = generate_images(job, store, LOG)
+    assert "does not exist" in record.failures[job["images"][0]["key"]]
+    assert len(record.made) == 1
+
+
+def test_images_that_exist_are_not_made_again(store, generator):
+    job = begun(store, picture(store, "one"))
+    generate_images(job, store, LOG)
+    again = generate_images(job, store, LOG)
+    assert len(generator.calls) == 1
+    assert again.made == []
+
+
+def test_what_conditioning_stores_is_what_generation_reads(store_with_states, generator):  # noqa: F811
+    """From recipe to rows, schedule and negative included."""
+    text = recipe()["text"]
+    chosen = recipe(alpha=[1.0, 0.5, 0.0], negative=text[0])
+    record = condition({"recipes": {"r": chosen}}, store_with_states, LOG, {})
+    assert record.failures == {}
+    row = read_recipes(store_with_states.recipes)["r"]
+    assert (row["tokens"], row["negative_tokens"], row["alphas"]) == (5, 5, [1.0, 0.5, 0.0])
+    hash_ = row["conditioning"]
+    tensors = load_file(store_with_states.conditioning(hash_))
+    assert conditioning_hash(tensors) == hash_
+    generate_images(shard([item(hash_, 1, 5, 5, guidance_scale=1.0)]), store_with_states, LOG)
+    ((rows, _, sampling),) = generator.calls
+    assert len(rows[0]) == HARDWARE["batch_shape"] - 1
+    assert torch.equal(rows[0][2], sampling["negative_prompt_embeds"][0]), "alpha 0 is the text"
+    assert not torch.equal(rows[0][0], rows[0][1])
+
+
+def test_a_conditioning_without_a_schedule_is_stored_as_ever(store_with_states):  # noqa: F811
+    """Bytes of the file, of which the hash is the name."""
+    condition({"recipes": {"r": recipe()}}, store_with_states, LOG, {})
+    hash_ = read_recipes(store_with_states.recipes)["r"]["conditioning"]
+    tensors = load_file(store_with_states.conditioning(hash_))
+    assert set(tensors) == {"prompt_embeds"}
+    path = store_with_states.root / "by_hand.safetensors"
+    save_file({"prompt_embeds": tensors["prompt_embeds"]}, path)
+    assert path.read_bytes() == store_with_states.conditioning(hash_).read_bytes()
