@@ -147,7 +147,7 @@ def test_conditioning_beyond_the_limit_of_tokens_is_an_error_in_words(empty):
     assert len(errors) == 1
     assert "97 tokens; the generator takes at most 96" in errors.pop()
     assert plan["shards"] == []
-    situation = Situation(empty.folder)
+    situation = Situation(empty.folder / "another")
     situation.condition(tokens=96)
     assert situation.plan_images()["shards"]
 

@@ -11,6 +11,7 @@ import torch
 
 from workflow_scripts.lib.conditioning.reference import prompt_statistics
 from workflow_scripts.lib.conditioning.registry import Transform, transform
+from workflow_scripts.lib.conditioning.visibility import CaptionNorm
 from workflow_scripts.lib.store.hidden_states import HiddenStates
 
 # For `configure_torch`. On one thread of the CPU, always: the bits of a conditioning decide what is rendered.
@@ -27,7 +28,8 @@ class Conditioning:
     Attributes:
         prompt_embeds: (tokens, dim), of the generator's dtype.
         report: Facts for tables: tokens, source_tokens, source_tokens_used (share, None where the blend takes the
-            source as it is), warnings, and masked_dimensions where something was masked.
+            source as it is), warnings, masked_dimensions where something was masked, and what `CaptionNorm.report`
+            adds.
     """
 
     prompt_embeds: torch.Tensor
@@ -39,12 +41,15 @@ class Conditioning:
         return conditioning_hash({"prompt_embeds": self.prompt_embeds})
 
 
-def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Conditioning:
+def build_conditioning(
+    recipe: Mapping[str, Any], read_states: ReadStates, caption_norm: CaptionNorm | None = None
+) -> Conditioning:
     """Applies a recipe.
 
     Args:
         recipe: As `Keys.recipe` returns it.
         read_states: Gives the hidden states that the recipe names, by key and entry.
+        caption_norm: Of the generator that the recipe names; None for no report of what it sees.
 
     Raises:
         ValueError: where the token mode selects nothing, naming the mode.
@@ -63,12 +68,14 @@ def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Co
             result = grafting.blend_at(recipe["alpha"])
         report |= grafting.facts
         report["warnings"] = [str(item.message) for item in caught]
-    result = result.to(_DTYPES[recipe["dtype"]]).contiguous()
+    exact, result = result, result.to(_DTYPES[recipe["dtype"]]).contiguous()
     if not bool(torch.isfinite(result).all()):
         raise FloatingPointError(
             f"{int((~torch.isfinite(result)).sum())} of {result.numel()} values are not finite"
         )
     report["tokens"] = result.shape[0]
+    if caption_norm is not None:
+        report |= caption_norm.report({"prompt_embeds": exact}, text)
     return Conditioning(result, report)
 
 

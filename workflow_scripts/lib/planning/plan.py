@@ -107,7 +107,17 @@ def plan_conditioning(
         recipes[key] = recipe
     groups = [[key] for key in sorted(recipes, key=lambda key: (recipes[key]["text"], key))]
     conditioning = [
-        write_shard(store.shards, shard, {"recipes": {key: recipes[key] for key in shard}})
+        write_shard(
+            store.shards,
+            shard,
+            {
+                "recipes": {key: recipes[key] for key in shard},
+                "generators": {
+                    identity: {part: models[identity][part] for part in ("name", "entry")}
+                    for identity in sorted({recipes[key]["caption_norm"] for key in shard})
+                },
+            },
+        )
         for shard in split_evenly(groups, 64, sharding["min_recipes_per_shard"])
     ]
     return {
