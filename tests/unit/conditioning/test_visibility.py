@@ -17,6 +17,7 @@ from workflow_scripts.lib.conditioning.sketches import (
     KnownSketches,
     are_alike,
     decode_sketch,
+    encode_sketch,
     signs,
 )
 from workflow_scripts.lib.conditioning.visibility import CaptionNorm
@@ -78,6 +79,26 @@ def test_weights_in_several_files_are_found_by_their_index(tmp_path):
     (folder / "m.safetensors.index.json").unlink()
     with pytest.raises(ValueError, match=r"no file in .*transformer has 'cap_embedder\.0\.weight'"):
         CaptionNorm.read(tmp_path, "z_image")
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(-20, 20)), min_size=1, max_size=40), st.booleans())
+def test_searching_gives_what_comparing_with_all_gives(items, is_long):
+    """Several directions, each a few tolerances to and fro: the first within the tolerance of the longer."""
+    directions = np.random.default_rng(0).normal(size=(6, NUMBERS)) * (1e4 if is_long else 1e-3)
+    sketches = [
+        encode_sketch({"a": 1}, directions[which] * (1 + TOLERANCE * amount)) for which, amount in items
+    ]
+    known, kept = KnownSketches(), []
+    for name, sketch in enumerate(sketches):
+        values = decode_sketch(sketch)
+        near = [
+            other
+            for other in kept
+            if np.linalg.norm(decode_sketch(sketches[other]) - values)
+            <= TOLERANCE * max(np.linalg.norm(values), np.linalg.norm(decode_sketch(sketches[other])))
+        ]
+        assert known.first_like("", sketch, name) == (near[0] if near else name)
+        kept += [] if near else [name]
 
 
 @given(st.floats(0.2, 1e4), st.integers(0, 10))

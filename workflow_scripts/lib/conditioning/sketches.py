@@ -5,6 +5,8 @@ table of recipes, so that two of them can be compared when their tensors are gon
 """
 
 import base64
+import bisect
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,9 +52,10 @@ class KnownSketches:
     """Finds the first of several things that looks the same to a generator."""
 
     def __init__(self) -> None:
-        # Only what has the same shape can be equal, whatever else the caller wants to keep apart.
-        self._names: dict[str, list[Any]] = {}
-        self._values: dict[str, np.ndarray] = {}
+        # Only what has the same shape can be equal, whatever else the caller wants to keep apart. In each such group: the
+        # first number of each sketch, sorted, with its order of arrival; and names and sketches in that order.
+        self._sorted: dict[str, list[tuple[float, int]]] = {}
+        self._known: dict[str, list[tuple[Any, np.ndarray]]] = {}
 
     def first_like(self, apart: str, sketch: Mapping[str, Any] | None, name: Any) -> Any:
         """Returns the name of the first thing whose sketch is this one, which is `name` where there is none yet.
@@ -66,13 +69,20 @@ class KnownSketches:
             return name
         group = f"{apart} {sorted(sketch['tokens'].items())}"
         values = decode_sketch(sketch)
-        known = self._values.get(group, np.empty((0, NUMBERS)))
-        lengths = np.maximum(np.linalg.norm(known, axis=1), np.linalg.norm(values))
-        (alike,) = np.nonzero(np.linalg.norm(known - values, axis=1) <= TOLERANCE * lengths)
-        if len(alike):
-            return self._names[group][alike[0]]
-        self._values[group] = np.vstack([known, values])
-        self._names.setdefault(group, []).append(name)
+        known, by_number = self._known.setdefault(group, []), self._sorted.setdefault(group, [])
+        # Sketches that are alike differ by no more in any number; a little more, for the other may be the longer one.
+        reach = 1.1 * TOLERANCE * float(np.linalg.norm(values))
+        start = bisect.bisect_left(by_number, (values[0] - reach, -1))
+        near = itertools.takewhile(
+            lambda item: item[0] <= values[0] + reach, itertools.islice(by_number, start, None)
+        )
+        for order in sorted(order for _, order in near):
+            first, its = known[order]
+            longer = max(np.linalg.norm(its), np.linalg.norm(values))
+            if np.linalg.norm(its - values) <= TOLERANCE * longer:
+                return first
+        bisect.insort(by_number, (float(values[0]), len(known)))
+        known.append((name, values))
         return name
 
 

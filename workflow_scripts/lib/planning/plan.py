@@ -247,8 +247,15 @@ def drop_conditioning(plan: Mapping[str, Any], store: Store) -> None:
         store.conditioning(hash_).unlink(missing_ok=True)
 
 
-def count_missing(designs: list[dict[str, Any]], hardware: Mapping[str, Any], store: Store) -> dict[str, Any]:
+def count_missing(
+    designs: list[dict[str, Any]], resolved: Mapping[str, Mapping[str, Any]], store: Store
+) -> dict[str, Any]:
     """Counts what a run would make, without reading hidden states or freezing anything.
+
+    Args:
+        designs: Of the scope.
+        resolved: As `resolve_images` returns it.
+        store: Where images are.
 
     Returns:
         `cells`; `done`, distinct images in the store; `missing`, images known to be missing; `unknown`, at most as many
@@ -256,7 +263,7 @@ def count_missing(designs: list[dict[str, Any]], hardware: Mapping[str, Any], st
     """
     cells = cells_of(designs)
     missing, unknown, done, recipes = {}, {}, set(), set()
-    for cell_id, entry in resolve_images(designs, hardware, store).items():
+    for cell_id, entry in resolved.items():
         pixels = cells[cell_id]["height"] * cells[cell_id]["width"] * cells[cell_id]["num_inference_steps"]
         if entry["image"] is None:
             recipes.add(entry["recipe"])

@@ -25,7 +25,8 @@ from workflow_scripts.lib.planning.keys import (
     SAMPLING_CODE,
     sampling_code,
 )
-from workflow_scripts.lib.planning.plan import count_missing
+from workflow_scripts.lib.planning.plan import count_missing, resolve_images
+from workflow_scripts.lib.presentation.no_ops import find_no_ops, one_line
 from workflow_scripts.lib.presentation.pages import page_names
 from workflow_scripts.lib.presentation.progress import format_bytes, format_seconds
 from workflow_scripts.lib.scoring.registry import digest_of, score_of_summary, scores
@@ -37,7 +38,9 @@ ALL = "all"
 MINIATURE_TARGETS = ("train_miniature", "evaluate_miniature")
 CONFIG_FILE = "config/config.yaml"
 _PRESENTATION = "workflow_scripts.lib.presentation."
-_TABLE_CODE = (f"{_PRESENTATION}table",)
+# What tables and summaries say of settings that do nothing.
+_NO_OP_CODE = (f"{_PRESENTATION}no_ops", "workflow_scripts.lib.conditioning.sketches")
+_TABLE_CODE = (f"{_PRESENTATION}table", *_NO_OP_CODE)
 _SCORE_TABLE_CODE = ("workflow_scripts.lib.scoring.table",)
 _GRID_CODE = tuple(
     _PRESENTATION + module for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels")
@@ -229,10 +232,16 @@ class Scopes:
     def describe(self, scope: str) -> str:
         """Returns what a run would make: cells, missing images, estimates of time and disk."""
         designs = [self._design(experiment) for experiment in self.experiments(scope)]
-        count = count_missing(designs, self._hardware, self.store)
+        resolved = resolve_images(designs, self._hardware, self.store)
+        count = count_missing(designs, resolved, self.store)
         roles = [cell["role"] for design in designs for cell in design["cells"]]
         named = ", ".join(f"{roles.count(role)} {role}s" for role in dict.fromkeys(roles))
         images = count["missing"] + count["unknown"]
+        no_ops = [
+            f"  {one_line(found, design['experiment'])}"
+            for design in designs
+            if (found := find_no_ops(design, resolved)).is_known
+        ]
         notes = dict.fromkeys(f"  note: {note}" for design in designs for note in design["notes"])
         lines = [
             f"graftwork: {count['cells']} cells ({named}), experiments: {', '.join(self.experiments(scope))}",
@@ -240,7 +249,7 @@ class Scopes:
         ]
         if not images:
             lines.append(f"  no image is missing; {count['done']} distinct ones are in the store")
-            return "\n".join(lines)
+            return "\n".join([*lines, *no_ops])
         most = "at most " if count["unknown"] else ""
         lines.append(
             f"  {most}{images} images to make ({count['missing']} known to be missing; the conditioning of "
@@ -248,7 +257,7 @@ class Scopes:
         )
         lines.append(f"  {count['recipes']} conditionings to build")
         lines.append(f"  {self._estimate(count, images)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *no_ops])
 
     def _estimate(self, count: Mapping[str, Any], images: int) -> str:
         """Extrapolates from the images made so far; says so where there are none."""

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.lib.presentation.no_ops import first_alike
 from workflow_scripts.lib.presentation.png import is_complete_png
 from workflow_scripts.lib.store.layout import Store
 
-STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "status", "error")
+STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error")
 PARAMETER_COLUMNS = (
     "prompt_name",
     "prompt",
@@ -62,7 +63,14 @@ PARAMETER_COLUMNS = (
     "num_inference_steps",
     "guidance_scale",
 )
-REPORT_COLUMNS = ("tokens", "source_tokens", "source_tokens_used", "masked_dimensions", "warnings")
+REPORT_COLUMNS = (
+    "tokens",
+    "source_tokens",
+    "source_tokens_used",
+    "visible_change",
+    "masked_dimensions",
+    "warnings",
+)
 
 
 def cell_rows(
@@ -80,6 +88,7 @@ def cell_rows(
         store: Where images are.
     """
     rows, first_with = [], {}
+    alike = first_alike([cell["cell"] for cell in design["cells"]], resolved)
     for cell in design["cells"]:
         entry = resolved[cell["cell"]]
         shown, report = cell["shown"], entry.get("report") or {}
@@ -98,6 +107,7 @@ def cell_rows(
                 "image": path and path.as_posix(),
                 "conditioning": entry["conditioning"],
                 "same_as": first_with.get(image) if image else None,
+                "same_up_to_scale": _other_bytes(cell["cell"], alike[cell["cell"]], resolved),
                 "status": status,
                 "error": error,
                 **parameters,
@@ -107,6 +117,12 @@ def cell_rows(
         if image:
             first_with.setdefault(image, cell["cell"])
     return rows
+
+
+def _other_bytes(cell: str, alike: str, resolved: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Returns the cell that another one is alike, where its bytes are others: equal ones are what same_as is for."""
+    own, other = resolved[cell], resolved[alike]
+    return alike if own["conditioning"] != other["conditioning"] else None
 
 
 def parameter_columns(design: Mapping[str, Any]) -> list[str]:
