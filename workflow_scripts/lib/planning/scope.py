@@ -41,6 +41,7 @@ _PRESENTATION = "workflow_scripts.lib.presentation."
 # What tables and summaries say of settings that do nothing.
 _NO_OP_CODE = (f"{_PRESENTATION}no_ops", "workflow_scripts.lib.conditioning.sketches")
 _TABLE_CODE = (f"{_PRESENTATION}table", *_NO_OP_CODE)
+_SUMMARY_CODE = (*(_PRESENTATION + module for module in ("summary", "progress")), *_NO_OP_CODE)
 _SCORE_TABLE_CODE = ("workflow_scripts.lib.scoring.table",)
 _GRID_CODE = tuple(
     _PRESENTATION + module for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels")
@@ -134,8 +135,19 @@ class Scopes:
         """
         names = self.scores(experiment)
         tables = ["scores.csv"] if names else []
-        tables += [f"{scores()[name].summary}.csv" for name in names]
+        tables += self.score_summaries(experiment)
         return [*tables, *(f"plots/{plot}.png" for plot in self.plots(experiment))]
+
+    def score_summaries(self, experiment: str) -> list[str]:
+        """Returns the tables that sum an experiment's scores up, relative to its results, in the order of the scores."""
+        return [f"{scores()[name].summary}.csv" for name in self.scores(experiment)]
+
+    def pictures(self, experiment: str) -> dict[str, list[str]]:
+        """Returns heading -> grids and plots, relative to the experiment's results."""
+        return {
+            "Grids": [f"grids/{page}.png" for page in self.pages(experiment)],
+            "Plots": [f"plots/{plot}.png" for plot in self.plots(experiment)],
+        }
 
     @staticmethod
     def all_summaries() -> list[str]:
@@ -204,6 +216,10 @@ class Scopes:
     def table_code(self) -> str:
         """Digest of the code that writes tables."""
         return code_digest(_TABLE_CODE)
+
+    def experiment_code(self, experiment: str) -> str:
+        """Digest of the code that sums an experiment up."""
+        return digest([code_digest(_SUMMARY_CODE), digest_of(self.scores(experiment), "describe")])
 
     @cached_property
     def grid_code(self) -> str:

@@ -131,10 +131,15 @@ def parameter_columns(design: Mapping[str, Any]) -> list[str]:
     return [*PARAMETER_COLUMNS, *sorted(names - set(PARAMETER_COLUMNS))]
 
 
-def write_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the table as CSV (RFC 4180, but with line feeds); None is an empty field."""
+def write_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Returns the table as CSV (RFC 4180, but with line feeds); None is an empty field.
+
+    Args:
+        rows: At least one, or none where `columns` are given.
+        columns: Those of the first row where missing.
+    """
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(stream, fieldnames=list(columns or rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
