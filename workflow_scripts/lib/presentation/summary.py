@@ -213,7 +213,7 @@ def _settings_table(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]
         "## Settings",
         "",
         "Visible change: |y - t| / |t|, y the conditioning and t the text alone, both after the generator's caption norm; the "
-        "median over prompts, references and seeds. 0 is the text alone, and two that have nothing in common are 1.41 "
+        "median over prompts, references and seeds. 0 is the text alone, and two that have nothing in common are about 1.41 "
         "apart. Empty where y has another number of tokens than t.",
         "",
         _line([*axes, "cells", "done", "visible change", "does nothing: equals"]),
