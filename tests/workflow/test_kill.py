@@ -228,7 +228,8 @@ def wait_for_the_end(workspace: Workspace) -> None:
 def outcome(workspace: Workspace) -> dict[str, bytes]:
     """What two workspaces must have in common to the byte: file -> content.
 
-    Left out are records of what ran when: plans, manifests with their seconds, frozen shards, facts with their times.
+    Left out are records of what ran when: plans, manifests with their seconds, frozen shards, facts with their times, and
+    the line of the summary that says how long the last run took.
     Recipes are compared as a table, for its rows are in other files when other jobs wrote them.
     """
     results = workspace.folder / "results"
@@ -240,6 +241,10 @@ def outcome(workspace: Workspace) -> dict[str, bytes]:
         *results.glob("plan/all/verdict.txt"),
     ]
     content = {str(path.relative_to(results)): path.read_bytes() for path in files if path.is_file()}
+    summary = content["small/summary.md"].split(b"\n")
+    content["small/summary.md"] = b"\n".join(
+        line for line in summary if not line.startswith(b"* Generation: ")
+    )
     rows = [line for path in results.glob("store/recipes/*.jsonl") for line in path.read_text().split("\n")]
     return content | {"recipes": "\n".join(sorted(set(rows))).encode()}
 

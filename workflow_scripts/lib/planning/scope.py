@@ -41,7 +41,7 @@ _PRESENTATION = "workflow_scripts.lib.presentation."
 # What tables and summaries say of settings that do nothing.
 _NO_OP_CODE = (f"{_PRESENTATION}no_ops", "workflow_scripts.lib.conditioning.sketches")
 _TABLE_CODE = (f"{_PRESENTATION}table", *_NO_OP_CODE)
-_SUMMARY_CODE = (*(_PRESENTATION + module for module in ("summary", "progress")), *_NO_OP_CODE)
+_SUMMARY_CODE = (f"{_PRESENTATION}summary", f"{_PRESENTATION}progress:format_seconds", *_NO_OP_CODE)
 _SCORE_TABLE_CODE = ("workflow_scripts.lib.scoring.table",)
 _GRID_CODE = tuple(
     _PRESENTATION + module for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels")

@@ -239,8 +239,10 @@ def headline(found: NoOps, experiment: str) -> str:
     if found.unknown:
         more.append(f"{found.unknown} not compared, since the conditioning of a cell is not known")
     if found.at_zero:
-        at_zero = "1 setting" if found.at_zero == 1 else f"{found.at_zero} settings"
-        more.append(f"{at_zero} at alpha 0 are {TEXT_ALONE} by definition and not counted")
+        at_zero = (
+            "1 setting at alpha 0 is" if found.at_zero == 1 else f"{found.at_zero} settings at alpha 0 are"
+        )
+        more.append(f"{at_zero} {TEXT_ALONE} by definition and not counted")
     return text + (f" ({'; '.join(more)})" if more else "")
 
 
