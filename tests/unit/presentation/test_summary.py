@@ -13,6 +13,7 @@ from workflow_scripts.lib.presentation.summary import (
     MOST_SETTINGS,
     NO_OP_COLUMNS,
     Difference,
+    compare_settings,
     identical_images,
     image_differences,
     no_op_rows,
@@ -126,10 +127,13 @@ def test_golden(design):
     differences = [
         Difference(2, 2, 0.005) if item.kind == "scale" else Difference(2, 0, 0.0) for item in found.found
     ]
+    for cell, warning in zip(resolved, ["a warning", "another", "a warning"], strict=False):
+        resolved[cell]["report"]["warnings"] = [warning]
+    resolved[rows[-1]["cell"]].pop("report")
     text = summarize(
         design,
+        resolved,
         rows,
-        ["a warning", "another", "a warning"],
         found,
         differences,
         {"Grids": ["grids/alpha.png"], "Plots": []},
@@ -142,7 +146,7 @@ def test_golden(design):
 def test_what_there_is_not_is_not_said(design):
     resolved = resolve(design, lambda p: (f"{own(p)} {p['target_std']}",) * 2)
     found = find_no_ops(design, resolved)
-    text = summarize(design, table(design, resolved), [], found, [], {}, [], MADE)
+    text = summarize(design, resolved, table(design, resolved), found, [], {}, [], MADE)
     assert text.startswith("> test: 0 of 4 settings with alpha above 0 are no-ops (2 settings at alpha 0")
     assert "None was found." in text
     for absent in ("not done", "## Warnings", "## Grids", "## Scores", "* Generation", "no_ops.csv"):
@@ -154,7 +158,7 @@ def test_long_tables_of_settings_are_cut(tmp_path):
     design = expand(tmp_path, raw).to_json()
     resolved = resolve(design, lambda p: (own(p),) * 2)
     rows = [{**row, "visible_change": "0.5"} for row in _rows(design, resolved)]
-    text = summarize(design, rows, [], find_no_ops(design, resolved), [], {}, [], MADE)
+    text = summarize(design, resolved, rows, find_no_ops(design, resolved), [], {}, [], MADE)
     assert sum(line.startswith("| 0") for line in text.split("\n")) == MOST_SETTINGS
     assert "and 3 settings more, in [cells.csv](cells.csv)." in text
 
@@ -213,3 +217,21 @@ def test_identical_images_share_what_others_do_not(tmp_path):
     pixels = identical_images(paint(tmp_path, a=100, b=97, c=100, d=98))
     assert pixels["a"] == pixels["c"]
     assert len(set(pixels.values())) == 3
+
+
+def test_settings_are_compared_by_conditioning_and_by_the_images_there_are(design, tmp_path):
+    """At alpha 1, 50 and 70 look different to the generator, and yet their images are the same."""
+    resolved = resolve(design, lambda p: (f"{own(p)} {p['target_std']}",) * 2)
+    rows = table(design, resolved)
+    painted = paint(tmp_path, same=7, one=8, two=9)
+    parameters = {cell["cell"]: cell["parameters"] for cell in design["cells"]}
+    for row in rows:
+        p = parameters[row["cell"]]
+        name = "same" if p["alpha"] == 1.0 else "one" if p.get("target_std") == 70.0 and p["alpha"] else "two"
+        row["image"] = str(painted[name])
+    found, differences = compare_settings(design, resolved, rows)
+    assert [(item.values, item.kind) for item in found.found] == [
+        ({"target_std": "50", "alpha": "0.5"}, "images"),
+        ({"target_std": "70", "alpha": "1"}, "images"),
+    ], "and at alpha 0.5, 50 has the picture of the text alone"
+    assert [difference.text for difference in differences] == ["identical in 2 pairs"] * 2

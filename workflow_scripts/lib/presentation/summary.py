@@ -13,6 +13,7 @@ import numpy as np
 from workflow_scripts.lib.presentation.no_ops import (
     KINDS,
     NoOps,
+    find_no_ops,
     groups,
     one_line,
     setting_text,
@@ -49,6 +50,22 @@ class Difference:
         if not self.largest:
             return f"identical in {named}"
         return f"differ by at most {self.largest} of 255 levels, in {100 * self.share:.2g} % of the values ({named})"
+
+
+def compare_settings(
+    design: Mapping[str, Any], resolved: Mapping[str, Mapping[str, Any]], rows: Sequence[Mapping[str, str]]
+) -> tuple[NoOps, list[Difference]]:
+    """Returns the settings that do nothing, by conditioning and by the images there are, and how their images differ.
+
+    Args:
+        design: As in design.json.
+        resolved: Cell -> {image, parts, report}, from the plan of images.
+        rows: Of cells.csv.
+    """
+    images = {row["cell"]: Path(row["image"]) for row in rows if row["image"]}
+    pixels = identical_images({resolved[cell]["image"]: path for cell, path in images.items()})
+    found = find_no_ops(design, resolved, pixels.get)
+    return found, image_differences(found, images.get)
 
 
 def identical_images(paths: Mapping[str, Path]) -> dict[str, str]:
@@ -120,8 +137,8 @@ def no_op_rows(found: NoOps, differences: Sequence[Difference]) -> list[dict[str
 
 def summarize(
     design: Mapping[str, Any],
+    resolved: Mapping[str, Mapping[str, Any]],
     rows: Sequence[Mapping[str, str]],
-    warnings: Iterable[str],
     found: NoOps,
     differences: Sequence[Difference],
     pictures: Mapping[str, Sequence[str]],
@@ -132,8 +149,8 @@ def summarize(
 
     Args:
         design: As in design.json.
+        resolved: Cell -> {report}, from the plan of images; a report may have `warnings`.
         rows: Of cells.csv.
-        warnings: Of all cells, with repetitions.
         found: Settings that do nothing.
         differences: Of their images, as `image_differences` returns them.
         pictures: Heading -> paths relative to the summary.
@@ -142,6 +159,7 @@ def summarize(
             version.
     """
     experiment = design["experiment"]
+    reports = [resolved[row["cell"]].get("report") or {} for row in rows]
     lines = [
         f"> {_escaped(one_line(found, experiment))}",
         "",
@@ -153,7 +171,7 @@ def summarize(
         *_settings_table(design, rows, found),
         *_links(pictures),
         *(["## Scores", "", *scores, ""] if scores else []),
-        *_warnings(warnings),
+        *_warnings(text for report in reports for text in report.get("warnings", ())),
         *_origin(design, made),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
