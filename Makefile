@@ -40,6 +40,7 @@ setup-cuda:  ## The same with CUDA, for real models on an NVIDIA GPU
 demo: setup  ## Build the default target: the demo, on the miniature models
 	$(RUN) snakemake
 	@echo
+	@echo 'Summary: results/demo/summary.md'
 	@echo 'Grids: results/demo/grids'
 	@echo 'Plots: results/demo/plots'
 	@echo 'Table: results/demo/cells.csv'

@@ -30,6 +30,7 @@ rule all:
         expand("results/{experiment}/cells.csv", experiment=PROJECT.settings.experiments),
         score_files(PROJECT.settings.experiments),
         grid_pages(PROJECT.settings.experiments),
+        experiment_summaries(PROJECT.settings.experiments),
         "results/plan/all/verdict.txt",
     localrule: True
 

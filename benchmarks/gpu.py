@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.flops import image_flops
 from benchmarks.gpu_extraction import measure_extraction
+from benchmarks.gpu_idle import Timeline, busy_seconds, watch
 from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.jobs.generation import generate_images
 from workflow_scripts.lib.models import loading
@@ -76,6 +77,7 @@ class Options:
     tokens: int
     steps: int
     cells: int
+    idle_images: int
     variants: list[str]
     peak_tflops: float
     threads: int
@@ -155,7 +157,7 @@ def build_generator(options: Options, hardware: dict[str, Any]) -> FastZImageGen
 
 
 def make_shard(
-    options: Options, store: Store, size: int, hardware: dict[str, Any], seed: int
+    options: Options, store: Store, size: int, hardware: dict[str, Any], seed: int, images: int
 ) -> dict[str, Any]:
     """Stores conditioning for whole batches, two at least, and returns a shard as planning freezes it."""
     from safetensors.torch import save_file
@@ -163,7 +165,7 @@ def make_shard(
     from workflow_scripts.lib.conditioning.build import conditioning_hash
 
     rows = hardware["batch_shape"]
-    number = max(2, -(-options.cells // rows)) * rows
+    number = max(2, -(-images // rows)) * rows
     items = []
     for index, caption in enumerate(captions(options, number)):
         tensors = {"prompt_embeds": caption}
@@ -184,9 +186,9 @@ def make_shard(
 
 
 def job_rate(
-    options: Options, generator: FastZImageGenerator, hardware: dict[str, Any], size: int
-) -> tuple[float, float, str]:
-    """Returns images per second and peak GB of the workflow's job, and what its log says of waiting."""
+    options: Options, generator: FastZImageGenerator, hardware: dict[str, Any], size: int, images: int
+) -> tuple[float, float, Timeline, str]:
+    """Returns images per second and peak GB of the workflow's job, its timeline, and what its log says of waiting."""
     with (
         tempfile.TemporaryDirectory() as folder,
         patch.object(loading, "load_generator", lambda *_: generator),
@@ -197,17 +199,17 @@ def job_rate(
         log = logging.Logger("job")
         log.addFilter(lambda record: said.append(record.getMessage()) or True)
         # The first shard is what is thrown away: graphs are compiled and memory is taken.
-        for seed in (0, 10**6):
-            shard = make_shard(options, store, size, hardware, seed)
+        for seed, number in ((0, 1), (10**6, images)):
+            shard = make_shard(options, store, size, hardware, seed, number)
             synchronize(options.device)
             with peak_memory(options.device) as peak:
-                start = time.perf_counter()
-                record = generate_images(shard, store, log)
-                rate = len(shard["images"]) / (time.perf_counter() - start)
+                with watch(generator, options.device) as timeline:
+                    record = generate_images(shard, store, log)
+                rate = len(shard["images"]) / timeline.wall
                 most = peak()
             if record.failures:
                 raise RuntimeError(f"images failed: {next(iter(record.failures.values()))}")
-        return rate, most, said[-1]
+        return rate, most, timeline, said[-1]
 
 
 def measure_generation(options: Options) -> None:
@@ -219,33 +221,79 @@ def measure_generation(options: Options) -> None:
             tflop = (options.steps * flops["forward"] + flops["decode"]) / 1e12
 
             def line(
-                name: str, shape: Any, rate: float, plain: float, most: float, tflop: float = tflop
+                name: str, shape: Any, rate: float, plain: float, most: float, idle: str, tflop: float = tflop
             ) -> list:
                 share = 100 * rate * tflop / options.peak_tflops
-                return [size, shape, name, rate, rate * tflop, f"{share:.1f} %", rate / plain, most]  # noqa: B023
+                return [size, shape, name, rate, rate * tflop, f"{share:.1f} %", rate / plain, idle, most]  # noqa: B023
 
             plain, most = plain_rate(options, size)
-            yield line("plain diffusers loop", 1, plain, plain, most)
+            yield line("plain diffusers loop", 1, plain, plain, most, "")
             for variant in options.variants:
                 for shape in options.batch_shapes:
                     hardware = options.hardware(shape, **VARIANTS[variant])
                     if conflict := find_conflict(hardware):
-                        yield [size, shape, variant, f"refused: {conflict}", "", "", "", ""]
+                        yield [size, shape, variant, f"refused: {conflict}", *[""] * 5]
                         continue
                     try:
                         generator = build_generator(options, hardware)
-                        rate, most, _ = job_rate(options, generator, hardware, size)
-                        yield line(variant, shape, rate, plain, most)
+                        rate, most, timeline, _ = job_rate(options, generator, hardware, size, options.cells)
+                        yield line(variant, shape, rate, plain, most, f"{100 * timeline.idle:.1f} %")
                     # What does not fit or is not installed is a result, and the other rows are wanted.
                     except (RuntimeError, torch.cuda.OutOfMemoryError) as error:
-                        yield [size, shape, variant, str(error).split("\n")[0], "", "", "", ""]
+                        yield [size, shape, variant, str(error).split("\n")[0], *[""] * 5]
                     generator = None
                     torch._dynamo.reset()
                     if options.device == "cuda":
                         torch.cuda.empty_cache()
 
-    heading = ("pixels", "rows", "variant", "images/s", "TFLOP/s", "of peak", "to plain", "peak GB")
+    heading = ("pixels", "rows", "variant", "images/s", "TFLOP/s", "of peak", "to plain", "idle", "peak GB")
     table(heading, rows())
+
+
+def idle_in_a_long_run(options: Options) -> None:
+    """Prints how long the device has nothing to do while a whole job runs, for the last variant and batch shape."""
+    shape, variant = options.batch_shapes[-1], options.variants[-1]
+    hardware = options.hardware(shape, **VARIANTS[variant])
+    if find_conflict(hardware):
+        return
+    said = []
+
+    def rows() -> Iterator[Sequence[Any]]:
+        generator = build_generator(options, hardware)
+        for size in options.sizes:
+            rate, _, timeline, line = job_rate(options, generator, hardware, size, options.idle_images)
+            said.append(f"{size} pixels: {line}")
+            seconds = (timeline.wall, timeline.before, timeline.between, timeline.after)
+            yield [
+                size,
+                shape,
+                variant,
+                round(rate * timeline.wall),
+                rate,
+                *seconds,
+                f"{100 * timeline.idle:.2f} %",
+            ]
+
+    heading = (
+        "pixels",
+        "rows",
+        "variant",
+        "images",
+        "images/s",
+        "seconds",
+        "before",
+        "between",
+        "after",
+        "idle",
+    )
+    table(heading, rows())
+    print(
+        "Seconds without a batch on the device: before the first, between batches, and after the last, when the"
+    )
+    print(
+        "images that are left are encoded and written. Loading the model and compiling are not part of the run."
+    )
+    print("\n".join(said))
 
 
 def where_time_goes(options: Options) -> None:
@@ -295,6 +343,10 @@ def where_time_goes(options: Options) -> None:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as profile:
         run()
+    if options.device == "cuda":
+        print(
+            f"  kernels ran  {busy_seconds(profile):.3f} s: the device was idle for the rest, inside of a batch"
+        )
     key = "self_device_time_total" if options.device == "cuda" else "self_cpu_time_total"
     print(f"\n{profile.key_averages().table(sort_by=key, row_limit=15, max_name_column_width=60)}")
 
@@ -324,8 +376,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", choices=[*VARIANTS, "all"], help="default eager fast")
     parser.add_argument("--tokens", type=int, help="of a caption (default 128)")
     parser.add_argument("--cells", type=int, help="images per measurement, two batches at least (default 8)")
+    parser.add_argument(
+        "--idle-images", type=int, help="of the run that idle time is measured in (default 200)"
+    )
     parser.add_argument("--peak-tflops", type=float, default=790.0, help="dense bf16 (default 790, an H200)")
-    parser.add_argument("--only", choices=["generation", "extraction", "profile", "load"], nargs="+")
+    parser.add_argument("--only", choices=["generation", "idle", "extraction", "profile", "load"], nargs="+")
     return parser.parse_args(arguments)
 
 
@@ -343,6 +398,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tokens=given.tokens or (20 if small else 128),
         steps=2 if small else STEPS,
         cells=given.cells or (2 if small else 8),
+        idle_images=given.idle_images or (6 if small else 200),
         variants=list(VARIANTS) if "all" in variants else variants,
         peak_tflops=given.peak_tflops,
         threads=1 if small else 2,
@@ -354,11 +410,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if small:
         print("Tiny models: these numbers say that the benchmark works, and nothing about any real model.")
-    wanted = given.only or ["load", "generation", "profile", "extraction"]
+    wanted = given.only or ["load", "generation", "idle", "profile", "extraction"]
     if "load" in wanted:
         time_to_load(options)
     if "generation" in wanted:
         measure_generation(options)
+    if "idle" in wanted:
+        idle_in_a_long_run(options)
     if "profile" in wanted:
         where_time_goes(options)
     if "extraction" in wanted:

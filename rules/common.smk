@@ -71,6 +71,15 @@ def score_files(experiments):
     ]
 
 
+def experiment_summaries(experiments):
+    return expand("results/{experiment}/{file}", experiment=experiments, file=["summary.md", "no_ops.csv"])
+
+
+@design_error
+def score_summaries(experiment):
+    return [f"results/{experiment}/{name}" for name in SCOPES.score_summaries(experiment)]
+
+
 @design_error
 def summary_of_plot(experiment, plot):
     return f"results/{experiment}/{SCOPES.summary_of_plot(experiment, plot)}.csv"

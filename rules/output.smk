@@ -1,6 +1,7 @@
-# What people look at: tables, grids, the verdict, and images with their parameters in them.
+# What people look at: tables, grids, a summary, the verdict, and images with their parameters in them.
 #   in   results/{experiment}/design.json, results/store/images/
-#   out  results/{experiment}/cells.csv, results/{experiment}/grids/*.png, results/{experiment}/export/
+#   out  results/{experiment}/cells.csv, results/{experiment}/grids/*.png, results/{experiment}/export/,
+#        results/{experiment}/summary.md, results/{experiment}/no_ops.csv
 
 
 rule tabulate:
@@ -45,6 +46,34 @@ rule draw_grid:
         "../workflow_scripts/draw_grid.py"
 
 
+rule summarize_experiment:
+    input:
+        design="results/{experiment}/design.json",
+        table="results/{experiment}/cells.csv",
+        manifests=lambda wildcards: image_manifests(
+            SCOPES.scope_of(wildcards.experiment), wildcards.experiment
+        ),
+        scores=lambda wildcards: score_summaries(wildcards.experiment),
+    output:
+        summary="results/{experiment}/summary.md",
+        no_ops="results/{experiment}/no_ops.csv",
+    log:
+        "logs/summarize_experiment/{experiment}.log",
+    localrule: True
+    params:
+        plan=lambda wildcards: f"results/plan/{SCOPES.scope_of(wildcards.experiment)}/images.json",
+        cells=lambda wildcards: SCOPES.cells_digest(
+            image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment
+        ),
+        pictures=of_experiment(SCOPES.pictures),
+        scores=of_experiment(SCOPES.scores),
+        code=of_experiment(SCOPES.experiment_code),
+    message:
+        "Summing up {wildcards.experiment}"
+    script:
+        "../workflow_scripts/summarize_experiment.py"
+
+
 # Fails, after everything else is done, if any cell has failed.
 rule verdict:
     input:
@@ -53,6 +82,7 @@ rule verdict:
         ),
         grids=lambda wildcards: grid_pages(SCOPES.experiments(wildcards.scope)),
         scores=lambda wildcards: score_files(SCOPES.experiments(wildcards.scope)),
+        summaries=lambda wildcards: experiment_summaries(SCOPES.experiments(wildcards.scope)),
     output:
         verdict="results/plan/{scope}/verdict.txt",
     log:

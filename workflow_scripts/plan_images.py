@@ -6,6 +6,7 @@ from pathlib import Path
 
 from workflow_scripts.lib.jobs.record import all_failures, open_log
 from workflow_scripts.lib.planning.plan import drop_conditioning, plan_images
+from workflow_scripts.lib.presentation.no_ops import find_no_ops, one_line
 from workflow_scripts.lib.store.atomic import write_atomic
 from workflow_scripts.lib.store.layout import Store
 
@@ -22,6 +23,11 @@ def main(snakemake):
         drop_conditioning(plan, store)
     log.info(line)
     print(line, file=sys.stderr)
+    for design in designs:
+        # Before a GPU is taken: there is time left to stop.
+        line = one_line(find_no_ops(design, plan["cells"]), design["experiment"])
+        log.info(line)
+        print(line, file=sys.stderr)
     write_atomic(Path(snakemake.output.plan), json.dumps(plan, indent=1, ensure_ascii=False))
 
 

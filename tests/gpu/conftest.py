@@ -42,6 +42,8 @@ def build():
 
     def build_generator(**settings) -> FastZImageGenerator:
         pipeline = random_pipeline("cuda", torch.bfloat16)
+        if settings.get("offload") == "model":
+            pipeline.enable_model_cpu_offload(device="cuda")  # As `ZImageGenerator.load` does.
         made.append(FastZImageGenerator(pipeline, {**HARDWARE, **settings}))
         return made[-1]
 

@@ -44,7 +44,6 @@ def test_pixels_are_those_of_the_pipeline(build, captions, size):
         {"compile_vae": True},
         {"vae_channels_last": True},
         {"vae_slicing": True},
-        {"offload": "model"},
         FAST,
     ],
     ids=lambda settings: "+".join(f"{name}={value}" for name, value in settings.items()),
@@ -59,6 +58,16 @@ def test_every_setting_gives_the_same_image_up_to_rounding(build, captions, sett
     images, finite = build(**settings).generate(captions[:2], SEEDS[:2], **sampling)
     assert finite.all()
     assert mean_difference(images, expected) < mean_difference(control, expected) / 10
+
+
+def test_offloading_changes_no_byte(build, captions):
+    """It is in no image's key: the parts of the model wait elsewhere, but are the same and run at the same place."""
+    sampling = {**SAMPLING, "height": 512, "width": 512}
+    expected = build().generate(captions, SEEDS, **sampling)[0]
+    offloaded = build(offload="model")
+    for _ in range(2):
+        assert np.array_equal(offloaded.generate(captions, SEEDS, **sampling)[0], expected)
+        assert offloaded.pipeline.transformer.device.type == "cpu", "control: it is offloaded"
 
 
 def test_hidden_states_are_those_of_the_whole_model():

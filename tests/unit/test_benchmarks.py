@@ -1,12 +1,14 @@
 """The benchmark of GPUs: its count of operations, and that it runs, on tiny models."""
 
 import re
+import time
 
 import pytest
 import torch
 
 from benchmarks import gpu
 from benchmarks.flops import image_flops, text_flops, vision_flops
+from benchmarks.gpu_idle import Timeline
 from workflow_scripts.lib.models import real_shapes
 from workflow_scripts.lib.models.acceleration import NEUTRAL
 
@@ -52,6 +54,33 @@ def test_operations_of_the_encoders():
     assert vision_flops(4096) / TERA == pytest.approx(2 * 24 * 12.58e6 * 4096 / TERA + 1.65, abs=0.01)
 
 
+def test_idle_time_is_what_no_batch_covers():
+    timeline = Timeline([(1.0, 3.0), (3.5, 5.0), (5.0, 8.0)], wall=10.0)
+    assert (timeline.before, timeline.between, timeline.after) == (1.0, 0.5, 2.0)
+    assert timeline.idle == pytest.approx(0.35)
+    # Batches that overlap, as where one is launched while another runs, leave nothing between them.
+    assert Timeline([(0.0, 4.0), (3.0, 10.0)], wall=10.0).idle == 0.0
+
+
+def test_a_batch_is_watched_from_its_launch_to_its_end():
+    class Slow:
+        def launch(self, seconds):
+            time.sleep(seconds)
+            return "launched"
+
+    generator = Slow()
+    with gpu.watch(generator, "cpu") as timeline:
+        time.sleep(0.02)
+        assert [generator.launch(0.05), generator.launch(0.01)] == ["launched"] * 2
+        time.sleep(0.03)
+    assert [end - start >= least for (start, end), least in zip(timeline.batches, (0.05, 0.01), strict=True)]
+    assert timeline.before >= 0.02
+    assert timeline.after >= 0.03
+    covered = sum(end - start for start, end in timeline.batches)
+    assert timeline.idle == pytest.approx(1 - covered / timeline.wall)
+    assert "launch" not in vars(generator), "it is watched no longer"
+
+
 def test_every_setting_has_a_variant():
     changed = {name for settings in gpu.VARIANTS.values() for name in settings}
     assert changed == {*NEUTRAL, "offload"}
@@ -74,7 +103,7 @@ def test_the_whole_benchmark_runs_on_tiny_models(capsys):
     output = capsys.readouterr().out
     assert "nothing about any real model" in output
     assert re.search(r"Loading \S+ GB of transformer and VAE took \S+ s", output)
-    images = [row for row in rows_of(output) if row[0] == "64"]
+    images = [row for row in rows_of(output) if row[0] == "64" and len(row) == 9]
     assert [row[1:3] for row in images] == [
         ["1", "plain diffusers loop"],
         ["2", "eager"],
@@ -88,6 +117,13 @@ def test_the_whole_benchmark_runs_on_tiny_models(capsys):
         assert ratio == pytest.approx(rate / float(images[0][3]), rel=0.02)
         tiny = image_flops(64, 64, 20, small=True)
         assert tflops == pytest.approx(rate * (2 * tiny["forward"] + tiny["decode"]) / TERA, rel=0.02)
+    for row in (images[1], images[3]):
+        assert 0 < float(row[7].rstrip(" %")) < 100
+    (run,) = [row for row in rows_of(output) if row[0] == "64" and row[3] == "6"]
+    assert run[1:3] == ["2", "fused"]
+    whole, before, between, after = (float(cell) for cell in run[5:9])
+    assert float(run[9].rstrip(" %")) == pytest.approx(100 * (before + between + after) / whole, rel=0.05)
+    assert "64 pixels: the generator waited" in output
     assert "transformer" in output
     assert "Self CPU" in output
     inputs = [row for row in rows_of(output) if row[0] in ("text", "image and text")]

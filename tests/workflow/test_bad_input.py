@@ -360,6 +360,14 @@ CASES: dict[str, tuple[Callable[[Files], None], list[str]]] = {
         base(length_matching="none"),
         [EXPERIMENT_FILE, "length_matching 'none'", "alpha 0.5", "alpha 1"],
     ),
+    "image_only for a text encoder": (
+        base(token_mode="image_only", references=[], encoder="small-qwen3"),
+        [EXPERIMENT_FILE, "token_mode 'image_only'", "'small-qwen3' takes no images", "qwen3_vl"],
+    ),
+    "a dimension that hidden states do not have": (
+        base(masking="zero", masking_dimensions=[64]),
+        [EXPERIMENT_FILE, "masking_dimensions", "dimension 64", "width 64", "0 to 63"],
+    ),
     "image_only without reference": (
         base(token_mode="image_only", references=[]),
         [EXPERIMENT_FILE, "token_mode 'image_only'", "base.references"],

@@ -102,7 +102,7 @@ def no_gpu_job(workspace: Workspace, run: Run) -> None:
 
 def only_presentation(workspace: Workspace, run: Run) -> None:
     assert run.jobs, run.output
-    assert set(run.jobs) <= {"tabulate", "draw_grid", "verdict"}, run.jobs
+    assert set(run.jobs) <= {"tabulate", "draw_grid", "summarize_experiment", "verdict"}, run.jobs
 
 
 def nothing_to_do(workspace: Workspace, run: Run) -> None:
@@ -116,6 +116,23 @@ def same_as_names_the_other_layer(workspace: Workspace, run: Run) -> None:
             assert row["same_as"] == rows[prompt, alpha, "-2"]["cell"]
             assert row["image"] == rows[prompt, alpha, "-2"]["image"]
     no_gpu_job(workspace, run)
+    said = (
+        "small: 1 of 2 settings with alpha above 0 is a no-op (2 settings at alpha 0 are the text alone by definition and "
+        "not counted): hidden_layer 5 = hidden_layer -2, at alpha 0.5"
+    )
+    assert said in run.output
+    assert said in (workspace.folder / "logs/plan_images/all.log").read_text()
+    results = workspace.folder / "results/small"
+    assert (results / "summary.md").read_text().startswith(f"> {said}\n")
+    assert (results / "no_ops.csv").read_text().split("\n")[1:] == [
+        '"alpha 0.5, hidden_layer 5","alpha 0.5, hidden_layer -2",the same bytes,2,identical in 2 pairs',
+        "",
+    ]
+
+
+def summary_and_grids(workspace: Workspace, run: Run) -> None:
+    assert run.jobs == {"draw_grid": 1, "summarize_experiment": 1, "verdict": 1}
+    assert "How it was made: " in (workspace.folder / "results/small/summary.md").read_text()
 
 
 def same_as_names_the_other_matching(workspace: Workspace, run: Run) -> None:
@@ -284,10 +301,13 @@ ROWS = {
         NOTHING,
         nothing_to_do,
     ),
-    "an edit of grid code -> only grids": Row(
-        edit("presentation/pages.py", 'f"experiment {design[', 'f"experiment: {design['),
+    "an edit of code of grids and summaries -> only these": Row(
+        in_turn(
+            edit("presentation/pages.py", 'f"experiment {design[', 'f"experiment: {design['),
+            edit("presentation/summary.py", '"## How it was made"', '"## How it was made: "'),
+        ),
         {"grids": 1},
-        only_presentation,
+        summary_and_grids,
     ),
     "an edit of PNG, log, progress and job code -> nothing": Row(
         in_turn(
@@ -400,7 +420,7 @@ def test_a_first_run_loads_each_model_once_and_gives_the_same_bytes_in_every_fol
     }
     other = Workspace.at(finished)
     assert fresh.stored(IMAGES) == other.stored(IMAGES)
-    for name in ("cells.csv", "grids/alpha_by_prompt.png"):
+    for name in ("cells.csv", "grids/alpha_by_prompt.png", "no_ops.csv"):
         assert (fresh.folder / "results/small" / name).read_bytes() == (
             finished / "results/small" / name
         ).read_bytes()
@@ -412,6 +432,10 @@ def test_a_dry_run_counts_and_leaves_nothing_behind(built: Workspace) -> None:
     assert run.returncode == 0, run.output
     assert "6 cells (2 baselines, 4 cells), experiments: small" in run.output
     assert "no image is missing; 4 distinct ones are in the store" in run.output
+    assert (
+        "  small: 0 of 1 setting with alpha above 0 are no-ops (1 setting at alpha 0 is the text alone by definition and "
+        "not counted)\n"
+    ) in run.output
     assert built.snapshot() == before
 
     built.image(prompt="a red apple", alpha="0.5").unlink()

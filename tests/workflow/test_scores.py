@@ -48,6 +48,7 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     run = fresh.run()
     assert run.returncode == 0, run.output
     assert not (results / "scores.csv").exists()
+    assert "## Scores" not in (results / "summary.md").read_text()
     plain, store, plan = fresh.rows(), fresh.snapshot("results/store"), fresh.snapshot("results/plan")
     design = (results / "design.json").read_bytes()
     assert len(plain) == 2 * 2 + 2
@@ -64,6 +65,7 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
         "plot_scores": len(PLOTS),
         "tabulate": 1,
         "draw_grid": 1,
+        "summarize_experiment": 1,
         "verdict": 1,
     }
     scored, rows = read_table(results / "scores.csv"), fresh.rows()
@@ -77,6 +79,10 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     summary = read_table(results / "attributes.csv")
     assert {row["alpha"] for row in summary} == {"0.0", "0.5", "1.0"}
     assert {row["by"] for row in summary} == {"", "hidden_layer", "token_mode", "reference", "prompt_says"}
+    shown = (results / "summary.md").read_text()
+    assert "| alpha | follows the prompt |" in shown
+    assert all((results / link).is_file() for link in re.findall(r"\]\(([^)]+)\)", shown))
+    assert {f"plots/{plot}.png" for plot in PLOTS} <= set(re.findall(r"\]\(([^)]+)\)", shown))
     assert {path.stem for path in (results / "plots").glob("*.png") if is_complete_png(path)} == PLOTS
     # No identity, no image, no plan has changed, nor has anything of them been written again.
     assert (results / "design.json").read_bytes() == design
@@ -97,7 +103,8 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     assert run.returncode == 0, run.output
     assert not run.loads
     assert fresh.rows() == plain
-    assert {path.name for path in results.rglob("*.csv")} == {"cells.csv"}
+    assert {path.name for path in results.rglob("*.csv")} == {"cells.csv", "no_ops.csv"}
+    assert "## Scores" not in (results / "summary.md").read_text()
     assert not list(results.glob("plots/*"))
 
 

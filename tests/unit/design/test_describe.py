@@ -21,6 +21,7 @@ from workflow_scripts.lib.design.describe import (
     generated_tables,
     schema_text,
 )
+from workflow_scripts.lib.design.identity import NEUTRAL
 from workflow_scripts.lib.design.schema import CellParameters, Experiment, Settings
 
 
@@ -101,6 +102,8 @@ def test_every_transform_is_in_the_table():
             assert entry.formula.replace("|", r"\|") in row
             for parameter in entry.parameters.model_fields if entry.parameters else ():
                 assert f"`{parameter}`" in row
+                assert f"`{parameter}: " in row
+            assert (f"`{stage}: {name}`" in row) == (NEUTRAL.get(stage) == name)
 
 
 def test_tables_have_as_many_cells_in_every_line():

@@ -33,6 +33,13 @@ FILE = "config/experiments/test.yaml"
             experiment({}, {"references": [], "token_mode": "image_only"}),
             ["image_only", "there is no reference"],
         ),
+        *(
+            (
+                experiment({}, {"references": [], "encoder": "text", "token_mode": mode}),
+                [f"token_mode '{mode}' selects image tokens", "encoder 'text' takes no images", "qwen3_vl"],
+            )
+            for mode in ("image_only", "image_no_markers")
+        ),
         (experiment({}, {"height": 70}), ["height 70 is not a multiple of 16"]),
         (experiment({}, {"alpha": 0.5, "length_matching": "none"}), ["length_matching 'none'", "alpha 0.5"]),
         (experiment({}, {"references": [["house", "tree"]]}), ["set of 2", "combination: multi_reference"]),
@@ -98,6 +105,14 @@ FILE = "config/experiments/test.yaml"
         ),
         (
             experiment({}, {"masking": "zero", "masking_dimensions": [4, 64]}),
+            ["masking_dimensions", "dimension 64", "width 64", "0 to 63"],
+        ),
+        (
+            experiment({}, {"masking": "zero", "masking_dimensions": [-1]}),
+            ["base.masking_dimensions.0", "-1 is not allowed", "from 0"],
+        ),
+        (
+            experiment({"masking_dimensions": [[4], [63, 64]]}, {"masking": "mean"}),
             ["masking_dimensions", "dimension 64", "width 64", "0 to 63"],
         ),
         (

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from workflow_scripts.lib.conditioning.build import conditioning_hash
+from workflow_scripts.lib.conditioning.visibility import CaptionNorm
 from workflow_scripts.lib.jobs.conditioning import condition
+from workflow_scripts.lib.models import loading
 from workflow_scripts.lib.models.tokens import ROLE_CODES
 from workflow_scripts.lib.store.hidden_states import add_layers
 from workflow_scripts.lib.store.layout import Store
@@ -80,6 +82,61 @@ def test_a_recipe_that_fails_is_recorded_and_the_others_go_on(store):
     assert "token_mode 'image_only' selects none" in record.failures["bad"]
     assert "could not be extracted: the image cannot be read" in record.failures["gone"]
     assert set(read_recipes(store.recipes)) == {"good"}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_states_that_are_not_finite_fail_their_recipes_and_the_others_go_on(store, bad, dtype):
+    key = "d" * 32
+    values = np.ones((12, 4), dtype=np.float32)
+    values[3, 2] = bad
+    sequence = {
+        "token_ids": np.arange(12),
+        "roles": np.full(12, ROLE_CODES["prompt"], dtype=np.uint8),
+        "positions": np.arange(12)[None],
+    }
+    add_layers(store.hidden_states(key), {7: values}, "float32", sequence, {})
+    own_text = recipe(None, text=[key, 7], dtype=dtype)
+    record = run(store, bad=recipe(key, dtype=dtype), text=own_text, good=recipe(dtype=dtype))
+    assert record.made == ["good"]
+    for name in ("bad", "text"):
+        assert "values are not finite" in record.failures[name]
+    assert set(read_recipes(store.recipes)) == {"good"}
+    assert len(list(store.root.glob("conditioning/*/*.safetensors"))) == 1
+
+
+def test_the_table_says_what_the_generator_sees(store, monkeypatch):
+    """Relative to the generator that the recipe names, read once."""
+    read = []
+
+    def read_norm(folder, family):
+        read.append((folder, family))
+        return CaptionNorm(torch.ones(4), 1e-5)
+
+    monkeypatch.setattr(CaptionNorm, "read", read_norm)
+    monkeypatch.setattr(loading, "ensure_model", lambda name, entry, kind: (name, kind))
+    generators = {"content:g": {"name": "images", "entry": {"family": "z_image"}}}
+    recipes = {
+        "alone": recipe(None, caption_norm="content:g"),
+        "mixed": recipe(caption_norm="content:g"),
+        "longer": recipe(
+            alpha=1.0,
+            caption_norm="content:g",
+            length_matching={"name": "none", "parameters": {}, "code": ""},
+        ),
+    }
+    record = condition({"recipes": recipes, "generators": generators}, store, LOG, {})
+    assert record.failures == {}
+    assert read == [(("images", "generator"), "z_image")]
+    rows = read_recipes(store.recipes)
+    assert rows["alone"]["visible_change"] == 0.0
+    assert 0.1 < rows["mixed"]["visible_change"] < 2.0
+    assert rows["longer"]["visible_change"] is None
+    assert {name: rows[name]["sketch"]["tokens"] for name in rows} == {
+        "alone": {"step 0": 5},
+        "mixed": {"step 0": 5},
+        "longer": {"step 0": 12},
+    }
 
 
 def test_damaged_hidden_states_say_what_happens_next(store):

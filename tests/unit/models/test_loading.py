@@ -11,8 +11,19 @@ from workflow_scripts.lib.models.loading import (
     load_encoder,
     load_generator,
 )
+from workflow_scripts.lib.models.weights import take_states
 
 REVISION = "0" * 40
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_states_that_are_not_finite_are_refused(bad, dtype):
+    states = [torch.ones(1, 5, 4, dtype=dtype) for _ in range(3)]
+    states[2][0, 1, 2:] = bad
+    assert set(take_states(states, [0, 1])) == {0, 1}, "a layer that nobody asked for does not count"
+    with pytest.raises(FloatingPointError, match="layer 2 has 2 of 20 non-finite values, in 1 of 5 tokens"):
+        take_states(states, [0, 2])
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,7 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "alpha_over_sigma.scheduler.use_dynamic_shifting": scheduler(use_dynamic_shifting="another"),
         "alpha_over_sigma.image_tokens": cell(height=80),
         "dtype": generation(dtype="bfloat16"),
+        "caption_norm": cell(generator=IMAGE_B),
         "code": code(CONDITIONING_CODE[-1]),
         **{f"{stage}.name": cell(**{stage: "two"}) for stage in STAGES},
         **{f"{stage}.parameters.{stage}_amount": cell(**{f"{stage}_amount": 2}) for stage in STAGES},
@@ -552,7 +553,7 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
 )
 def test_at_alpha_zero_only_the_text_counts(parts_of, values):
     plain = parts_of("recipe", Situation(cell={**CELL, "alpha": 0.0}))
-    assert set(plain) == {"text", "negative", "dtype", "code"}
+    assert set(plain) == {"text", "negative", "dtype", "caption_norm", "code"}
     assert parts_of("recipe", Situation(cell={**CELL, "alpha": 0.0, **values})) == plain
     assert Keys(MODELS, Hardware().model_dump()).source_states({**CELL, "alpha": -0.0}) == []
 

@@ -292,7 +292,12 @@ def test_counts_before_during_and_after(tmp_path):
     situation = Situation(tmp_path)
 
     def count() -> tuple[int, ...]:
-        found = count_missing(situation.designs, situation.hardware, situation.store)
+        found = count_missing(
+            situation.designs,
+            situation.hardware,
+            resolve_images(situation.designs, situation.hardware, situation.store),
+            situation.store,
+        )
         return tuple(found[name] for name in ("cells", "done", "missing", "unknown", "recipes"))
 
     assert count() == (10, 0, 0, 6, 6)
@@ -307,8 +312,8 @@ def test_counts_before_during_and_after(tmp_path):
 
 def test_counting_writes_nothing(empty):
     before = sorted(empty.folder.rglob("*"))
-    count_missing(empty.designs, empty.hardware, empty.store)
-    resolve_images(empty.designs, empty.hardware, empty.store)
+    resolved = resolve_images(empty.designs, empty.hardware, empty.store)
+    count_missing(empty.designs, empty.hardware, resolved, empty.store)
     assert sorted(empty.folder.rglob("*")) == before
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
-from workflow_scripts.lib.planning.plan import count_missing
+from workflow_scripts.lib.planning.plan import count_missing, resolve_images
 from workflow_scripts.lib.planning.shards import read_shard
 from workflow_scripts.lib.presentation.table import cell_rows
 from workflow_scripts.lib.store.recipes import add_recipes
@@ -86,14 +86,19 @@ def test_negatives_that_the_generator_cannot_take_fail(tmp_path, negative_tokens
     assert error is None or error in errors[1.0]
 
 
+def count(situation):
+    resolved = resolve_images(situation.designs, situation.hardware, situation.store)
+    return count_missing(situation.designs, situation.hardware, resolved, situation.store)
+
+
 def test_the_estimate_counts_guidance_twice_and_steps_that_are_run(tmp_path):
     axes = {"guidance_scale": [0.0, 1.0], "init_image": [None, "tree"]}
     situation = situation_of(tmp_path, axes, strength=0.5)
     expected = 64 * 64 * 8 * (1 + 2) * (1 + 0.5)
-    unknown = count_missing(situation.designs, situation.hardware, situation.store)
+    unknown = count(situation)
     assert (unknown["unknown"], unknown["work"]) == (4, expected)
     condition(situation, 9)
-    known = count_missing(situation.designs, situation.hardware, situation.store)
+    known = count(situation)
     assert (known["missing"], known["work"]) == (4, expected)
 
 

@@ -1,9 +1,11 @@
 """cells.csv: one row per cell, its state, and every parameter."""
 
+import numpy as np
 import pytest
 
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import PNG, Situation
+from workflow_scripts.lib.conditioning.sketches import NUMBERS, encode_sketch
 from workflow_scripts.lib.design.schema import CellParameters
 from workflow_scripts.lib.presentation.table import (
     PARAMETER_COLUMNS,
@@ -88,6 +90,27 @@ def test_same_as_names_the_first_cell_with_the_image(finished):
     baselines = {row["cell"] for row in rows if row["role"] == "baseline"}
     assert {row["same_as"] for row in rows if row["alpha"] == 0.0 and row["role"] == "cell"} == baselines
     assert {row["same_as"] for row in rows if row["alpha"] == 0.5} == {None}
+
+
+def test_same_up_to_scale_names_the_first_cell_of_other_bytes(finished):
+    """Cells at alpha 0.5 of one prompt look alike, though their bytes differ; without sketches none does."""
+    plan = finished.plan_images()
+    assert {row["same_up_to_scale"] for row in rows_of(finished)} == {None}
+    for name, cell in finished.cells.items():
+        values = np.full(NUMBERS, 1.0 + cell["alpha"] + cell["prompt"].count("b"))
+        plan["cells"][name]["report"] |= {"sketch": encode_sketch({"a": 20}, values), "visible_change": 0.25}
+    rows = rows_of(finished, plan=plan)
+    half = {}
+    for row in rows:
+        if row["alpha"] == 0.5:
+            half.setdefault(row["prompt"], []).append(row)
+        else:
+            assert row["same_up_to_scale"] is None, "alpha 0 has the bytes of the baseline: same_as says so"
+    for first, second in half.values():
+        assert first["conditioning"] != second["conditioning"]
+        assert (first["same_up_to_scale"], second["same_up_to_scale"]) == (None, first["cell"])
+        assert second["same_as"] is None
+    assert {row["visible_change"] for row in rows} == {0.25}
 
 
 def test_same_as_is_known_before_the_image_is_made(finished):

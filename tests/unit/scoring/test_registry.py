@@ -34,15 +34,22 @@ def test_names_summaries_and_columns_are_taken_once():
 
 
 def test_every_stage_has_a_digest_of_its_code():
-    digests = {digest_of(["scene_attributes"], stage) for stage in ("measure", "summary", "plot")}
-    assert len(digests) == 3
+    digests = {digest_of(["scene_attributes"], stage) for stage in ("measure", "summary", "plot", "describe")}
+    assert len(digests) == 4
 
 
 # Imported by what is listed, but deciding nothing: messages, registration, names.
 EXEMPT = {
-    "measure": {"design.errors", "scoring.registry", "scoring.attribute_plots", "scoring.attribute_summary"},
+    "measure": {
+        "design.errors",
+        "scoring.registry",
+        "scoring.attribute_plots",
+        "scoring.attribute_summary",
+        "scoring.attribute_text",
+    },
     "summary": {"design.identity"},
     "plot": {"miniature.world", "scoring.attribute_summary", "scoring.following"},
+    "describe": {"scoring.attribute_summary"},
 }
 
 

@@ -12,6 +12,7 @@ import torch
 from workflow_scripts.lib.conditioning.reference import prompt_statistics
 from workflow_scripts.lib.conditioning.registry import Transform, transform
 from workflow_scripts.lib.conditioning.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
+from workflow_scripts.lib.conditioning.visibility import CaptionNorm
 from workflow_scripts.lib.models.z_image_steps import scheduler_sigmas
 from workflow_scripts.lib.store.hidden_states import HiddenStates
 
@@ -29,8 +30,8 @@ class Conditioning:
     Attributes:
         prompt_embeds: (tokens, dim), of the generator's dtype; or (distinct, tokens, dim), where steps differ.
         report: Facts for tables: tokens, source_tokens, source_tokens_used (share, None where the blend takes the
-            source as it is), warnings, masked_dimensions where something was masked, alphas where steps differ, and
-            negative_tokens with guidance.
+            source as it is), warnings, masked_dimensions where something was masked, alphas where steps differ,
+            negative_tokens with guidance, and what `CaptionNorm.report` adds.
         prompt_embeds_of_step: int64 (steps,), which of `prompt_embeds` each step gets; None where they are one.
         negative_prompt_embeds: (negative tokens, dim), of the generator's dtype; None without guidance.
     """
@@ -52,12 +53,15 @@ class Conditioning:
         return conditioning_hash(self.tensors)
 
 
-def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Conditioning:
+def build_conditioning(
+    recipe: Mapping[str, Any], read_states: ReadStates, caption_norm: CaptionNorm | None = None
+) -> Conditioning:
     """Applies a recipe.
 
     Args:
         recipe: As `Keys.recipe` returns it.
         read_states: Gives the hidden states that the recipe names, by key and entry.
+        caption_norm: Of the generator that the recipe names; None for no report of what it sees.
 
     Raises:
         ValueError: where the token mode selects nothing, naming the mode.
@@ -84,10 +88,13 @@ def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Co
     report["tokens"] = distinct[0].shape[0]
     if len(set(alphas)) > 1:
         report["alphas"] = alphas
-    negative = None
+    exact_negative, negative = None, None
     if "negative" in recipe:
-        negative = cast(as_float32(read_states(recipe["negative"], recipe["text"][1])), recipe["dtype"])
+        exact_negative = as_float32(read_states(recipe["negative"], recipe["text"][1]))
+        negative = cast(exact_negative, recipe["dtype"])
         report["negative_tokens"] = negative.shape[0]
+    if caption_norm is not None:
+        report |= caption_norm.report(results, text, exact_negative)
     if len(distinct) == 1:
         return Conditioning(distinct[0], report, None, negative)
     return Conditioning(torch.stack(distinct), report, torch.tensor(of_step), negative)

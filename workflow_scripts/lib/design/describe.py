@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
 from workflow_scripts.lib.conditioning.schedules import AlphaSchedule
+from workflow_scripts.lib.design.identity import NEUTRAL
 from workflow_scripts.lib.design.schema import (
     Base,
     CellParameters,
@@ -197,8 +198,14 @@ def _transform_table() -> str:
             parameters = ", ".join(
                 f"`{name}`" for name in (entry.parameters.model_fields if entry.parameters else ())
             )
-            rows.append((f"`{stage}`", f"`{entry.name}`", entry.formula, entry.source, parameters))
-    return _table(("stage", "name", "formula", "from", "parameters"), rows)
+            # The transform itself where a cell's name leaves it out, and those of its parameters that a name leaves out.
+            own = {stage: entry.name} if NEUTRAL.get(stage) == entry.name else {}
+            neutral = ", ".join(
+                f"`{name}: {value if isinstance(value, str) else json.dumps(value)}`"
+                for name, value in {**own, **entry.neutral}.items()
+            )
+            rows.append((f"`{stage}`", f"`{entry.name}`", entry.formula, entry.source, parameters, neutral))
+    return _table(("stage", "name", "formula", "from", "parameters", "neutral"), rows)
 
 
 def _table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -78,6 +78,11 @@ def check_fit(
             f"{file}: reference {reference.name!r} was given, but encoder {encoder.name!r} takes no images; remove the "
             "references, or choose an encoder of family qwen3_vl"
         )
+    elif values["token_mode"] in _IMAGE_MODES and not encoder.facts["accepts_images"]:
+        raise DesignError(
+            f"{file}: token_mode {values['token_mode']!r} selects image tokens, but encoder {encoder.name!r} takes no images; "
+            "choose another token_mode, or an encoder of family qwen3_vl"
+        )
     elif reference is None and values["token_mode"] in _IMAGE_MODES:
         raise DesignError(
             f"{file}: token_mode {values['token_mode']!r} selects image tokens, but there is no reference; give "

@@ -1,7 +1,7 @@
 """Conditioning: a shard of recipes applied to stored hidden states."""
 
 import logging
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from workflow_scripts.lib.jobs.record import JobRecord
@@ -16,15 +16,20 @@ _ROWS_PER_FILE = 500
 def condition(
     shard: dict[str, Any], store: Store, log: logging.Logger, extraction_failures: dict[str, str]
 ) -> JobRecord:
-    """Builds the conditioning of each recipe and records which bytes it gave.
+    """Builds the conditioning of each recipe and records which bytes it gave, and what the generator sees of them.
 
     Args:
+        shard: `recipes`, key -> recipe, and `generators`, identity -> {name, entry}, of those that the recipes name.
+        store: Where hidden states are, and conditioning goes.
+        log: For failures.
         extraction_failures: Key of hidden states -> why they could not be extracted.
     """
     from safetensors.torch import save_file
 
     from workflow_scripts.lib.conditioning.build import HARDWARE, build_conditioning
+    from workflow_scripts.lib.conditioning.visibility import CaptionNorm
     from workflow_scripts.lib.models.hardware import configure_torch
+    from workflow_scripts.lib.models.loading import ensure_model
     from workflow_scripts.lib.store.atomic import atomic_path
     from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
     from workflow_scripts.lib.store.hidden_states import DamagedHiddenStates, intact_layers, read_layer
@@ -44,13 +49,20 @@ def condition(
             verified.save()
             raise
 
+    @cache
+    def caption_norm(identity: str | None) -> CaptionNorm | None:
+        if identity is None:
+            return None
+        name, entry = (shard["generators"][identity][part] for part in ("name", "entry"))
+        return CaptionNorm.read(ensure_model(name, entry, "generator"), entry["family"])
+
     record = JobRecord(log)
     verified = FactCache(store.verified)
     progress = Progress("conditionings built", len(shard["recipes"]))
     rows: dict[str, dict[str, Any]] = {}
     for key, recipe in shard["recipes"].items():
         try:
-            conditioning = build_conditioning(recipe, states)
+            conditioning = build_conditioning(recipe, states, caption_norm(recipe.get("caption_norm")))
             path = store.conditioning(conditioning.hash)
             if not path.exists():
                 with atomic_path(path) as temporary:

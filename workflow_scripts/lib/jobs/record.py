@@ -65,6 +65,15 @@ def read_manifests(paths: list[str] | list[Path]) -> list[dict[str, Any]]:
     return [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
 
 
+def work_of(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns what jobs did together: `images` made, `seconds`, and `packages` as they are installed now."""
+    return {
+        "images": sum(len(manifest["made"]) for manifest in manifests),
+        "seconds": sum(manifest["seconds"] for manifest in manifests),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
 def all_failures(paths: list[str] | list[Path]) -> dict[str, str]:
     """Returns item -> error over several manifests."""
     return {item: error for manifest in read_manifests(paths) for item, error in manifest["failures"].items()}

@@ -74,6 +74,11 @@ CONDITIONING_CODE = (
             "conditioning_hash",
         )
     ),
+    "workflow_scripts.lib.conditioning.visibility",
+    *(
+        f"workflow_scripts.lib.conditioning.sketches:{name}"
+        for name in ("NUMBERS", "TOLERANCE", "signs", "encode_sketch")
+    ),
     "workflow_scripts.lib.conditioning.reference:prompt_statistics",
     "workflow_scripts.lib.conditioning.schedules",
     f"{_MODELS}z_image_steps",
@@ -241,6 +246,8 @@ class Keys:
         recipe: dict[str, Any] = {
             "text": [text.key, text.layer],
             "dtype": self._generation["dtype"],
+            # Changes no byte of the conditioning, but what its row in the table says about it.
+            "caption_norm": cell["generator"],
             "code": self._conditioning_code,
         }
         negative = self.negative_states(cell)

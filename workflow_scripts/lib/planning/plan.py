@@ -110,7 +110,17 @@ def plan_conditioning(
         recipes[key] = recipe
     groups = [[key] for key in sorted(recipes, key=lambda key: (recipes[key]["text"], key))]
     conditioning = [
-        write_shard(store.shards, shard, {"recipes": {key: recipes[key] for key in shard}})
+        write_shard(
+            store.shards,
+            shard,
+            {
+                "recipes": {key: recipes[key] for key in shard},
+                "generators": {
+                    identity: {part: models[identity][part] for part in ("name", "entry")}
+                    for identity in sorted({recipes[key]["caption_norm"] for key in shard})
+                },
+            },
+        )
         for shard in split_evenly(groups, 64, sharding["min_recipes_per_shard"])
     ]
     return {
@@ -284,8 +294,19 @@ def drop_conditioning(plan: Mapping[str, Any], store: Store) -> None:
         store.conditioning(hash_).unlink(missing_ok=True)
 
 
-def count_missing(designs: list[dict[str, Any]], hardware: Mapping[str, Any], store: Store) -> dict[str, Any]:
+def count_missing(
+    designs: list[dict[str, Any]],
+    hardware: Mapping[str, Any],
+    resolved: Mapping[str, Mapping[str, Any]],
+    store: Store,
+) -> dict[str, Any]:
     """Counts what a run would make, without reading hidden states or freezing anything.
+
+    Args:
+        designs: Of the scope.
+        hardware: The section of config.yaml.
+        resolved: As `resolve_images` returns it.
+        store: Where images are.
 
     Returns:
         `cells`; `done`, distinct images in the store; `missing`, images known to be missing; `unknown`, at most as many
@@ -293,7 +314,7 @@ def count_missing(designs: list[dict[str, Any]], hardware: Mapping[str, Any], st
     """
     cells, keys = cells_of(designs), Keys(merged(designs, "models"), hardware)
     missing, unknown, done, recipes = {}, {}, set(), set()
-    for cell_id, entry in resolve_images(designs, hardware, store).items():
+    for cell_id, entry in resolved.items():
         if entry["image"] is None:
             recipes.add(entry["recipe"])
             # As many images as there would be if every recipe gave bytes of its own.

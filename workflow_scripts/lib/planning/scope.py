@@ -25,7 +25,8 @@ from workflow_scripts.lib.planning.keys import (
     SAMPLING_CODE,
     sampling_code,
 )
-from workflow_scripts.lib.planning.plan import count_missing
+from workflow_scripts.lib.planning.plan import count_missing, resolve_images
+from workflow_scripts.lib.presentation.no_ops import find_no_ops, one_line
 from workflow_scripts.lib.presentation.pages import page_names
 from workflow_scripts.lib.presentation.progress import format_bytes, format_seconds
 from workflow_scripts.lib.scoring.registry import digest_of, score_of_summary, scores
@@ -37,7 +38,10 @@ ALL = "all"
 MINIATURE_TARGETS = ("train_miniature", "evaluate_miniature")
 CONFIG_FILE = "config/config.yaml"
 _PRESENTATION = "workflow_scripts.lib.presentation."
-_TABLE_CODE = (f"{_PRESENTATION}table", "workflow_scripts.lib.design.sampling")
+# What tables and summaries say of settings that do nothing.
+_NO_OP_CODE = (f"{_PRESENTATION}no_ops", "workflow_scripts.lib.conditioning.sketches")
+_TABLE_CODE = (f"{_PRESENTATION}table", "workflow_scripts.lib.design.sampling", *_NO_OP_CODE)
+_SUMMARY_CODE = (f"{_PRESENTATION}summary", f"{_PRESENTATION}progress:format_seconds", *_NO_OP_CODE)
 _SCORE_TABLE_CODE = ("workflow_scripts.lib.scoring.table",)
 _GRID_CODE = tuple(
     _PRESENTATION + module for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels")
@@ -131,8 +135,19 @@ class Scopes:
         """
         names = self.scores(experiment)
         tables = ["scores.csv"] if names else []
-        tables += [f"{scores()[name].summary}.csv" for name in names]
+        tables += self.score_summaries(experiment)
         return [*tables, *(f"plots/{plot}.png" for plot in self.plots(experiment))]
+
+    def score_summaries(self, experiment: str) -> list[str]:
+        """Returns the tables that sum an experiment's scores up, relative to its results, in the order of the scores."""
+        return [f"{scores()[name].summary}.csv" for name in self.scores(experiment)]
+
+    def pictures(self, experiment: str) -> dict[str, list[str]]:
+        """Returns heading -> grids and plots, relative to the experiment's results."""
+        return {
+            "Grids": [f"grids/{page}.png" for page in self.pages(experiment)],
+            "Plots": [f"plots/{plot}.png" for plot in self.plots(experiment)],
+        }
 
     @staticmethod
     def all_summaries() -> list[str]:
@@ -202,6 +217,10 @@ class Scopes:
         """Digest of the code that writes tables."""
         return code_digest(_TABLE_CODE)
 
+    def experiment_code(self, experiment: str) -> str:
+        """Digest of the code that sums an experiment up."""
+        return digest([code_digest(_SUMMARY_CODE), digest_of(self.scores(experiment), "describe")])
+
     @cached_property
     def grid_code(self) -> str:
         """Digest of the code that draws grids."""
@@ -229,10 +248,16 @@ class Scopes:
     def describe(self, scope: str) -> str:
         """Returns what a run would make: cells, missing images, estimates of time and disk."""
         designs = [self._design(experiment) for experiment in self.experiments(scope)]
-        count = count_missing(designs, self._hardware, self.store)
+        resolved = resolve_images(designs, self._hardware, self.store)
+        count = count_missing(designs, self._hardware, resolved, self.store)
         roles = [cell["role"] for design in designs for cell in design["cells"]]
         named = ", ".join(f"{roles.count(role)} {role}s" for role in dict.fromkeys(roles))
         images = count["missing"] + count["unknown"]
+        no_ops = [
+            f"  {one_line(found, design['experiment'])}"
+            for design in designs
+            if (found := find_no_ops(design, resolved)).is_known
+        ]
         notes = dict.fromkeys(f"  note: {note}" for design in designs for note in design["notes"])
         lines = [
             f"graftwork: {count['cells']} cells ({named}), experiments: {', '.join(self.experiments(scope))}",
@@ -240,7 +265,7 @@ class Scopes:
         ]
         if not images:
             lines.append(f"  no image is missing; {count['done']} distinct ones are in the store")
-            return "\n".join(lines)
+            return "\n".join([*lines, *no_ops])
         most = "at most " if count["unknown"] else ""
         lines.append(
             f"  {most}{images} images to make ({count['missing']} known to be missing; the conditioning of "
@@ -248,7 +273,7 @@ class Scopes:
         )
         lines.append(f"  {count['recipes']} conditionings to build")
         lines.append(f"  {self._estimate(count, images)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *no_ops])
 
     def _estimate(self, count: Mapping[str, Any], images: int) -> str:
         """Extrapolates from the images made so far; says so where there are none."""

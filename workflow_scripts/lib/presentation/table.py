@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.lib.design.sampling import sampling_warnings
+from workflow_scripts.lib.presentation.no_ops import first_alike
 from workflow_scripts.lib.presentation.png import is_complete_png
 from workflow_scripts.lib.store.layout import Store
 
-STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "status", "error")
+STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error")
 PARAMETER_COLUMNS = (
     "prompt_name",
     "prompt",
@@ -82,6 +83,7 @@ REPORT_COLUMNS = (
     "negative_tokens",
     "source_tokens",
     "source_tokens_used",
+    "visible_change",
     "masked_dimensions",
     "alphas",
     "warnings",
@@ -103,6 +105,7 @@ def cell_rows(
         store: Where images are.
     """
     rows, first_with = [], {}
+    alike = first_alike([cell["cell"] for cell in design["cells"]], resolved)
     for cell in design["cells"]:
         entry = resolved[cell["cell"]]
         shown, report = cell["shown"], entry.get("report") or {}
@@ -127,6 +130,7 @@ def cell_rows(
                 "image": path and path.as_posix(),
                 "conditioning": entry["conditioning"],
                 "same_as": first_with.get(image) if image else None,
+                "same_up_to_scale": _other_bytes(cell["cell"], alike[cell["cell"]], resolved),
                 "status": status,
                 "error": error,
                 **parameters,
@@ -138,6 +142,12 @@ def cell_rows(
     return rows
 
 
+def _other_bytes(cell: str, alike: str, resolved: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Returns the cell that another one is alike, where its bytes are others: equal ones are what same_as is for."""
+    own, other = resolved[cell], resolved[alike]
+    return alike if own["conditioning"] != other["conditioning"] else None
+
+
 def parameter_columns(design: Mapping[str, Any]) -> list[str]:
     """Returns the names of all parameters: the usual order first, ones added later after them."""
     names = {name for cell in design["cells"] for name in cell["shown"]}
@@ -145,10 +155,15 @@ def parameter_columns(design: Mapping[str, Any]) -> list[str]:
     return [*first, *PARAMETER_COLUMNS, *sorted(names - {*first, *PARAMETER_COLUMNS})]
 
 
-def write_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the table as CSV (RFC 4180, but with line feeds); None is an empty field."""
+def write_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Returns the table as CSV (RFC 4180, but with line feeds); None is an empty field.
+
+    Args:
+        rows: At least one, or none where `columns` are given.
+        columns: Those of the first row where missing.
+    """
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(stream, fieldnames=list(columns or rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

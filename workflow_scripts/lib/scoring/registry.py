@@ -72,6 +72,8 @@ class Score:
         measure_code: Code that decides the scores, as in `code_digest`.
         summary_code: Code that decides the summary.
         plot_code: Code that decides the plots.
+        describe: Given the rows of the summary, returns what summary.md says of it: lines of Markdown.
+        describe_code: Code that decides these.
     """
 
     name: str
@@ -87,6 +89,8 @@ class Score:
     measure_code: tuple[str, ...]
     summary_code: tuple[str, ...]
     plot_code: tuple[str, ...]
+    describe: Callable[[Sequence[Mapping[str, str]]], list[str]] = lambda rows: []
+    describe_code: tuple[str, ...] = ()
 
 
 _SCORES: dict[str, Score] = {}
@@ -123,7 +127,7 @@ def check_scores(names: Sequence[str], inputs: ScoreInputs) -> None:
 
 
 def digest_of(names: Sequence[str], stage: str) -> str:
-    """Returns the digest of the code of some scores; `stage` is "measure", "summary" or "plot"."""
+    """Returns the digest of the code of some scores; `stage` is "measure", "summary", "plot" or "describe"."""
     return code_digest(part for name in names for part in getattr(scores()[name], f"{stage}_code"))
 
 

@@ -18,6 +18,7 @@ from workflow_scripts.lib.miniature.world import ATTRIBUTES
 from workflow_scripts.lib.models.images import load_reference_image
 from workflow_scripts.lib.scoring.attribute_plots import attribute_plots, draw_attribute_plot
 from workflow_scripts.lib.scoring.attribute_summary import summarize_attributes
+from workflow_scripts.lib.scoring.attribute_text import describe_attributes
 from workflow_scripts.lib.scoring.following import follows_prompt, follows_reference
 from workflow_scripts.lib.scoring.registry import CellToScore, Score, ScoreInputs, register
 
@@ -224,5 +225,7 @@ register(
             *(f"{_LIBRARY}presentation.{module}" for module in _CHARTS),
             _LABELS,
         ),
+        describe=describe_attributes,
+        describe_code=(f"{_LIBRARY}scoring.attribute_text",),
     )
 )

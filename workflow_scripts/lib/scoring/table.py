@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.lib.presentation.table import read_table
 from workflow_scripts.lib.scoring.registry import CellToScore, scores
 
 
@@ -60,6 +61,20 @@ def add_scores(
             raise ValueError(f"score column {min(taken)!r} is a column of cells.csv already; rename it")
         added.append({**row, **columns})
     return added
+
+
+def describe_scores(names: Sequence[str], tables: Sequence[str]) -> list[str]:
+    """Returns what summary.md says of an experiment's scores: lines of Markdown.
+
+    Args:
+        names: Of the scores.
+        tables: Paths of the tables that sum them up, in the same order.
+    """
+    return [
+        line
+        for name, table in zip(names, tables, strict=True)
+        for line in scores()[name].describe(read_table(table))
+    ]
 
 
 def stale_score_files(results: Path) -> list[Path]:

@@ -1,0 +1,28 @@
+"""Writes summary.md and no_ops.csv of one experiment."""
+
+import json
+from pathlib import Path
+
+from workflow_scripts.lib.jobs.record import open_log, read_manifests, work_of
+from workflow_scripts.lib.presentation.summary import NO_OP_COLUMNS, compare_settings, no_op_rows, summarize
+from workflow_scripts.lib.presentation.table import read_table, write_table
+from workflow_scripts.lib.scoring.table import describe_scores
+from workflow_scripts.lib.store.atomic import write_atomic
+
+
+def main(snakemake):
+    log = open_log(snakemake.log[0])
+    design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
+    resolved = json.loads(Path(snakemake.params.plan).read_text(encoding="utf-8"))["cells"]
+    rows = read_table(snakemake.input.table)
+    found, differences = compare_settings(design, resolved, rows)
+    scores = describe_scores(snakemake.params.scores, snakemake.input.scores)
+    made = work_of(read_manifests(snakemake.input.manifests))
+    text = summarize(design, resolved, rows, found, differences, snakemake.params.pictures, scores, made)
+    log.info("%s no-ops", len(found.found))
+    write_atomic(Path(snakemake.output.no_ops), write_table(no_op_rows(found, differences), NO_OP_COLUMNS))
+    write_atomic(Path(snakemake.output.summary), text)
+
+
+if "snakemake" in globals():
+    main(globals()["snakemake"])
