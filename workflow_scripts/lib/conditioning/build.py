@@ -11,12 +11,15 @@ import torch
 
 from workflow_scripts.lib.conditioning.reference import prompt_statistics
 from workflow_scripts.lib.conditioning.registry import Transform, transform
+from workflow_scripts.lib.statistics.reference import ReferenceStatistics
 from workflow_scripts.lib.store.hidden_states import HiddenStates
 
 # For `configure_torch`. On one thread of the CPU, always: the bits of a conditioning decide what is rendered.
 HARDWARE = {"device": "cpu", "dtype": "float32", "cpu_threads": 1}
 # Key of an encoder input and entry of `hidden_states` -> what is stored.
 ReadStates = Callable[[str, int], HiddenStates]
+# What a recipe says of statistics, {key, tokens} or {npz, tokens} -> the statistics.
+ReadStatistics = Callable[[Mapping[str, Any]], ReferenceStatistics]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -27,7 +30,7 @@ class Conditioning:
     Attributes:
         prompt_embeds: (tokens, dim), of the generator's dtype.
         report: Facts for tables: tokens, source_tokens, source_tokens_used (share, None where the blend takes the
-            source as it is), warnings, and masked_dimensions where something was masked.
+            source as it is), warnings, and masked_dimensions and fixed_dimensions where something was masked or fixed.
     """
 
     prompt_embeds: torch.Tensor
@@ -39,12 +42,20 @@ class Conditioning:
         return conditioning_hash({"prompt_embeds": self.prompt_embeds})
 
 
-def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Conditioning:
+def no_statistics(wanted: Mapping[str, Any]) -> ReferenceStatistics:
+    """Stands for a reader of statistics where no recipe takes any."""
+    raise LookupError(f"statistics {dict(wanted)} are wanted, but nothing was given that reads them")
+
+
+def build_conditioning(
+    recipe: Mapping[str, Any], read_states: ReadStates, read_statistics: ReadStatistics = no_statistics
+) -> Conditioning:
     """Applies a recipe.
 
     Args:
         recipe: As `Keys.recipe` returns it.
         read_states: Gives the hidden states that the recipe names, by key and entry.
+        read_statistics: Gives the statistics that the recipe names.
 
     Raises:
         ValueError: where the token mode selects nothing, naming the mode.
@@ -59,7 +70,7 @@ def build_conditioning(recipe: Mapping[str, Any], read_states: ReadStates) -> Co
         sources = [read_states(*source) for source in recipe["sources"]]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            grafting = Grafting(recipe, text_states, sources)
+            grafting = Grafting(recipe, text_states, sources, read_statistics)
             result = grafting.blend_at(recipe["alpha"])
         report |= grafting.facts
         report["warnings"] = [str(item.message) for item in caught]
@@ -80,7 +91,11 @@ class Grafting:
     """
 
     def __init__(
-        self, recipe: Mapping[str, Any], text_states: HiddenStates, sources: Sequence[HiddenStates]
+        self,
+        recipe: Mapping[str, Any],
+        text_states: HiddenStates,
+        sources: Sequence[HiddenStates],
+        read_statistics: ReadStatistics = no_statistics,
     ) -> None:
         """Applies every stage but the blend.
 
@@ -88,8 +103,10 @@ class Grafting:
             recipe: As for `build_conditioning`.
             text_states: Of the generator's own text encoder.
             sources: Of the encoder that is blended in.
+            read_statistics: As for `build_conditioning`.
         """
         self._recipe = recipe
+        self._read_statistics = read_statistics
         self._text_states = text_states
         self._text = as_float32(text_states)
         self._blend, self._parameters = self._stage("blend")
@@ -114,11 +131,16 @@ class Grafting:
             transform(name, self._recipe[name]["name"]),
             dict(self._recipe[name]["parameters"]),
         )
-        if "statistics" in parameters:
+        if isinstance(parameters.get("statistics"), Mapping):
+            parameters["statistics"] = self._read_statistics(parameters["statistics"])
+        elif "statistics" in parameters:
             covariance = name == "normalization" and chosen.name == "whiten"
             parameters["statistics"] = prompt_statistics(
                 self._text.numpy(), self._text_states.roles, covariance
             )
+        if "fix_corpus" in parameters:
+            pair = parameters["fix_corpus"]
+            parameters["fix_corpus"] = tuple(self._read_statistics(pair[side]) for side in ("donor", "host"))
         return chosen, parameters
 
     def _prepare(self, states: HiddenStates) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
@@ -135,6 +157,10 @@ class Grafting:
         source, masked = masking.function(source, inputs["source_roles"], **parameters)
         if masked:
             self.facts["masked_dimensions"] = masked
+        fix, parameters = self._stage("dimension_fix")
+        source, fixed = fix.function(source, inputs["source_roles"], **parameters)
+        if fixed:
+            self.facts["fixed_dimensions"] = fixed
         normalization, parameters = self._stage("normalization")
         source = normalization.function(
             source, text=self._text, text_roles=self._text_states.roles, **parameters

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from workflow_scripts.lib.design.code_digest import code_digest
 from workflow_scripts.lib.design.identity import NEUTRAL
 
-STAGES = ("token_mode", "masking", "normalization", "length_matching", "blend")
+STAGES = ("token_mode", "masking", "dimension_fix", "normalization", "length_matching", "blend")
 
 
 class TransformParameters(BaseModel):
@@ -184,6 +184,7 @@ def _load_all() -> None:
     from workflow_scripts.lib.conditioning import (  # noqa: F401
         blending,
         composition,
+        dimension_fixes,
         length_matching,
         masking,
         normalization,

@@ -50,6 +50,9 @@ NEUTRAL: dict[str, Any] = {
     "text_prompt_format": "chat",
     "text_system_prompt": None,
     "text_think_block": "template",
+    "dimension_fix": "none",
+    "fix_corpus": None,
+    "fix_tokens": "non_sink",
 }
 
 

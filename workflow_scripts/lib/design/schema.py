@@ -154,6 +154,10 @@ class Settings(Strict):
     experiments: list[str] = Field(
         description="Experiments that the default target builds: names of files in config/experiments/."
     )
+    statistics: list[str] = Field(
+        default_factory=list,
+        description="Analyses that the default target builds: names of files in config/statistics/.",
+    )
     models: str = Field("config/models.yaml", description="File with the models.")
     hardware: Hardware = Field(default_factory=Hardware)
     limits: Limits = Field(default_factory=Limits)
@@ -255,6 +259,7 @@ class EncodingParameters(Strict):
 DEFAULT_TRANSFORMS = {
     "token_mode": "full",
     "masking": "none",
+    "dimension_fix": "none",
     "normalization": "none",
     "length_matching": "area",
     "blend": "linear",

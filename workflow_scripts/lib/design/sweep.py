@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from workflow_scripts.lib.design.inputs import (
     read_prompts,
 )
 from workflow_scripts.lib.design.schema import CellParameters, Experiment, Limits, Range
+from workflow_scripts.lib.design.statistics_of_cells import StatisticsOfCells, without_nulls
 from workflow_scripts.lib.models.catalog import Model, ModelCatalog, same_weights
 from workflow_scripts.lib.presentation.labels import format_values
 from workflow_scripts.lib.scoring.registry import ScoreInputs, check_scores
@@ -86,6 +88,8 @@ class Design:
         references: SHA-256 -> path.
         scores: What is measured of the images. Neither in design.json nor in `digest`: it makes no image and no plan.
         notes: What may be meant otherwise, one line each; no error.
+        corpora: Digest -> {name, prompts, references}, texts and SHA-256.
+        statistics_files: SHA-256 of a file of statistics -> path.
     """
 
     experiment: str
@@ -100,6 +104,8 @@ class Design:
     references: dict[str, str] = field(default_factory=dict)
     scores: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    corpora: dict[str, dict[str, Any]] = field(default_factory=dict)
+    statistics_files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as written to design.json; parts are shared, not copied."""
@@ -135,6 +141,7 @@ class Expander:
         self._references = references
         self._limits = limits
         self._defaults = defaults
+        self._statistics = StatisticsOfCells(root, models, references)
 
     def expand(self, name: str, raw: Any, file: str) -> Design:
         """Returns the design of one experiment.
@@ -187,6 +194,7 @@ class Expander:
             *(cell for cell in baselines.values() if cell.cell not in cells),
             *cells.values(),
         ]
+        design.notes += self._statistics.notes(design)
         return design
 
     def _validate(self, raw: Any, file: str) -> Experiment:
@@ -331,6 +339,7 @@ class Expander:
             "generator": generator.identity,
             "text_encoder": text.identity,
             "encoder": encoder.identity if encoder else None,
+            **self._statistics.resolve(values, generator, text, encoder, design, file),
         }
         return Cell(cell_id(parameters), role, parameters, shown)
 
@@ -347,6 +356,9 @@ def _validate_value(name: str, value: Any, where: str) -> Any:
             return CellParameters.model_validate({name: candidate}).model_dump(include={name})[name]
         except ValidationError as error:
             problem = error
+    if name == "statistics" and isinstance(value, Mapping):  # Of several parts, of which one is wrong.
+        file, _, key = where.rpartition(": ")
+        raise explain(problem, file, CellParameters, key.removesuffix(f".{name}"))
     allowed = [str(item) for item in getattr(CellParameters.model_fields[name].annotation, "__args__", ())]
     hint = suggest(value, allowed) if isinstance(value, str) else ""
     raise DesignError(f"{where}: {value!r} is not allowed; allowed: {expected(problem.errors())}{hint}")
@@ -365,4 +377,4 @@ def _plain(values: list[Any]) -> list[Any]:
 def _labels(name: str, values: list[Any]) -> list[str]:
     if name in ("prompt", "reference"):
         return ["none" if value is None else value.name for value in values]
-    return format_values(values)
+    return format_values([without_nulls(value) for value in values])

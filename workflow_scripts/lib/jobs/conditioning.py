@@ -1,7 +1,10 @@
 """Conditioning: a shard of recipes applied to stored hidden states."""
 
+import hashlib
 import logging
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from workflow_scripts.lib.jobs.record import JobRecord
@@ -14,12 +17,12 @@ _ROWS_PER_FILE = 500
 
 
 def condition(
-    shard: dict[str, Any], store: Store, log: logging.Logger, extraction_failures: dict[str, str]
+    shard: dict[str, Any], store: Store, log: logging.Logger, failures: dict[str, str]
 ) -> JobRecord:
     """Builds the conditioning of each recipe and records which bytes it gave.
 
     Args:
-        extraction_failures: Key of hidden states -> why they could not be extracted.
+        failures: Key of hidden states or statistics -> why they could not be made.
     """
     from safetensors.torch import save_file
 
@@ -28,13 +31,14 @@ def condition(
     from workflow_scripts.lib.store.atomic import atomic_path
     from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
     from workflow_scripts.lib.store.hidden_states import DamagedHiddenStates, intact_layers, read_layer
+    from workflow_scripts.lib.store.statistics import DamagedStatistics, read_statistics, read_statistics_file
 
     configure_torch(HARDWARE)
 
     @lru_cache(maxsize=16)
     def states(key: str, layer: int) -> Any:
-        if key in extraction_failures:
-            raise ValueError(f"its hidden states could not be extracted: {extraction_failures[key]}")
+        if key in failures:
+            raise ValueError(f"its hidden states could not be extracted: {failures[key]}")
         path = store.hidden_states(key)
         try:
             return read_layer(path, layer)
@@ -44,13 +48,37 @@ def condition(
             verified.save()
             raise
 
+    @lru_cache(maxsize=16)
+    def stored_statistics(key: str, token_class: str) -> Any:
+        if key in failures:
+            raise ValueError(f"its statistics could not be measured: {failures[key]}")
+        try:
+            return read_statistics(store.statistics(key), token_class)
+        except DamagedStatistics:
+            verified_statistics.put(store.statistics(key), None, None)
+            verified_statistics.save()
+            raise
+
+    @lru_cache(maxsize=16)
+    def statistics_file(sha256: str, tokens: int | None) -> Any:
+        path = shard["statistics_files"][sha256]
+        data = Path(path).read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ValueError(f"{path} is another file now than when the run started; start it again")
+        return read_statistics_file(data, tokens, path)
+
+    def statistics(wanted: Mapping[str, Any]) -> Any:
+        if "key" in wanted:
+            return stored_statistics(wanted["key"], wanted["tokens"])
+        return statistics_file(wanted["npz"], wanted["tokens"])
+
     record = JobRecord(log)
-    verified = FactCache(store.verified)
+    verified, verified_statistics = FactCache(store.verified), FactCache(store.verified_statistics)
     progress = Progress("conditionings built", len(shard["recipes"]))
     rows: dict[str, dict[str, Any]] = {}
     for key, recipe in shard["recipes"].items():
         try:
-            conditioning = build_conditioning(recipe, states)
+            conditioning = build_conditioning(recipe, states, statistics)
             path = store.conditioning(conditioning.hash)
             if not path.exists():
                 with atomic_path(path) as temporary:
@@ -59,6 +87,8 @@ def condition(
             record.made.append(key)
         except DamagedHiddenStates as error:
             record.fail(key, f"{error}; the next run extracts it again")
+        except DamagedStatistics as error:
+            record.fail(key, f"{error}; the next run measures it again")
         except Exception as error:  # one recipe's failure is that recipe's result
             record.fail(key, error)
         if len(rows) >= _ROWS_PER_FILE:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from workflow_scripts.lib.conditioning.dimension_fixes import host_class
 from workflow_scripts.lib.conditioning.registry import STAGES, transform
 from workflow_scripts.lib.design.code_digest import code_digest
 from workflow_scripts.lib.design.identity import NEUTRAL, digest
 from workflow_scripts.lib.models.acceleration import changed_settings, is_accelerated
 from workflow_scripts.lib.models.description import padded_length, resolve_layer
+from workflow_scripts.lib.planning.corpus_keys import NeededStatistics, corpus_inputs, name_statistics
 
 _MODELS = "workflow_scripts.lib.models."
 # What every model depends on: how torch is set up, and in which type weights are loaded.
@@ -55,6 +57,7 @@ CONDITIONING_CODE = (
             "HARDWARE",
             "_DTYPES",
             "Conditioning",
+            "no_statistics",
             "build_conditioning",
             "Grafting",
             "selected_tokens",
@@ -119,13 +122,26 @@ class Needed:
 class Keys:
     """Computes keys for the cells of one design under given hardware settings."""
 
-    def __init__(self, models: Mapping[str, Mapping[str, Any]], hardware: Mapping[str, Any]):
-        """Takes `models`, identity -> {kind, name, entry, facts}, and `hardware`, the section of config.yaml."""
+    def __init__(
+        self,
+        models: Mapping[str, Mapping[str, Any]],
+        hardware: Mapping[str, Any],
+        corpora: Mapping[str, Mapping[str, Any]] | None = None,
+    ):
+        """Takes what cells name.
+
+        Args:
+            models: Identity -> {kind, name, entry, facts}.
+            hardware: The section of config.yaml.
+            corpora: Digest -> {name, prompts, references}.
+        """
         self._models = models
+        self._corpora = corpora or {}
         self._extraction = hardware["extraction"]
         self._generation = hardware["generation"]
         self._origins: dict[str, dict[str, Any]] = {}
         self._input_keys: dict[str, str] = {}
+        self._statistics: dict[str, NeededStatistics] = {}
 
     def text_states(self, cell: Mapping[str, Any]) -> Needed:
         """Returns the input of the generator's own text encoder."""
@@ -144,13 +160,89 @@ class Keys:
             return self._needed(encoder, None, reference, 0, {"source": "vision_tower"})
         shown = _option(cell, "source_text")
         prompt = {"prompt": cell["prompt"], "none": ""}[shown] if isinstance(shown, str) else shown["text"]
-        options = {name: _option(cell, name) for name in _SOURCE_OPTIONS}
-        facts = self._models[encoder]["facts"]
-        if options["rope_theta"] == facts.get("rope_theta"):
-            options["rope_theta"] = None
+        options = self._fitting({name: _option(cell, name) for name in _SOURCE_OPTIONS}, encoder, reference)
+        return self._needed(encoder, prompt, reference, cell["hidden_layer"], options)
+
+    def _fitting(self, options: Mapping[str, Any], encoder: str, reference: str | None) -> dict[str, Any]:
+        """Returns those options that change what an encoder does with an input."""
+        options = dict(options)
+        if options.get("rope_theta") == self._models[encoder]["facts"].get("rope_theta"):
+            options.pop("rope_theta", None)
         if reference is None:
-            options["positions"] = "checkpoint"  # M-RoPE places text alone at 0, 1, 2 and so on.
-        return self._needed(encoder, prompt, reference, cell["hidden_layer"], _not_neutral(options))
+            options.pop("positions", None)  # M-RoPE places text alone at 0, 1, 2 and so on.
+        return _not_neutral(options)
+
+    def statistics(
+        self,
+        corpus: str,
+        encoder: str,
+        layer: int,
+        options: Mapping[str, Any],
+        covariance_of: str | None = None,
+    ) -> NeededStatistics:
+        """Returns the statistics of a layer of an encoder over a corpus.
+
+        Args:
+            corpus: Its digest.
+            encoder: Its identity.
+            layer: As people say it.
+            options: What the encoder is shown besides, and how; those that are missing are neutral.
+            covariance_of: The token class whose covariance is wanted, if any.
+        """
+        at = repr((corpus, encoder, layer, sorted(options.items()), covariance_of))
+        if at not in self._statistics:
+            inputs = corpus_inputs(
+                self._corpora[corpus], self._models[encoder]["facts"].get("accepts_images", False)
+            )
+            needs = [
+                self._needed(encoder, prompt, reference, layer, self._fitting(options, encoder, reference))
+                for prompt, reference in inputs
+            ]
+            about = {"corpus": corpus, "encoder": encoder, "options": _not_neutral(options)}
+            self._statistics[at] = name_statistics(needs, covariance_of, about)
+        return self._statistics[at]
+
+    def stage_statistics(self, cell: Mapping[str, Any], stage: str) -> dict[str, NeededStatistics]:
+        """Returns the statistics over a corpus that the transform chosen for a stage takes: part it has -> statistics.
+
+        The part is `statistics`, or `donor` and `host` of a dimension fix. A file of statistics is none of these.
+        """
+        chosen = transform(stage, cell[stage])
+        wanted = cell.get("statistics")
+        if "statistics" in chosen.defaults and isinstance(wanted, Mapping) and "corpus" in wanted:
+            covariance = stage == "normalization" and chosen.name == "whiten"
+            found = self.statistics(
+                wanted["corpus"],
+                wanted["encoder"],
+                wanted["hidden_layer"],
+                wanted.get("options", {}),
+                wanted["tokens"] if covariance else None,
+            )
+            return {"statistics": found}
+        if "fix_corpus" not in chosen.defaults:
+            return {}
+        corpus = cell["fix_corpus"]
+        source = {name: _option(cell, name) for name in _SOURCE_OPTIONS}
+        text = {name: _option(cell, f"text_{name}") for name in _TEXT_OPTIONS}
+        return {
+            "donor": self.statistics(corpus, cell["encoder"], cell["hidden_layer"], source),
+            "host": self.statistics(corpus, cell["text_encoder"], cell["text_hidden_layer"], text),
+        }
+
+    def _parameters(self, cell: Mapping[str, Any], stage: str) -> dict[str, Any]:
+        """Returns the parameters of a stage's transform, with what statistics are made from in place of their names."""
+        parameters = transform(stage, cell[stage]).keyword_arguments(dict(cell))
+        found = self.stage_statistics(cell, stage)
+        if "statistics" in found:
+            tokens = cell["statistics"]["tokens"]
+            parameters["statistics"] = {"key": found["statistics"].key, "tokens": tokens}
+        elif found:
+            tokens = cell["fix_tokens"]
+            parameters["fix_corpus"] = {
+                "donor": {"key": found["donor"].key, "tokens": tokens},
+                "host": {"key": found["host"].key, "tokens": host_class(tokens)},
+            }
+        return parameters
 
     def _needed(
         self, encoder: str, prompt: str | None, reference: str | None, layer: int, options: dict[str, Any]
@@ -192,7 +284,7 @@ class Keys:
                 chosen = transform(stage, cell[stage])
                 recipe[stage] = {
                     "name": chosen.name,
-                    "parameters": chosen.keyword_arguments(dict(cell)),
+                    "parameters": self._parameters(cell, stage),
                     "code": chosen.digest,
                 }
         return recipe

@@ -33,6 +33,9 @@ PARAMETER_COLUMNS = (
     "masking_dimensions",
     "masking_sigma",
     "statistics",
+    "dimension_fix",
+    "fix_corpus",
+    "fix_tokens",
     "normalization",
     "target_std",
     "clip_sigma",
@@ -62,7 +65,14 @@ PARAMETER_COLUMNS = (
     "num_inference_steps",
     "guidance_scale",
 )
-REPORT_COLUMNS = ("tokens", "source_tokens", "source_tokens_used", "masked_dimensions", "warnings")
+REPORT_COLUMNS = (
+    "tokens",
+    "source_tokens",
+    "source_tokens_used",
+    "masked_dimensions",
+    "fixed_dimensions",
+    "warnings",
+)
 
 
 def cell_rows(
