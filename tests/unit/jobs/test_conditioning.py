@@ -21,6 +21,7 @@ STAGES = {
     for stage, name in (
         ("token_mode", "full"),
         ("masking", "none"),
+        ("dimension_fix", "none"),
         ("normalization", "none"),
         ("length_matching", "area"),
         ("blend", "linear"),

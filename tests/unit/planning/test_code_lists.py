@@ -13,6 +13,7 @@ import pytest
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
 from workflow_scripts.lib.design.code_digest import REPOSITORY
 from workflow_scripts.lib.planning import scope
+from workflow_scripts.lib.planning.corpus_keys import STATISTICS_CODE
 from workflow_scripts.lib.planning.keys import (
     CONDITIONING_CODE,
     EXTRACTION_CODE,
@@ -36,6 +37,7 @@ EXEMPT = {
 
 LISTS = {
     **{f"extraction {family}": parts for family, parts in EXTRACTION_CODE.items()},
+    "statistics": STATISTICS_CODE,
     "conditioning": CONDITIONING_CODE,
     **{f"sampling {family}": parts for family, parts in SAMPLING_CODE.items()},
     **{

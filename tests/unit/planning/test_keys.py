@@ -80,6 +80,13 @@ CELL = {
 }
 
 
+CORPUS, CORPUS_B = "corpus", "another corpus"
+CORPORA = {
+    CORPUS: {"name": "some name", "prompts": ["a hat", "a boat"], "references": ["1" * 64, "2" * 64]},
+    CORPUS_B: {"name": "some name", "prompts": ["a boat", "a hat"], "references": ["1" * 64, "2" * 64]},
+}
+
+
 # Here too nothing is at its neutral value.
 ACCELERATION = {"compile_vae": True, "fuse_blocks": True, "vae_channels_last": True, "vae_slicing": True}
 
@@ -207,7 +214,7 @@ def parts_of(monkeypatch):
     def parts(kind: str, situation: Situation) -> dict[str, Any]:
         edited.clear()
         edited.update(situation.edited_code)
-        keys = Keys(situation.models, situation.hardware)
+        keys = Keys(situation.models, situation.hardware, CORPORA)
         if kind == "hidden states":
             return keys.source_states(situation.cell).origin
         if kind == "recipe":
@@ -386,7 +393,7 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
     """Over all keys together, and with every transform chosen that has parameters."""
     from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS, CellParameters
 
-    real = {**CellParameters().model_dump(), **CELL, **DEFAULT_TRANSFORMS}
+    real = {**CellParameters().model_dump(), **CELL, **DEFAULT_TRANSFORMS, "fix_corpus": CORPUS}
     others = {
         "generator": IMAGE_B,
         "encoder": SOURCE_B,
@@ -395,6 +402,7 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
         "alpha": 0.125,
         "token_mode": "text_only",
         "masking": "zero",
+        "dimension_fix": "full",
         "normalization": "global",
         "length_matching": "linear",
         "blend": "slerp",
@@ -434,6 +442,8 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
         "noise_seed": 1,
         "concat_tokens": 7,
         "image_share": 0.25,
+        "fix_corpus": CORPUS_B,
+        "fix_tokens": "prompt",
     }
     assert set(others) | set(of_transforms) == set(CellParameters.model_fields)
     base = Situation(cell=real)

@@ -94,7 +94,7 @@ class _Writer:
         """Writes what is of one encoder alone."""
         progress = Progress("layers read", sum(len(entry["layers"]) for entry in self._entries.values()))
         for name, entry in self._entries.items():
-            readings = {}
+            readings: dict[int, LayerReading] = {}
             for layer in entry["layers"]:
                 self._statistics_tables(entry, layer)
                 readings[layer["hidden_layer"]] = self._read_layer(entry, layer)
@@ -102,7 +102,10 @@ class _Writer:
             activations = [one for reading in readings.values() for one in reading.activations()]
             table = repeated_activations_table(activations)
             self._write(f"massive_activations/{slugify(name)}.csv", table)
-            rows = magnitude_rows(readings)
+            depth = {layer["hidden_layer"]: layer["index"] for layer in entry["layers"]}
+            rows = magnitude_rows(
+                {layer: readings[layer] for layer in sorted(readings, key=depth.__getitem__)}
+            )
             if rows is not None:
                 self._plot(
                     f"plots/magnitudes_{slugify(name)}.png",
@@ -174,6 +177,7 @@ class _Writer:
             for suffix, words, (a, b) in (("", "", found), ("_without_sink", ", without the sink", rest)):
                 if suffix and not has_sink:
                     continue
+                names = tuple(_words(side, without_sink=bool(suffix)) for side in sides)
                 worst = worst_dimensions(a.std, b.std, _WORST)
                 dimensions = compare_dimensions(a.std, b.std)
                 self._write(f"comparisons/{name}_worst{suffix}.csv", worst_dimensions_table(worst))
@@ -185,7 +189,7 @@ class _Writer:
                         f"plots/{name}{suffix}.png",
                         f"Standard deviation per dimension, {shown[0]} against {shown[1]}{words}",
                         plot_std_scatter(
-                            a.std, b.std, worst[:_LABELLED], shown, f"Standard deviation per dimension{words}"
+                            a.std, b.std, worst[:_LABELLED], names, f"Standard deviation per dimension{words}"
                         ),
                     )
             self.findings.compared.append(
@@ -255,6 +259,7 @@ def _layer_of(entry: Mapping[str, Any], side: Mapping[str, Any]) -> Mapping[str,
     return next(layer for layer in entry["layers"] if layer["hidden_layer"] == side["hidden_layer"])
 
 
-def _words(side: Mapping[str, Any]) -> str:
-    classes = {"all": "all tokens", "non_sink": "tokens but the sink"}
-    return f"{side['entry']}, layer {side['hidden_layer']}, {classes.get(side['tokens'], side['tokens'] + ' tokens')}"
+def _words(side: Mapping[str, Any], without_sink: bool = False) -> str:
+    tokens = "non_sink" if without_sink and side["tokens"] == "all" else side["tokens"]
+    words = {"all": "all tokens", "non_sink": "all tokens but the sink"}.get(tokens, f"{tokens} tokens")
+    return f"{side['entry']}, layer {side['hidden_layer']}, {words}"

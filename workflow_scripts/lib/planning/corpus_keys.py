@@ -30,10 +30,7 @@ STATISTICS_CODE = (
         )
     ),
     f"{_STATISTICS}token_classes",
-    f"{_STATISTICS}reference:ReferenceStatistics",
-    f"{_STATISTICS}reference:_checked",
-    f"{_STATISTICS}reference:_VECTORS",
-    f"{_STATISTICS}reference:_MAY_BE_NAN",
+    "workflow_scripts.lib.models.tokens:ROLES",
     "workflow_scripts.lib.jobs.statistics:measure_corpus",
 )
 

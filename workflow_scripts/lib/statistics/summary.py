@@ -160,18 +160,22 @@ def _comparison(pair: ComparedPair) -> list[str]:
     ]
     lines += _table(["measure", *(headings[suffix] for suffix in suffixes)], rows)
     if pair.token_measurements is not None and pair.paired is not None:
+        variants = {"naive: all tokens" if pair.has_sink else "value": ""}
+        if pair.has_sink:
+            variants["without the sink"] = "_without_sink"
         rows = [
             [
                 TOKEN_MEASURES[name].description,
-                *(_number(pair.token_measurements[name + s].value) for s in ("", "_without_sink")),
+                *(_number(pair.token_measurements[name + suffix].value) for suffix in variants.values()),
             ]
             for name in TOKEN_MEASURES
         ]
         count = f"{len(pair.paired.roles)} tokens of {pair.paired.inputs} inputs"
         lines += [
-            f"The same tokens, row by row ({count}{'' if pair.paired.is_all else ', the first of them'}):",
+            f"The same tokens, row by row ({count}{'' if pair.paired.is_all else ', the first of them'}; those of images left "
+            "out, and of several references the first):",
             "",
-            *_table(["measure", "naive: all tokens", "without the sink"], rows),
+            *_table(["measure", *variants], rows),
         ]
     else:
         lines += [
@@ -263,4 +267,6 @@ def _number(value: float) -> str:
     """Returns three significant digits, more only where a whole number has them; - where it is not defined."""
     if math.isnan(value):
         return "-"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    # Nearly 1 is not 1: the difference is what a correlation is looked at for.
+    return f"{value:.6f}".rstrip("0") if text in ("1", "-1") and abs(value) < 1 else text
