@@ -327,7 +327,7 @@ class Expander:
         if reference is not None:
             design.references.setdefault(reference.sha256, reference.path)
         shown = {
-            **values,
+            **{name: without_nulls(value) for name, value in values.items()},
             "prompt": prompt.text,
             "prompt_name": prompt.name if prompt.name != prompt.text else None,
             "reference": reference and reference.name,
@@ -371,10 +371,12 @@ def _spread(values: Range) -> list[float]:
 
 
 def _plain(values: list[Any]) -> list[Any]:
-    return [asdict(value) if isinstance(value, Prompt | Reference) else value for value in values]
+    return [
+        asdict(value) if isinstance(value, Prompt | Reference) else without_nulls(value) for value in values
+    ]
 
 
 def _labels(name: str, values: list[Any]) -> list[str]:
     if name in ("prompt", "reference"):
         return ["none" if value is None else value.name for value in values]
-    return format_values([without_nulls(value) for value in values])
+    return format_values(_plain(values))
