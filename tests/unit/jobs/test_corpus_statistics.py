@@ -12,7 +12,9 @@ from tests.unit.conditioning.samples import defaults
 from workflow_scripts.lib.conditioning.dimension_fixes import apply_dimension_fix, fit_dimension_fix
 from workflow_scripts.lib.conditioning.registry import STAGES, transform
 from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS
+from workflow_scripts.lib.jobs import acceptance
 from workflow_scripts.lib.jobs.conditioning import condition
+from workflow_scripts.lib.jobs.record import JobRecord
 from workflow_scripts.lib.jobs.statistics import measure_statistics
 from workflow_scripts.lib.models.tokens import ROLE_CODES
 from workflow_scripts.lib.statistics.npz import write_npz
@@ -231,3 +233,42 @@ def test_statistics_that_are_missing_say_why_and_what_happens_next(store):
     store.statistics(HOST).write_bytes(store.statistics(HOST).read_bytes()[:-9])
     error, _ = build(store, normalization="per_dim", statistics=OF_HOST)
     assert "the next run measures it again" in error
+
+
+def test_images_of_cells_with_statistics_can_be_adopted(store, monkeypatch):
+    """The conditioning of a sample is built again, with the same statistics."""
+    chosen = recipe(normalization="per_dim", statistics=OF_HOST)
+    built, row = build(store, normalization="per_dim", statistics=OF_HOST)
+    rendered = {}
+
+    def generate(shard, trial, log):
+        for item in shard["images"]:
+            path = trial.conditioning(item["parts"]["conditioning"])
+            rendered[item["key"]] = load_file(path)["prompt_embeds"]
+            trial.image(item["key"]).parent.mkdir(parents=True)
+            trial.image(item["key"]).write_bytes(b"pixels")
+        return JobRecord(log)
+
+    class OneRecipe:
+        def __init__(self, *_):
+            pass
+
+        def recipe(self, cell):
+            return chosen
+
+    store.image("0" * 32).parent.mkdir(parents=True)
+    store.image("0" * 32).write_bytes(b"pixels")
+    parts = {"conditioning": row["conditioning"], "generator": "content:g"}
+    adoptable = {"1" * 32: {"old": "0" * 32, "cell": "c", "parts": parts, "tokens": 9}}
+    monkeypatch.setattr(acceptance, "generate_images", generate)
+    monkeypatch.setattr(acceptance, "Keys", OneRecipe)
+    monkeypatch.setattr(acceptance, "find_adoptable", lambda *_: adoptable)
+    design = {
+        "cells": [{"cell": "c", "parameters": {}}],
+        "models": {"content:g": {"name": "g", "entry": {}}},
+        "corpora": {},
+        "statistics_files": {},
+    }
+    said = acceptance.accept_images([design], {"generation": {}}, 1, store, LOG)
+    assert said == "1 sampled images are equal; 1 images adopted"
+    assert torch.equal(rendered["1" * 32], built)

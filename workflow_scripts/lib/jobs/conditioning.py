@@ -1,10 +1,8 @@
 """Conditioning: a shard of recipes applied to stored hidden states."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from workflow_scripts.lib.jobs.record import JobRecord
@@ -31,7 +29,7 @@ def condition(
     from workflow_scripts.lib.store.atomic import atomic_path
     from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
     from workflow_scripts.lib.store.hidden_states import DamagedHiddenStates, intact_layers, read_layer
-    from workflow_scripts.lib.store.statistics import DamagedStatistics, read_statistics, read_statistics_file
+    from workflow_scripts.lib.store.statistics import DamagedStatistics, read_wanted
 
     configure_torch(HARDWARE)
 
@@ -49,28 +47,19 @@ def condition(
             raise
 
     @lru_cache(maxsize=16)
-    def stored_statistics(key: str, token_class: str) -> Any:
+    def read_once(wanted: tuple[tuple[str, Any], ...]) -> Any:
+        return read_wanted(dict(wanted), store, shard["statistics_files"])
+
+    def statistics(wanted: Mapping[str, Any]) -> Any:
+        key = wanted.get("key")
         if key in failures:
             raise ValueError(f"its statistics could not be measured: {failures[key]}")
         try:
-            return read_statistics(store.statistics(key), token_class)
+            return read_once(tuple(sorted(wanted.items())))
         except DamagedStatistics:
-            verified_statistics.put(store.statistics(key), None, None)
+            verified_statistics.put(store.statistics(wanted["key"]), None, None)
             verified_statistics.save()
             raise
-
-    @lru_cache(maxsize=16)
-    def statistics_file(sha256: str, tokens: int | None) -> Any:
-        path = shard["statistics_files"][sha256]
-        data = Path(path).read_bytes()
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ValueError(f"{path} is another file now than when the run started; start it again")
-        return read_statistics_file(data, tokens, path)
-
-    def statistics(wanted: Mapping[str, Any]) -> Any:
-        if "key" in wanted:
-            return stored_statistics(wanted["key"], wanted["tokens"])
-        return statistics_file(wanted["npz"], wanted["tokens"])
 
     record = JobRecord(log)
     verified, verified_statistics = FactCache(store.verified), FactCache(store.verified_statistics)

@@ -6,6 +6,7 @@
 The ZIP has a checksum for every array, which reading verifies.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
@@ -18,6 +19,7 @@ from workflow_scripts.lib.statistics.accumulator import Moments, TooFewTokens, s
 from workflow_scripts.lib.statistics.npz import read_npz, write_npz
 from workflow_scripts.lib.statistics.reference import ReferenceStatistics
 from workflow_scripts.lib.store.atomic import write_atomic
+from workflow_scripts.lib.store.layout import Store
 
 
 class DamagedStatistics(Exception):
@@ -104,3 +106,25 @@ def read_statistics_file(data: bytes, tokens: int | None, source: str) -> Refere
             f"{source} is of {statistics.n} tokens, not of {tokens}; leave statistics.tokens out"
         )
     return statistics
+
+
+def read_wanted(wanted: Mapping[str, Any], store: Store, files: Mapping[str, str]) -> ReferenceStatistics:
+    """Reads the statistics that a recipe names.
+
+    Args:
+        wanted: {key, tokens} of statistics over a corpus, or {npz, tokens} of a file.
+        store: Where the former are.
+        files: SHA-256 -> path of the latter.
+
+    Raises:
+        DamagedStatistics: as `read_statistics`.
+        TooFewTokens: as `read_statistics`.
+        ValueError: where a file is another one than its SHA-256 says.
+    """
+    if "key" in wanted:
+        return read_statistics(store.statistics(wanted["key"]), wanted["tokens"])
+    path = files[wanted["npz"]]
+    data = Path(path).read_bytes()
+    if hashlib.sha256(data).hexdigest() != wanted["npz"]:
+        raise ValueError(f"{path} is another file now than when the run started; start it again")
+    return read_statistics_file(data, wanted["tokens"], path)
