@@ -154,11 +154,11 @@ class Settings(Strict):
     experiments: list[str] = Field(
         description="Experiments that the default target builds: names of files in config/experiments/."
     )
+    models: str = Field("config/models.yaml", description="File with the models.")
     statistics: list[str] = Field(
         default_factory=list,
         description="Analyses that the default target builds: names of files in config/statistics/.",
     )
-    models: str = Field("config/models.yaml", description="File with the models.")
     hardware: Hardware = Field(default_factory=Hardware)
     limits: Limits = Field(default_factory=Limits)
     sharding: Sharding = Field(default_factory=Sharding)
