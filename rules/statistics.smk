@@ -46,7 +46,7 @@ rule judge_statistics:
         extraction=lambda wildcards: extraction_manifests(f"statistics.{wildcards.analysis}"),
         statistics=lambda wildcards: statistics_manifests(f"statistics.{wildcards.analysis}"),
     output:
-        verdict="results/plan/statistics.{analysis}/verdict.txt",
+        measured="results/plan/statistics.{analysis}/measured.txt",
     log:
         "logs/judge_statistics/{analysis}.log",
     localrule: True

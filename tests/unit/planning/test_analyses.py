@@ -32,7 +32,7 @@ def scopes(project):
         (["all"], ["all", "statistics.miniature"]),
         (["statistics"], ["statistics.miniature"]),
         (["results/statistics/miniature/summary.md"], ["statistics.miniature"]),
-        (["results/plan/statistics.miniature/verdict.txt"], ["statistics.miniature"]),
+        (["results/plan/statistics.miniature/measured.txt"], ["statistics.miniature"]),
         (["results/demo/cells.csv"], ["all"]),
         (["export"], ["all"]),
         (["train_miniature"], []),
@@ -67,7 +67,7 @@ def test_healing_notices_what_was_taken_away(project, scopes, tmp_path):
     def put():
         (folder / "statistics.json").write_text(json.dumps(plan))
         (folder / "files.json").write_text(json.dumps(["a.csv"]))
-        for path in (results / "summary.md", results / "a.csv", folder / "verdict.txt"):
+        for path in (results / "summary.md", results / "a.csv", folder / "measured.txt"):
             path.write_text("x")
 
     put()
@@ -83,4 +83,4 @@ def test_healing_notices_what_was_taken_away(project, scopes, tmp_path):
     plan["digest"] = "of another day"
     put()
     assert "are others now" in scopes.heal(targets)[0]
-    assert not (folder / "verdict.txt").exists()
+    assert not (folder / "measured.txt").exists()

@@ -200,7 +200,7 @@ class Analyses:
         for stage in ("hidden_states", "statistics"):
             for file in folder.glob(f"{stage}/*.json"):
                 file.unlink(missing_ok=True)
-        for path in (folder / PLAN, folder / "verdict.txt", Path("results/statistics", name, SUMMARY)):
+        for path in (folder / PLAN, folder / "measured.txt", Path("results/statistics", name, SUMMARY)):
             path.unlink(missing_ok=True)
 
 
