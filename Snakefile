@@ -16,13 +16,14 @@ container: "docker://python:3.11-slim"
 include: "rules/common.smk"
 include: "rules/design.smk"
 include: "rules/conditioning.smk"
+include: "rules/statistics.smk"
 include: "rules/images.smk"
 include: "rules/scores.smk"
 include: "rules/output.smk"
 include: "rules/miniature.smk"
 
 
-# Everything for the experiments named in config/config.yaml.
+# Everything for the experiments and analyses named in config/config.yaml.
 rule all:
     default_target: True
     input:
@@ -32,6 +33,7 @@ rule all:
         grid_pages(PROJECT.settings.experiments),
         experiment_summaries(PROJECT.settings.experiments),
         "results/plan/all/verdict.txt",
+        analysis_files(PROJECT.settings.statistics),
     localrule: True
 
 

@@ -81,6 +81,13 @@ def make_statistics(states: torch.Tensor) -> ReferenceStatistics:
     )
 
 
+def make_host(statistics: ReferenceStatistics) -> ReferenceStatistics:
+    """Returns statistics without the 20 dimensions that are wide in these."""
+    std = statistics.std.copy()
+    std[:20] /= 12.0
+    return ReferenceStatistics(n=statistics.n, mean=statistics.mean, std=std)
+
+
 def make_call(
     entry: Transform, sources: list[torch.Tensor], statistics: ReferenceStatistics
 ) -> Callable[[torch.Tensor], object]:
@@ -93,10 +100,12 @@ def make_call(
     own |= {name: value for name, value in LISTS.items() if name in own}
     if "statistics" in own:
         own["statistics"] = statistics
+    if "fix_corpus" in own:
+        own |= {"fix_corpus": (statistics, make_host(statistics)), "fix_tokens": "image"}
     texts = itertools.cycle(sources[5:] + sources[:5])
     if entry.stage == "token_mode":
         return lambda x: x[torch.from_numpy(entry.function(roles, **own))]
-    if entry.stage == "masking":
+    if entry.stage in ("masking", "dimension_fix"):
         return lambda x: entry.function(x, roles, **own)
     if entry.stage == "normalization":
         return lambda x: entry.function(x, text=x[:PROMPT_TOKENS], text_roles=roles[:PROMPT_TOKENS], **own)

@@ -1,6 +1,7 @@
 # The validated configuration, and the functions that say what depends on what.
 import contextlib
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -26,7 +27,8 @@ workflow.global_resources.setdefault("gpu", PROJECT.settings.hardware.gpus)
 
 wildcard_constraints:
     experiment="|".join(PROJECT.experiment_names()),
-    scope="|".join(["all", *PROJECT.experiment_names()]),
+    scope="|".join(map(re.escape, ["all", *PROJECT.experiment_names(), *SCOPES.analyses.scopes()])),
+    analysis="|".join(PROJECT.analysis_names()),
     shard="[0-9a-f]{16}",
     page="[A-Za-z0-9_]+",
     plot="[A-Za-z0-9_]+",
@@ -47,6 +49,10 @@ def design_error(function):
 
 def of_experiment(function):
     return design_error(lambda wildcards: function(wildcards.experiment))
+
+
+def of_analysis(function):
+    return design_error(lambda wildcards: function(wildcards.analysis))
 
 
 def of_scope(function):
@@ -97,9 +103,22 @@ def image_plan(scope):
     return SCOPES.read_plan(checkpoints.plan_images.get(scope=scope).output.plan)
 
 
+def inputs_plan(scope):
+    """The plan of hidden states and statistics: of cells, or of an analysis."""
+    analysis = SCOPES.analyses.name_of(scope)
+    if analysis is None:
+        return conditioning_plan(scope)
+    return SCOPES.read_plan(checkpoints.plan_statistics.get(analysis=analysis).output.plan)
+
+
 def extraction_manifests(scope):
-    shards = conditioning_plan(scope)["extraction"]
+    shards = inputs_plan(scope)["extraction"]
     return expand("results/plan/{scope}/hidden_states/{shard}.json", scope=scope, shard=shards)
+
+
+def statistics_manifests(scope):
+    shards = inputs_plan(scope)["statistics"]
+    return expand("results/plan/{scope}/statistics/{shard}.json", scope=scope, shard=shards)
 
 
 def conditioning_manifests(scope):
@@ -120,11 +139,20 @@ def plan_and_manifests(scope):
             f"results/plan/{scope}/conditioning.json",
             f"results/plan/{scope}/images.json",
             *extraction_manifests(scope),
+            *statistics_manifests(scope),
             *conditioning_manifests(scope),
             *image_manifests(scope),
         ]
 
     return files
+
+
+def analysis_files(analyses):
+    """Summaries, and what says that no part of them failed; `verdict.txt` would be another rule's too."""
+    return [
+        *expand("results/statistics/{analysis}/summary.md", analysis=analyses),
+        *expand("results/plan/statistics.{analysis}/measured.txt", analysis=analyses),
+    ]
 
 
 # What `snakemake` can be asked for instead of running jobs.

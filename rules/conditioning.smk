@@ -1,6 +1,7 @@
-# From cells to conditioning: hidden states are extracted once per input and layer, then transformed.
+# From cells to conditioning: hidden states are extracted once per input and layer, statistics of corpora measured on
+# them, then they are transformed. Extraction and measuring serve the analyses of statistics.smk too.
 #   in   results/{experiment}/design.json of every experiment of the scope
-#   out  results/store/hidden_states/, results/store/conditioning/, results/store/recipes/
+#   out  results/store/hidden_states/, results/store/statistics/, results/store/conditioning/, results/store/recipes/
 
 
 checkpoint plan_conditioning:
@@ -37,9 +38,23 @@ rule extract_hidden_states:
         "../workflow_scripts/extract_hidden_states.py"
 
 
+rule measure_statistics:
+    input:
+        extraction=lambda wildcards: extraction_manifests(wildcards.scope),
+    output:
+        manifest="results/plan/{scope}/statistics/{shard}.json",
+    log:
+        "logs/measure_statistics/{scope}/{shard}.log",
+    message:
+        "Measuring statistics, shard {wildcards.shard}"
+    script:
+        "../workflow_scripts/measure_statistics.py"
+
+
 rule condition:
     input:
         extraction=lambda wildcards: extraction_manifests(wildcards.scope),
+        statistics=lambda wildcards: statistics_manifests(wildcards.scope),
     output:
         manifest="results/plan/{scope}/conditioning/{shard}.json",
     log:

@@ -12,7 +12,7 @@ def main(snakemake):
     log = open_log(snakemake.log[0])
     store = Store(Path("results/store"))
     shard = read_shard(store.shards, snakemake.wildcards.shard)
-    failures = all_failures(snakemake.input.extraction)
+    failures = all_failures([*snakemake.input.extraction, *snakemake.input.statistics])
     condition(shard, store, log, failures).write(snakemake.output.manifest)
 
 

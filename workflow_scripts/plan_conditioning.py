@@ -18,7 +18,8 @@ def main(snakemake):
     designs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in snakemake.input.designs]
     plan = plan_conditioning(designs, snakemake.params.hardware, snakemake.params.sharding, store)
     line = (
-        f"{plan['missing_hidden_states']} layers to extract, {plan['missing_recipes']} conditionings to build"
+        f"{plan['missing_hidden_states']} layers to extract, {plan['missing_statistics']} statistics to measure, "
+        f"{plan['missing_recipes']} conditionings to build"
     )
     log.info(line)
     print(line, file=sys.stderr)

@@ -8,16 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.conditioning.samples import kinds_of_states, seeds, states
+from tests.unit.conditioning.samples import kinds_of_states, roles, seeds, states
 from workflow_scripts.lib.conditioning.dimension_fixes import (
     FixMode,
     apply_dimension_fix,
     fit_dimension_fix,
+    host_class,
 )
+from workflow_scripts.lib.conditioning.registry import transform
 from workflow_scripts.lib.statistics.dimensions import DimensionLimits
 from workflow_scripts.lib.statistics.reference import ReferenceStatistics
 
 MODES = get_args(FixMode)
+COVERED = {"none", "rescale", "mask", "clamp", "full"}
 # Dimension:         0 equal, 1 outlier, 2 outlier, 3 dead here, 4 dead in both, 5 hyperactive here, 6 there too, 7 dead there
 DONOR = np.array([2.0, 9.0, 0.5, 0.001, 0.001, 60.0, 90.0, 3.0])
 HOST = np.array([2.0, 2.0, 2.0, 2.0, 0.002, 25.0 / 6, 80.0, 0.001])
@@ -129,3 +132,64 @@ def test_what_is_refused():
         fit_dimension_fix("full", of(np.ones(4)), of(np.ones(5)))
     with pytest.raises(ValueError, match="8 dimensions, the states have 6"):
         apply_dimension_fix(states(4), fit("full"))
+
+
+ROLES = roles(["sink", "template", "prompt", "prompt", "image", "image", "template"])
+PAIR = (DONOR_STATISTICS, HOST_STATISTICS)
+
+
+def registered(name, source, tokens="non_sink"):
+    entry = transform("dimension_fix", name)
+    given = {"fix_corpus": PAIR, "fix_tokens": tokens} if entry.parameters else {}
+    return entry.function(source, ROLES, **given)
+
+
+def test_the_transforms_are_the_modes_and_none():
+    assert {"none", *MODES} == COVERED
+    source = states(7, 8)
+    result, changed = registered("none", source)
+    assert result is source
+    assert changed == []
+
+
+@pytest.mark.parametrize("name", sorted(MODES))
+@pytest.mark.parametrize(
+    ("tokens", "members"), [("non_sink", slice(1, 7)), ("image", slice(4, 6)), ("template", [1, 6])]
+)
+def test_a_registered_fix_changes_the_tokens_of_its_class_alone(name, tokens, members):
+    source = states(7, 8, scale=100.0)
+    kept = source.clone()
+    result, changed = registered(name, source, tokens)
+    assert torch.equal(result[members], apply_dimension_fix(source, fit(name))[members])
+    others = [i for i in range(7) if i not in torch.arange(7)[members].tolist()]
+    assert torch.equal(result[others], source[others])
+    assert torch.equal(source, kept)
+    assert changed
+
+
+def test_what_was_changed_is_said_with_the_factor():
+    source = states(7, 8)
+    # Dimension 7 by 0.001 / 3, dimension 5 by 25 / 360, 1 by 2 / 9, 2 by 4.
+    rescaled = ["7 rescaled 0.0003333", "5 rescaled 0.06944", "1 rescaled 0.2222", "2 rescaled 4"]
+    assert registered("rescale", source)[1] == rescaled
+    assert registered("clamp", source)[1] == [*rescaled, "3 silenced", "5 clamped"]
+    assert registered("full", source)[1] == ["6 standardized", "2 set to the mean"]
+
+
+def test_a_class_that_was_not_selected_is_said_so():
+    source = states(7, 8)
+    entry = transform("dimension_fix", "full")
+    with pytest.warns(UserWarning, match="none of class image; nothing is fixed"):
+        result, changed = entry.function(source, roles(["prompt"] * 7), fix_corpus=PAIR, fix_tokens="image")
+    assert result is source
+    assert changed == []
+
+
+def test_images_are_fitted_to_the_text_of_a_host_that_has_none():
+    assert [host_class(name) for name in ("all", "non_sink", "image", "prompt", "template")] == [
+        "all",
+        "non_sink",
+        "non_sink",
+        "prompt",
+        "template",
+    ]

@@ -28,7 +28,7 @@ from tests.unit.design.designs import expand, experiment
 from workflow_scripts.lib.conditioning.build import build_conditioning
 from workflow_scripts.lib.design.describe import SCHEMAS, generated_tables, schema_text
 from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.design.schema import Hardware
+from workflow_scripts.lib.design.settings import Hardware
 from workflow_scripts.lib.planning.keys import Keys
 from workflow_scripts.lib.presentation.labels import label
 from workflow_scripts.lib.presentation.table import parameter_columns

@@ -11,6 +11,7 @@ from tests.unit.conditioning import (
     test_blending,
     test_combination,
     test_composition,
+    test_dimension_fixes,
     test_length_matching,
     test_masking,
     test_normalization,
@@ -26,6 +27,7 @@ from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS, CellParameter
 TESTED = {
     "token_mode": set(test_token_modes.SELECTED),
     "masking": test_masking.COVERED,
+    "dimension_fix": test_dimension_fixes.COVERED,
     "normalization": test_normalization.COVERED | test_reference_normalization.COVERED,
     "length_matching": test_length_matching.COVERED,
     "combination": test_combination.COVERED,
@@ -45,6 +47,7 @@ def test_every_transform_is_tested():
     "module",
     [
         test_masking,
+        test_dimension_fixes,
         test_normalization,
         test_reference_normalization,
         test_length_matching,

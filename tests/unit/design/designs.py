@@ -8,7 +8,7 @@ from PIL import Image
 
 from workflow_scripts.lib.design.cells import Design
 from workflow_scripts.lib.design.errors import require_known
-from workflow_scripts.lib.design.schema import Limits
+from workflow_scripts.lib.design.settings import Limits
 from workflow_scripts.lib.design.sweep import Expander
 from workflow_scripts.lib.models.catalog import Model
 from workflow_scripts.lib.store.fact_cache import FactCache

@@ -13,7 +13,7 @@ import pytest
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
 from workflow_scripts.lib.design import code_digest as module
 from workflow_scripts.lib.design.code_digest import REPOSITORY, canonical_syntax, code_digest
-from workflow_scripts.lib.planning.keys import CONDITIONING_CODE, EXTRACTION_CODE, SAMPLING_CODE
+from workflow_scripts.lib.planning.code_lists import CONDITIONING_CODE, EXTRACTION_CODE, SAMPLING_CODE
 
 FUNCTION = '''
 @register("blend", "x", formula="a v + (1 - a) t")

@@ -8,7 +8,7 @@ import pytest
 from tests.small_family import build_small_family, small_entries
 from tests.unit.design.designs import draw_references, experiment
 from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.design.schema import Limits
+from workflow_scripts.lib.design.settings import Limits
 from workflow_scripts.lib.design.sweep import Expander
 from workflow_scripts.lib.models.catalog import ModelCatalog
 from workflow_scripts.lib.store.fact_cache import FactCache

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.design.designs import expand, experiment, some_models
 from workflow_scripts.lib.design.errors import DesignError
 from workflow_scripts.lib.design.identity import cell_id
-from workflow_scripts.lib.design.schema import Limits
+from workflow_scripts.lib.design.settings import Limits
 
 
 def of_role(design, role):

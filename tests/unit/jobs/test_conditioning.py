@@ -23,6 +23,7 @@ STAGES = {
     for stage, name in (
         ("token_mode", "full"),
         ("masking", "none"),
+        ("dimension_fix", "none"),
         ("normalization", "none"),
         ("length_matching", "area"),
         ("combination", "none"),

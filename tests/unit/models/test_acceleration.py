@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.unit.models.conftest import HARDWARE
-from workflow_scripts.lib.design.schema import GenerationHardware
+from workflow_scripts.lib.design.settings import GenerationHardware
 from workflow_scripts.lib.models.acceleration import (
     ATTENTION_BACKENDS,
     NEUTRAL,

@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.unit.design.designs import expand, experiment
 from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.design.schema import Hardware, Sharding
+from workflow_scripts.lib.design.settings import Hardware, Sharding
 from workflow_scripts.lib.planning.keys import Keys
 from workflow_scripts.lib.planning.plan import cells_of, merged, plan_conditioning, plan_images
 from workflow_scripts.lib.presentation.png import encode_png

@@ -13,12 +13,13 @@ import pytest
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
 from workflow_scripts.lib.design.code_digest import REPOSITORY
 from workflow_scripts.lib.planning import scope
-from workflow_scripts.lib.planning.keys import (
+from workflow_scripts.lib.planning.code_lists import (
     CONDITIONING_CODE,
     EXTRACTION_CODE,
     FAST_SAMPLING_CODE,
     SAMPLING_CODE,
 )
+from workflow_scripts.lib.planning.corpus_keys import STATISTICS_CODE
 
 PACKAGE = "workflow_scripts"
 LIB = "workflow_scripts.lib."
@@ -36,6 +37,7 @@ EXEMPT = {
 
 LISTS = {
     **{f"extraction {family}": parts for family, parts in EXTRACTION_CODE.items()},
+    "statistics": STATISTICS_CODE,
     "conditioning": CONDITIONING_CODE,
     **{f"sampling {family}": parts for family, parts in SAMPLING_CODE.items()},
     **{

@@ -6,7 +6,8 @@ import pytest
 
 from tests.unit.design.designs import expand, experiment
 from workflow_scripts.lib.design.identity import NEUTRAL
-from workflow_scripts.lib.design.schema import EncodingParameters, Hardware, SourceParameters
+from workflow_scripts.lib.design.schema import EncodingParameters, SourceParameters
+from workflow_scripts.lib.design.settings import Hardware
 from workflow_scripts.lib.models.prompts import NEUTRAL_OPTIONS, options_of
 from workflow_scripts.lib.planning.keys import Keys
 from workflow_scripts.lib.planning.plan import merged

@@ -18,19 +18,17 @@ from workflow_scripts.lib.conditioning.schedules import AlphaSchedule
 from workflow_scripts.lib.design.code_digest import code_digest
 from workflow_scripts.lib.design.identity import NEUTRAL as SAMPLING_NEUTRAL
 from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.design.schema import Hardware
+from workflow_scripts.lib.design.settings import Hardware
 from workflow_scripts.lib.models.acceleration import NEUTRAL
 from workflow_scripts.lib.planning import keys as module
-from workflow_scripts.lib.planning.keys import (
+from workflow_scripts.lib.planning.code_lists import (
     CONDITIONING_CODE,
     EXTRACTION_CODE,
     FAST_SAMPLING_CODE,
     INIT_IMAGE_CODE,
     SAMPLING_CODE,
-    Keys,
-    batch_group,
-    sampling_work,
 )
+from workflow_scripts.lib.planning.keys import Keys, batch_group, sampling_work
 
 TEXT, TEXT_B, SOURCE, SOURCE_B, IMAGE, IMAGE_B = (
     f"content:{letter * 32}" for letter in ("a", "b", "c", "d", "e", "f")
@@ -110,6 +108,11 @@ PLAIN = {**CELL, "guidance_scale": 0.0} | {
         "init_image",
         "strength",
     )
+}
+CORPUS, CORPUS_B = "corpus", "another corpus"
+CORPORA = {
+    CORPUS: {"name": "some name", "prompts": ["a hat", "a boat"], "references": ["1" * 64, "2" * 64]},
+    CORPUS_B: {"name": "some name", "prompts": ["a boat", "a hat"], "references": ["1" * 64, "2" * 64]},
 }
 
 
@@ -266,7 +269,7 @@ def parts_of(monkeypatch):
     def parts(kind: str, situation: Situation) -> dict[str, Any]:
         edited.clear()
         edited.update(situation.edited_code)
-        keys = Keys(situation.models, situation.hardware)
+        keys = Keys(situation.models, situation.hardware, CORPORA)
         if kind == "hidden states":
             return keys.source_states(situation.cell)[0].origin
         if kind == "recipe":
@@ -451,7 +454,7 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
     """Over all keys together, and with every transform chosen that has parameters."""
     from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS, CellParameters
 
-    real = {**CellParameters().model_dump(), **CELL, **DEFAULT_TRANSFORMS}
+    real = {**CellParameters().model_dump(), **CELL, **DEFAULT_TRANSFORMS, "fix_corpus": CORPUS}
     others = {
         "generator": IMAGE_B,
         "encoder": SOURCE_B,
@@ -460,6 +463,7 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
         "alpha": 0.125,
         "token_mode": "text_only",
         "masking": "zero",
+        "dimension_fix": "full",
         "normalization": "global",
         "length_matching": "linear",
         "blend": "slerp",
@@ -510,6 +514,8 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
         "layer_weights": [2.0],
         "delta_normalize": True,
         "delta_scale_to_text": True,
+        "fix_corpus": CORPUS_B,
+        "fix_tokens": "prompt",
     }
     # With the transforms that they belong to.
     of_combinations = [

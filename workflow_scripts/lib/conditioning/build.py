@@ -14,12 +14,15 @@ from workflow_scripts.lib.conditioning.registry import Transform, transform
 from workflow_scripts.lib.conditioning.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
 from workflow_scripts.lib.conditioning.visibility import CaptionNorm
 from workflow_scripts.lib.models.z_image_steps import scheduler_sigmas
+from workflow_scripts.lib.statistics.reference import ReferenceStatistics
 from workflow_scripts.lib.store.hidden_states import HiddenStates
 
 # For `configure_torch`. On one thread of the CPU, always: the bits of a conditioning decide what is rendered.
 HARDWARE = {"device": "cpu", "dtype": "float32", "cpu_threads": 1}
 # Key of an encoder input and entry of `hidden_states` -> what is stored.
 ReadStates = Callable[[str, int], HiddenStates]
+# What a recipe says of statistics, {key, tokens} or {npz, tokens} -> the statistics.
+ReadStatistics = Callable[[Mapping[str, Any]], ReferenceStatistics]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -30,8 +33,8 @@ class Conditioning:
     Attributes:
         prompt_embeds: (tokens, dim), of the generator's dtype; or (distinct, tokens, dim), where steps differ.
         report: Facts for tables: tokens, source_tokens, source_tokens_used (share, None where the blend takes the
-            source as it is), warnings, masked_dimensions where something was masked, alphas where steps differ,
-            negative_tokens with guidance, and what `CaptionNorm.report` adds.
+            source as it is), warnings, masked_dimensions and fixed_dimensions where something was masked or fixed, alphas
+            where steps differ, negative_tokens with guidance, and what `CaptionNorm.report` adds.
         prompt_embeds_of_step: int64 (steps,), which of `prompt_embeds` each step gets; None where they are one.
         negative_prompt_embeds: (negative tokens, dim), of the generator's dtype; None without guidance.
     """
@@ -53,14 +56,23 @@ class Conditioning:
         return conditioning_hash(self.tensors)
 
 
+def no_statistics(wanted: Mapping[str, Any]) -> ReferenceStatistics:
+    """Stands for a reader of statistics where no recipe takes any."""
+    raise LookupError(f"statistics {dict(wanted)} are wanted, but nothing was given that reads them")
+
+
 def build_conditioning(
-    recipe: Mapping[str, Any], read_states: ReadStates, caption_norm: CaptionNorm | None = None
+    recipe: Mapping[str, Any],
+    read_states: ReadStates,
+    read_statistics: ReadStatistics = no_statistics,
+    caption_norm: CaptionNorm | None = None,
 ) -> Conditioning:
     """Applies a recipe.
 
     Args:
         recipe: As `Keys.recipe` returns it.
         read_states: Gives the hidden states that the recipe names, by key and entry.
+        read_statistics: Gives the statistics that the recipe names.
         caption_norm: Of the generator that the recipe names; None for no report of what it sees.
 
     Raises:
@@ -78,7 +90,7 @@ def build_conditioning(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             neutral = [read_states(*source) for source in recipe.get("neutral_sources", ())]
-            grafting = Grafting(recipe, text_states, sources, neutral)
+            grafting = Grafting(recipe, text_states, sources, neutral, read_statistics)
             blended = {alpha: grafting.blend_at(alpha) if alpha else text for alpha in dict.fromkeys(alphas)}
             results = [blended[alpha] for alpha in alphas]
         report |= grafting.facts
@@ -147,6 +159,7 @@ class Grafting:
         text_states: HiddenStates,
         sources: Sequence[HiddenStates],
         neutral: Sequence[HiddenStates] = (),
+        read_statistics: ReadStatistics = no_statistics,
     ) -> None:
         """Applies every stage but the blend.
 
@@ -155,8 +168,10 @@ class Grafting:
             text_states: Of the generator's own text encoder.
             sources: Of the encoder that is blended in, one for each reference and layer.
             neutral: What each of them is compared with, where the blend asks for it.
+            read_statistics: As for `build_conditioning`.
         """
         self._recipe = recipe
+        self._read_statistics = read_statistics
         self._text_states = text_states
         self._text = as_float32(text_states)
         self._blend, self._parameters = self._stage("blend")
@@ -182,11 +197,16 @@ class Grafting:
             transform(name, self._recipe[name]["name"]),
             dict(self._recipe[name]["parameters"]),
         )
-        if "statistics" in parameters:
+        if isinstance(parameters.get("statistics"), Mapping):
+            parameters["statistics"] = self._read_statistics(parameters["statistics"])
+        elif "statistics" in parameters:
             covariance = name == "normalization" and chosen.name == "whiten"
             parameters["statistics"] = prompt_statistics(
                 self._text.numpy(), self._text_states.roles, covariance
             )
+        if "fix_corpus" in parameters:
+            pair = parameters["fix_corpus"]
+            parameters["fix_corpus"] = tuple(self._read_statistics(pair[side]) for side in ("donor", "host"))
         return chosen, parameters
 
     def _combine(
@@ -212,7 +232,12 @@ class Grafting:
         source = select_tokens(self._recipe, states)
         masking, parameters = self._stage("masking")
         source, masked = masking.function(source, inputs["source_roles"], **parameters)
-        facts: dict[str, Any] = {"masked_dimensions": masked} if masked else {}
+        fix, parameters = self._stage("dimension_fix")
+        source, fixed = fix.function(source, inputs["source_roles"], **parameters)
+        facts: dict[str, Any] = {}
+        for name, changed in (("masked_dimensions", masked), ("fixed_dimensions", fixed)):
+            if changed:
+                facts[name] = changed
         normalization, parameters = self._stage("normalization")
         source = normalization.function(
             source, text=self._text, text_roles=self._text_states.roles, **parameters
@@ -235,12 +260,15 @@ def merged_facts(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if all("source_tokens_used" in part for part in facts):
         used = sum(part["source_tokens_used"] * part["source_tokens"] for part in facts)
         merged["source_tokens_used"] = used / tokens
-    masked = [
-        f"{line} (source {number})"
-        for number, part in enumerate(facts, start=1)
-        for line in part.get("masked_dimensions", ())
-    ]
-    return merged | ({"masked_dimensions": masked} if masked else {})
+    for name in ("masked_dimensions", "fixed_dimensions"):
+        changed = [
+            f"{line} (source {number})"
+            for number, part in enumerate(facts, start=1)
+            for line in part.get(name, ())
+        ]
+        if changed:
+            merged[name] = changed
+    return merged
 
 
 def selected_tokens(recipe: Mapping[str, Any], states: HiddenStates) -> np.ndarray:

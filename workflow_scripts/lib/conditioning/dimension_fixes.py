@@ -2,17 +2,30 @@
 
 A fix is fitted on statistics, of the donor (the other encoder) and of the host (the generator's own), and applied to
 states of any prompt. Fit on one set of prompts, judge on another.
+
+The registered functions take the selected source tokens, float32 (tokens, dim), and their roles, uint8 (tokens,), and
+by keyword `fix_corpus`, which in a recipe stands for the two statistics over that corpus: (donor, host). They return
+float32 (tokens, dim) and what they changed, one text per dimension.
 """
 
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from pydantic import Field
 
+from workflow_scripts.lib.conditioning.outliers import rows_of_class
+from workflow_scripts.lib.conditioning.reference_choice import TokenClass
+from workflow_scripts.lib.conditioning.registry import TransformParameters, register
 from workflow_scripts.lib.statistics.dimensions import (
+    DimensionComparison,
     DimensionLimits,
+    Sides,
     compare_dimensions,
     dead_dimensions,
+    divide_sides,
+    hyperactive_dimensions,
     std_ratio,
 )
 from workflow_scripts.lib.statistics.reference import ReferenceStatistics
@@ -120,3 +133,190 @@ def apply_dimension_fix(states: "torch.Tensor", fix: DimensionFix) -> "torch.Ten
     if bool(torch.isfinite(low).any()):
         result.clamp_(low, high)
     return result
+
+
+class FixParameters(TransformParameters):
+    """Parameters of every dimension fix but `none`."""
+
+    fix_corpus: str | None = Field(
+        None,
+        description="Corpus that a dimension fix is fitted on, a name in config/corpora/: `encoder` at `hidden_layer` "
+        "against the generator's own text encoder at `text_hidden_layer`.",
+    )
+    fix_tokens: TokenClass = Field(
+        "non_sink",
+        description="Tokens that a dimension fix is fitted on and changes, by class. Of `image` the text encoder has none: "
+        "there its `non_sink` tokens count.",
+    )
+
+
+# How many dimensions are named in the table of cells.
+_MOST_LISTED = 32
+_SOURCE = "fix modes of the seed document on Qwen3-Embedding"
+
+
+def host_class(fix_tokens: str) -> str:
+    """Returns the token class of the host that one of the donor is fitted to."""
+    return "non_sink" if fix_tokens == "image" else fix_tokens
+
+
+def _problem_with_fix(parameters: dict[str, Any]) -> str | None:
+    if parameters.get("fix_corpus") is None:
+        return (
+            f"dimension_fix {parameters['dimension_fix']!r} needs fix_corpus, the corpus that it is fitted on; allowed: a "
+            "name in config/corpora/, or dimension_fix: none"
+        )
+    if parameters.get("source") == "vision_tower":
+        return (
+            f"dimension_fix {parameters['dimension_fix']!r} is fitted on layers of the language model, which source "
+            "'vision_tower' has no part in; set source: hidden_states, or dimension_fix: none"
+        )
+    return None
+
+
+def described_changes(fix: DimensionFix) -> list[str]:
+    """Returns "dimension change" for each, with the factor where it was multiplied, most extreme first; of many a count."""
+    lines = []
+    for kind, dimensions in fix.changed.items():
+        if kind == "rescaled":
+            factors = fix.scale[dimensions]
+            order = np.argsort(-np.maximum(factors, 1.0 / factors), kind="stable")
+            lines += [f"{dimensions[i]} {kind} {factors[i]:.4g}" for i in order]
+        else:
+            lines += [f"{dimension} {kind}" for dimension in dimensions]
+    if fix.mode == "full":
+        counts = ((kind, len(dimensions)) for kind, dimensions in fix.changed.items())
+        return [f"{count} {kind}" for kind, count in counts if count]
+    more = [f"and {len(lines) - _MOST_LISTED} more"] if len(lines) > _MOST_LISTED else []
+    return lines[:_MOST_LISTED] + more
+
+
+def fix_tokens_of_class(
+    mode: FixMode,
+    source: "torch.Tensor",
+    roles: np.ndarray,
+    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
+    fix_tokens: str,
+) -> "tuple[torch.Tensor, list[str]]":
+    """Fits a fix and applies it to the tokens of a class; warns where the source has none."""
+    rows = rows_of_class(roles, fix_tokens)
+    if rows is None:
+        warnings.warn(
+            f"dimension_fix: the selected tokens include none of class {fix_tokens}; nothing is fixed",
+            stacklevel=2,
+        )
+        return source, []
+    fix = fit_dimension_fix(mode, *fix_corpus)
+    members = rows if isinstance(rows, slice) else rows[:, 0]
+    result = source.clone()
+    result[members] = apply_dimension_fix(source[members], fix)
+    return result, described_changes(fix)
+
+
+_FIXING = (
+    fix_tokens_of_class,
+    fit_dimension_fix,
+    apply_dimension_fix,
+    described_changes,
+    DimensionFix,
+    rows_of_class,
+    DimensionComparison,
+    DimensionLimits,
+    Sides,
+    compare_dimensions,
+    dead_dimensions,
+    divide_sides,
+    hyperactive_dimensions,
+    std_ratio,
+    f"{__name__}:FixMode",
+    f"{__name__}:CLAMP_SIGMA",
+    f"{__name__}:_MOST_LISTED",
+    "workflow_scripts.lib.statistics.dimensions:LABELS",
+    "workflow_scripts.lib.statistics.dimensions:_DEFAULT_LIMITS",
+)
+
+
+@register("dimension_fix", "none", formula="x", source="identity")
+def fix_none(source: "torch.Tensor", roles: np.ndarray) -> "tuple[torch.Tensor, list[str]]":
+    """Returns the source as it is."""
+    return source, []
+
+
+@register(
+    "dimension_fix",
+    "rescale",
+    formula="x_d * h_std_d / e_std_d where e_std_d / h_std_d is above 3 or below 1/3",
+    source=_SOURCE,
+    parameters=FixParameters,
+    relies_on=_FIXING,
+    problem_with=_problem_with_fix,
+)
+def fix_by_rescaling(
+    source: "torch.Tensor",
+    roles: np.ndarray,
+    *,
+    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
+    fix_tokens: str,
+) -> "tuple[torch.Tensor, list[str]]":
+    """Multiplies outlier dimensions to the host's standard deviation; those that are dead in the donor stay."""
+    return fix_tokens_of_class("rescale", source, roles, fix_corpus, fix_tokens)
+
+
+@register(
+    "dimension_fix",
+    "mask",
+    formula="rescale, and x_d = 0 where e_std_d < 0.01 and h_std_d is not",
+    source=_SOURCE,
+    parameters=FixParameters,
+    relies_on=_FIXING,
+    problem_with=_problem_with_fix,
+)
+def fix_by_silencing(
+    source: "torch.Tensor",
+    roles: np.ndarray,
+    *,
+    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
+    fix_tokens: str,
+) -> "tuple[torch.Tensor, list[str]]":
+    """Rescales, and silences dimensions that are dead in the donor alone."""
+    return fix_tokens_of_class("mask", source, roles, fix_corpus, fix_tokens)
+
+
+@register(
+    "dimension_fix",
+    "clamp",
+    formula="mask, and x_d held to h_mean_d +- 3 h_std_d where e_std_d is above 5 times its median and h_std_d is not",
+    source=_SOURCE,
+    parameters=FixParameters,
+    relies_on=_FIXING,
+    problem_with=_problem_with_fix,
+)
+def fix_by_clamping(
+    source: "torch.Tensor",
+    roles: np.ndarray,
+    *,
+    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
+    fix_tokens: str,
+) -> "tuple[torch.Tensor, list[str]]":
+    """Rescales, silences, and clamps dimensions that are hyperactive in the donor alone."""
+    return fix_tokens_of_class("clamp", source, roles, fix_corpus, fix_tokens)
+
+
+@register(
+    "dimension_fix",
+    "full",
+    formula="(x_d - e_mean_d) / e_std_d * h_std_d + h_mean_d; h_mean_d where e_std_d < 0.01",
+    source=_SOURCE,
+    parameters=FixParameters,
+    relies_on=_FIXING,
+    problem_with=_problem_with_fix,
+)
+def fix_fully(
+    source: "torch.Tensor",
+    roles: np.ndarray,
+    *,
+    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
+    fix_tokens: str,
+) -> "tuple[torch.Tensor, list[str]]":
+    """Gives every dimension the mean and standard deviation of the host, going by those of the donor over the corpus."""
+    return fix_tokens_of_class("full", source, roles, fix_corpus, fix_tokens)

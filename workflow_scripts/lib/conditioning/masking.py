@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from workflow_scripts.lib.conditioning.outliers import OUTLIERS, Outliers, find_outliers, with_ratio
+from workflow_scripts.lib.conditioning.reference_choice import STATISTICS_DESCRIPTION, StatisticsChoice
 from workflow_scripts.lib.conditioning.registry import TransformParameters, register
 
 if TYPE_CHECKING:
@@ -52,11 +53,7 @@ class MaskingParameters(TransformParameters):
         None,
         description="Dimensions to mask, counted from 0, whatever their ratio is; `null` for those that are outliers.",
     )
-    statistics: Literal["prompt"] = Field(
-        "prompt",
-        description="What masking and normalization take as reference: `prompt`, the same prompt's own text embeddings "
-        "without the attention-sink token.",
-    )
+    statistics: StatisticsChoice = Field("prompt", description=STATISTICS_DESCRIPTION)
 
 
 class ClipParameters(MaskingParameters):

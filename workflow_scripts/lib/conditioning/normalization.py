@@ -18,6 +18,7 @@ from workflow_scripts.lib.conditioning.moments import (
     overall_std,
     standardize_channels,
 )
+from workflow_scripts.lib.conditioning.reference_choice import STATISTICS_DESCRIPTION, StatisticsChoice
 from workflow_scripts.lib.conditioning.registry import TransformParameters, register
 from workflow_scripts.lib.models.tokens import ROLE_CODES
 
@@ -79,11 +80,7 @@ def normalize_globally(
 class ReferenceParameters(TransformParameters):
     """Parameters of every normalization that takes reference statistics."""
 
-    statistics: Literal["prompt"] = Field(
-        "prompt",
-        description="What masking and normalization take as reference: `prompt`, the same prompt's own text embeddings "
-        "without the attention-sink token.",
-    )
+    statistics: StatisticsChoice = Field("prompt", description=STATISTICS_DESCRIPTION)
     target_std: Annotated[float, Field(gt=0)] | Literal["prompt", "reference"] | None = Field(
         None,
         description="Standard deviation of all values after normalization: a number above 0; `prompt`, the one "

@@ -16,7 +16,15 @@ from pydantic.fields import FieldInfo
 from workflow_scripts.lib.design.code_digest import code_digest
 from workflow_scripts.lib.design.identity import NEUTRAL
 
-STAGES = ("token_mode", "masking", "normalization", "length_matching", "combination", "blend")
+STAGES = (
+    "token_mode",
+    "masking",
+    "dimension_fix",
+    "normalization",
+    "length_matching",
+    "combination",
+    "blend",
+)
 
 
 class TransformParameters(BaseModel):
@@ -194,6 +202,7 @@ def _load_all() -> None:
         blending,
         combination,
         composition,
+        dimension_fixes,
         length_matching,
         masking,
         normalization,

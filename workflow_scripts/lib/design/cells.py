@@ -47,6 +47,8 @@ class Design:
         references: SHA-256 -> path, of single images.
         scores: What is measured of the images. Neither in design.json nor in `digest`: it makes no image and no plan.
         notes: What may be meant otherwise, one line each; no error.
+        corpora: Digest -> {name, prompts, references}, texts and SHA-256.
+        statistics_files: SHA-256 of a file of statistics -> path.
     """
 
     experiment: str
@@ -61,6 +63,8 @@ class Design:
     references: dict[str, str] = field(default_factory=dict)
     scores: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    corpora: dict[str, dict[str, Any]] = field(default_factory=dict)
+    statistics_files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as written to design.json; parts are shared, not copied."""

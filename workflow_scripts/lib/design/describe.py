@@ -12,31 +12,42 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from workflow_scripts.lib.conditioning.reference_choice import CorpusStatistics, FileStatistics
 from workflow_scripts.lib.conditioning.registry import STAGES, transforms
 from workflow_scripts.lib.conditioning.schedules import AlphaSchedule
+from workflow_scripts.lib.design.analyses import (
+    Analysis,
+    AnalysisEncoder,
+    AnalysisOptions,
+    Comparison,
+    Side,
+)
+from workflow_scripts.lib.design.corpora import Corpus
+from workflow_scripts.lib.design.forms import GivenText, Instruct
 from workflow_scripts.lib.design.identity import NEUTRAL
 from workflow_scripts.lib.design.schema import (
     Base,
     CellParameters,
-    EncoderEntry,
     EncodingParameters,
     Experiment,
-    GeneratorEntry,
-    GivenText,
     Grid,
-    Instruct,
-    Models,
     NamedPrompt,
     Range,
     SamplingParameters,
-    Settings,
     SourceParameters,
     TransformChoices,
 )
+from workflow_scripts.lib.design.settings import EncoderEntry, GeneratorEntry, Models, Settings
 from workflow_scripts.lib.scoring.registry import scores
 
 README = "config/README.md"
-SCHEMAS = {"config": Settings, "models": Models, "experiment": Experiment}
+SCHEMAS = {
+    "config": Settings,
+    "models": Models,
+    "experiment": Experiment,
+    "corpus": Corpus,
+    "statistics": Analysis,
+}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _PART = re.compile(r"(<!-- generated: (?P<name>[a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -103,6 +114,11 @@ def generated_tables() -> dict[str, str]:
         "sampling": _parameter_table(_rows(Base, only=SamplingParameters.model_fields)),
         "schedule": _parameter_table(_rows(AlphaSchedule)),
         "transforms": _transform_table(),
+        "corpus_statistics": _parameter_table(_rows(CorpusStatistics)),
+        "file_statistics": _parameter_table(_rows(FileStatistics)),
+        "corpus": _parameter_table(_rows(Corpus)),
+        "analysis": _parameter_table(_rows(Analysis)),
+        "analysis_encoder": _parameter_table(_rows(AnalysisEncoder)),
         "scores": _table(
             ("name", "measures", "needs"), ((f"`{s.name}`", s.meaning, s.needs) for s in scores().values())
         ),
@@ -168,6 +184,10 @@ def _describe_reference(name: str) -> str:
         GivenText.__name__: "{`text`}",
         Instruct.__name__: "{`instruct`}",
         AlphaSchedule.__name__: "{`kind`, ...}",
+        "StatisticsChoice": "`prompt`, {`corpus`, ...} or {`npz`, ...}",
+        Comparison.__name__: "{`a`, `b`}",
+        Side.__name__: "{`encoder`, `hidden_layer`, `tokens`}",
+        AnalysisOptions.__name__: "{`prompt_format`, ...}",
     }
     return named.get(name, "see below")
 

@@ -51,10 +51,10 @@ def check_encoding(values: Mapping[str, Any], text: Model, encoder: Model | None
     Raises:
         DesignError: naming the value, what is allowed, and the key.
     """
-    _check_prompting(values, text, "text_", file)
+    check_prompting(values, text, "text_", file)
     if encoder is None or "reference" not in values:
         return
-    _check_prompting(values, encoder, "", file)
+    check_prompting(values, encoder, "", file)
     if values["source"] == "vision_tower":
         _check_vision_tower(values, encoder, file)
     elif values["source_text"] == "none" and values["reference"] is None:
@@ -85,7 +85,18 @@ def check_encoding(values: Mapping[str, Any], text: Model, encoder: Model | None
         )
 
 
-def _check_prompting(values: Mapping[str, Any], model: Model, prefix: str, file: str) -> None:
+def check_prompting(values: Mapping[str, Any], model: Model, prefix: str, file: str) -> None:
+    """Refuses a prompt format that an encoder does not have, and options that need another one.
+
+    Args:
+        values: Of a cell, with formats filled in.
+        model: The encoder.
+        prefix: `text_` for the generator's own text encoder, else empty.
+        file: For messages.
+
+    Raises:
+        DesignError: naming the value, what is allowed, and the key.
+    """
     key = f"{prefix}prompt_format"
     if values[key] == "chat":
         if not model.facts.get("has_chat_template", True):

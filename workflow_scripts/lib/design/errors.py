@@ -44,7 +44,15 @@ _EXPECTED = {
     "string_pattern_mismatch": "a text that is not empty",
 }
 # Names of models that are one of several forms of a value.
-_FORMS = {"Range", "NamedPrompt", "GivenText", "Instruct", "AlphaSchedule"}
+_FORMS = {
+    "Range",
+    "NamedPrompt",
+    "GivenText",
+    "Instruct",
+    "AlphaSchedule",
+    "CorpusStatistics",
+    "FileStatistics",
+}
 
 
 def expected(problems: Iterable[Any]) -> str:
@@ -103,5 +111,6 @@ def _fields_at(model: Any, location: Sequence[Any]) -> list[str]:
 
 def _parts(annotation: Any) -> list[Any]:
     """Returns an annotation and everything inside it."""
+    annotation = getattr(annotation, "__value__", annotation)  # Of a type that has a name.
     inside = [part for argument in getattr(annotation, "__args__", ()) for part in _parts(argument)]
     return [annotation, *inside]

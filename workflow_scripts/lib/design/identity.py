@@ -63,6 +63,9 @@ NEUTRAL: dict[str, Any] = {
     "cfg_truncation": 1.0,
     "init_image": None,
     "strength": 0.6,
+    "dimension_fix": "none",
+    "fix_corpus": None,
+    "fix_tokens": "non_sink",
 }
 
 

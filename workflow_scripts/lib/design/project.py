@@ -8,10 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from workflow_scripts.lib.design.analyses import ANALYSIS_FOLDER, AnalysisReader
 from workflow_scripts.lib.design.cells import Design
-from workflow_scripts.lib.design.errors import DesignError, explain, suggest
+from workflow_scripts.lib.design.corpora import Corpora
+from workflow_scripts.lib.design.errors import DesignError, explain, require_known, suggest
 from workflow_scripts.lib.design.inputs import read_yaml
-from workflow_scripts.lib.design.schema import Base, Models, Settings
+from workflow_scripts.lib.design.schema import Base
+from workflow_scripts.lib.design.settings import Models, Settings
 from workflow_scripts.lib.design.sweep import Expander
 from workflow_scripts.lib.models.acceleration import find_conflict
 from workflow_scripts.lib.models.catalog import ModelCatalog
@@ -19,7 +22,7 @@ from workflow_scripts.lib.store.fact_cache import FactCache
 
 EXPERIMENT_FOLDER = "config/experiments"
 # Folders of results, and what stands for the experiments of config/config.yaml.
-_TAKEN = ("all", "models", "plan", "store")
+_TAKEN = ("all", "models", "plan", "statistics", "store")
 FACTS_FOLDER = "results/store/facts"
 
 
@@ -62,6 +65,10 @@ class Project:
             root, self.models, self._references, self.settings.limits, self.settings.defaults
         )
         self.design = cache(self._design)
+        self._analyses = AnalysisReader(root, self.models, Corpora(root, self._references))
+        self.analysis = cache(self._analyses.read)
+        for name in self.settings.statistics:
+            require_known(name, self.analysis_names(), f"file in {ANALYSIS_FOLDER}/", f"{file}: statistics")
         unknown = [name for name in self.settings.experiments if name not in self.experiment_names()]
         if unknown:
             raise DesignError(
@@ -72,6 +79,10 @@ class Project:
     def experiment_names(self) -> list[str]:
         """Returns the names of all experiment files, whether or not the default target builds them."""
         return sorted(file.stem for file in (self.root / EXPERIMENT_FOLDER).glob("*.yaml"))
+
+    def analysis_names(self) -> list[str]:
+        """Returns the names of all analysis files, whether or not the default target builds them."""
+        return self._analyses.names()
 
     def _design(self, experiment: str) -> Design:
         file = f"{EXPERIMENT_FOLDER}/{experiment}.yaml"

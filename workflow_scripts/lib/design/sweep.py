@@ -2,16 +2,23 @@
 
 import itertools
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from workflow_scripts.lib.conditioning.registry import fill_in_defaults
+from workflow_scripts.lib.design.axes import (
+    SETTING,
+    axis_labels,
+    every_value_of,
+    plain_values,
+    spread_range,
+    validate_value,
+)
 from workflow_scripts.lib.design.cells import Axis, Cell, Design
 from workflow_scripts.lib.design.encoding import check_encoding, check_texts, fill_in_formats
-from workflow_scripts.lib.design.errors import DesignError, expected, explain, require_known, suggest
+from workflow_scripts.lib.design.errors import DesignError, explain, require_known
 from workflow_scripts.lib.design.fit import check_fit
 from workflow_scripts.lib.design.identity import NEUTRAL, cell_id
 from workflow_scripts.lib.design.inputs import (
@@ -29,17 +36,16 @@ from workflow_scripts.lib.design.sampling import (
     find_init_image,
     sampling_notes,
 )
-from workflow_scripts.lib.design.schema import CellParameters, Experiment, Limits, Range
+from workflow_scripts.lib.design.schema import CellParameters, Experiment, Range
+from workflow_scripts.lib.design.settings import Limits
+from workflow_scripts.lib.design.statistics_of_cells import StatisticsOfCells, without_nulls
 from workflow_scripts.lib.models.catalog import Model, ModelCatalog, same_weights
 from workflow_scripts.lib.models.neutral_images import GREY, grey_reference
-from workflow_scripts.lib.presentation.labels import format_schedules, format_values
 from workflow_scripts.lib.scoring.registry import ScoreInputs, check_scores
 from workflow_scripts.lib.store.fact_cache import FactCache
 
 # Parameters that come as lists in `base`, and the key there.
 INPUT_AXES = {"prompt": "prompts", "reference": "references", "seed": "seeds"}
-# The axis that `settings` of an experiment make.
-SETTING = "setting"
 # What a baseline (the text alone) depends on; everything else about a cell concerns the source.
 BASELINE_PARAMETERS = (
     "prompt",
@@ -79,6 +85,7 @@ class Expander:
         self._references = references
         self._limits = limits
         self._defaults = defaults
+        self._statistics = StatisticsOfCells(root, models, references)
 
     def expand(self, name: str, raw: Any, file: str) -> Design:
         """Returns the design of one experiment.
@@ -99,7 +106,7 @@ class Expander:
             name,
             experiment.title or name,
             experiment.question,
-            [Axis(axis, _plain(values), _labels(axis, values)) for axis, values in axes.items()],
+            [Axis(axis, plain_values(values), axis_labels(axis, values)) for axis, values in axes.items()],
             [],
             [],
             {},
@@ -107,7 +114,7 @@ class Expander:
             scores=list(experiment.scores),
         )
         constant = experiment.base.model_dump(exclude=set(INPUT_AXES.values()))
-        varied = _every_value(axes, constant)
+        varied = every_value_of(axes, constant)
         hosts, encoders = self._models_used(constant, varied, file)
         check_texts(varied, constant, hosts, encoders, experiment.allow_control_tokens, file)
         check_what_acts(varied, constant, file)
@@ -147,6 +154,7 @@ class Expander:
             *cells.values(),
         ]
         design.notes += sampling_notes(cell.parameters for cell in design.cells)
+        design.notes += self._statistics.notes(design)
         return design
 
     def _validate(self, raw: Any, file: str) -> Experiment:
@@ -175,13 +183,13 @@ class Expander:
             where = f"{file}: axes.{name}"
             if name not in known:
                 require_known(name, known, "axis", f"{file}: axes")
-            items = _spread(values) if isinstance(values, Range) else values
+            items = spread_range(values) if isinstance(values, Range) else values
             if name == "prompt":
                 axes[name] = read_prompts(items, self._root, where)
             elif name == "reference":
                 axes[name] = [self._reference(item, where) for item in items]
             else:
-                axes[name] = [_validate_value(name, item, where) for item in items]
+                axes[name] = [validate_value(name, item, where) for item in items]
         for name, values in axes.items():
             where = f"{file}: " + (
                 f"axes.{name}" if name in experiment.axes else f"base.{INPUT_AXES.get(name, name)}"
@@ -204,7 +212,7 @@ class Expander:
                     raise DesignError(
                         f"{where}: {parameter} is an axis too, so it would have two values; give it in one of the two"
                     )
-            values = {key: _validate_value(key, value, f"{where}.{key}") for key, value in parameters.items()}
+            values = {key: validate_value(key, value, f"{where}.{key}") for key, value in parameters.items()}
             settings.append({"name": name, "parameters": values})
         return settings
 
@@ -323,7 +331,7 @@ class Expander:
         for image in filter(None, (*references, init_image)):
             design.references.setdefault(image.sha256, image.path)
         shown = {
-            **values,
+            **{name: without_nulls(value) for name, value in values.items()},
             "prompt": prompt.text,
             "prompt_name": prompt.name if prompt.name != prompt.text else None,
             "reference": reference and reference.name,
@@ -339,57 +347,8 @@ class Expander:
             "generator": generator.identity,
             "text_encoder": text.identity,
             "encoder": encoder.identity if encoder else None,
+            **self._statistics.resolve(values, generator, text, encoder, design, file),
         }
         if "neutral_reference" in values:
             parameters["neutral_reference"] = self._neutral_references(values, references, design, file)
         return Cell(cell_id(parameters), role, parameters, shown)
-
-
-def _validate_value(name: str, value: Any, where: str) -> Any:
-    if name == "seed":
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-            raise DesignError(f"{where}: {value!r} is no seed; allowed: whole numbers from 0")
-        return value
-    candidates = [value, int(value)] if isinstance(value, float) and value.is_integer() else [value]
-    for candidate in candidates:
-        try:
-            # Plain values: those with a form of their own, such as {text: ...}, come as a model.
-            return CellParameters.model_validate({name: candidate}).model_dump(include={name})[name]
-        except ValidationError as error:
-            problem = error
-    allowed = [str(item) for item in getattr(CellParameters.model_fields[name].annotation, "__args__", ())]
-    hint = suggest(value, allowed) if isinstance(value, str) else ""
-    raise DesignError(f"{where}: {value!r} is not allowed; allowed: {expected(problem.errors())}{hint}")
-
-
-def _every_value(axes: dict[str, list[Any]], constant: dict[str, Any]) -> dict[str, list[Any]]:
-    """Returns the axes, and as if they were axes, what settings give other parameters; for checks of single values."""
-    varied = dict(axes)
-    for setting in axes.get(SETTING, ()):
-        for name, value in setting["parameters"].items():
-            known = varied.get(name, [constant[name]])
-            varied[name] = known if value in known else [*known, value]
-    return varied
-
-
-def _spread(values: Range) -> list[float]:
-    first, last = values.range
-    # Rounded: a value must be the same number whether it was reached by steps or written by hand.
-    return [round(first + (last - first) * i / (values.count - 1), 12) + 0.0 for i in range(values.count)]
-
-
-def _plain(values: list[Any]) -> list[Any]:
-    return [
-        asdict(value) if isinstance(value, Prompt | Reference | ReferenceSet) else value for value in values
-    ]
-
-
-def _labels(name: str, values: list[Any]) -> list[str]:
-    if name == SETTING:
-        return [value["name"] for value in values]
-    if name in ("prompt", "reference"):
-        return ["none" if value is None else value.name for value in values]
-    if name == "alpha_schedule":
-        return format_schedules(values)
-    # A text without characters would be no label.
-    return format_values(['""' if value == "" else value for value in values])

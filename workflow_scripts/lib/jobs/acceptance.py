@@ -105,6 +105,7 @@ def _render(
     from workflow_scripts.lib.conditioning.build import HARDWARE, build_conditioning
     from workflow_scripts.lib.models.hardware import configure_torch
     from workflow_scripts.lib.store.hidden_states import read_layer
+    from workflow_scripts.lib.store.statistics import read_wanted
 
     # As in the job that built them first: the number of threads changes low bits, and with them the hash.
     configure_torch(HARDWARE)
@@ -112,13 +113,17 @@ def _render(
     def read_states(key: str, layer: int) -> Any:
         return read_layer(store.hidden_states(key), layer)
 
+    def read_statistics(wanted: Mapping[str, Any]) -> Any:
+        return read_wanted(wanted, store, files)
+
     cells, models = cells_of(designs), merged(designs, "models")
-    recipes = Keys(models, hardware)
+    recipes, files = Keys(models, hardware, merged(designs, "corpora")), merged(designs, "statistics_files")
     by_generator: dict[str, list[dict[str, Any]]] = {}
     for key, entry in chosen.items():
         path = trial.conditioning(entry["parts"]["conditioning"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        conditioning = build_conditioning(recipes.recipe(cells[entry["cell"]]), read_states)
+        recipe = recipes.recipe(cells[entry["cell"]])
+        conditioning = build_conditioning(recipe, read_states, read_statistics)
         save_file(conditioning.tensors, path)
         by_generator.setdefault(entry["parts"]["generator"], []).append(image_item(key, entry))
     differing = []

@@ -1,6 +1,7 @@
 """Conditioning: a shard of recipes applied to stored hidden states."""
 
 import logging
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
 
@@ -14,15 +15,16 @@ _ROWS_PER_FILE = 500
 
 
 def condition(
-    shard: dict[str, Any], store: Store, log: logging.Logger, extraction_failures: dict[str, str]
+    shard: dict[str, Any], store: Store, log: logging.Logger, failures: dict[str, str]
 ) -> JobRecord:
     """Builds the conditioning of each recipe and records which bytes it gave, and what the generator sees of them.
 
     Args:
-        shard: `recipes`, key -> recipe, and `generators`, identity -> {name, entry}, of those that the recipes name.
+        shard: `recipes`, key -> recipe, `generators`, identity -> {name, entry}, of those that the recipes name, and
+            `statistics_files`, SHA-256 -> path.
         store: Where hidden states are, and conditioning goes.
         log: For failures.
-        extraction_failures: Key of hidden states -> why they could not be extracted.
+        failures: Key of hidden states or statistics -> why they could not be made.
     """
     from safetensors.torch import save_file
 
@@ -33,13 +35,14 @@ def condition(
     from workflow_scripts.lib.store.atomic import atomic_path
     from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
     from workflow_scripts.lib.store.hidden_states import DamagedHiddenStates, intact_layers, read_layer
+    from workflow_scripts.lib.store.statistics import DamagedStatistics, read_wanted
 
     configure_torch(HARDWARE)
 
     @lru_cache(maxsize=16)
     def states(key: str, layer: int) -> Any:
-        if key in extraction_failures:
-            raise ValueError(f"its hidden states could not be extracted: {extraction_failures[key]}")
+        if key in failures:
+            raise ValueError(f"its hidden states could not be extracted: {failures[key]}")
         path = store.hidden_states(key)
         try:
             return read_layer(path, layer)
@@ -56,13 +59,29 @@ def condition(
         name, entry = (shard["generators"][identity][part] for part in ("name", "entry"))
         return CaptionNorm.read(ensure_model(name, entry, "generator"), entry["family"])
 
+    @lru_cache(maxsize=16)
+    def read_once(wanted: tuple[tuple[str, Any], ...]) -> Any:
+        return read_wanted(dict(wanted), store, shard["statistics_files"])
+
+    def statistics(wanted: Mapping[str, Any]) -> Any:
+        key = wanted.get("key")
+        if key in failures:
+            raise ValueError(f"its statistics could not be measured: {failures[key]}")
+        try:
+            return read_once(tuple(sorted(wanted.items())))
+        except DamagedStatistics:
+            verified_statistics.put(store.statistics(wanted["key"]), None, None)
+            verified_statistics.save()
+            raise
+
     record = JobRecord(log)
-    verified = FactCache(store.verified)
+    verified, verified_statistics = FactCache(store.verified), FactCache(store.verified_statistics)
     progress = Progress("conditionings built", len(shard["recipes"]))
     rows: dict[str, dict[str, Any]] = {}
     for key, recipe in shard["recipes"].items():
         try:
-            conditioning = build_conditioning(recipe, states, caption_norm(recipe.get("caption_norm")))
+            norm = caption_norm(recipe.get("caption_norm"))
+            conditioning = build_conditioning(recipe, states, statistics, norm)
             path = store.conditioning(conditioning.hash)
             if not path.exists():
                 with atomic_path(path) as temporary:
@@ -71,6 +90,8 @@ def condition(
             record.made.append(key)
         except DamagedHiddenStates as error:
             record.fail(key, f"{error}; the next run extracts it again")
+        except DamagedStatistics as error:
+            record.fail(key, f"{error}; the next run measures it again")
         except Exception as error:  # one recipe's failure is that recipe's result
             record.fail(key, error)
         if len(rows) >= _ROWS_PER_FILE:

@@ -5,6 +5,7 @@ derived from it are removed, and the next step makes them again. Nothing in the 
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from workflow_scripts.lib.presentation.png import is_complete_png
 from workflow_scripts.lib.store.fact_cache import FactCache
 from workflow_scripts.lib.store.layout import Store
 
-STAGES = ("hidden_states", "conditioning", "images")
+STAGES = ("hidden_states", "statistics", "conditioning", "images")
 
 
 def find_damage(folder: Path, store: Store) -> str | None:
@@ -25,22 +26,11 @@ def find_damage(folder: Path, store: Store) -> str | None:
     conditioning, images = _read(folder / "conditioning.json"), _read(folder / "images.json")
     if conditioning is None:
         return None  # It is missing anyway and will be made.
-    verified = FactCache(store.verified)
-    hidden_states = [
-        key
-        for key, layers in conditioning["hidden_states"].items()
-        if not set(layers) <= set(verified.known(store.hidden_states(key)) or ())
-    ]
-    if hidden_states:
-        return f"{len(hidden_states)} files of hidden states are missing or changed"
+    if damage := find_damaged_inputs(conditioning, store):
+        return damage
     if images is None:
         return "the last planning was interrupted"
-    failed = sum(
-        len(manifest["failures"])
-        for stage in STAGES
-        for file in folder.glob(f"{stage}/*.json")
-        if (manifest := _read(file)) is not None
-    )
+    failed = count_failures(folder)
     missing = {
         entry["image"]
         for entry in images["cells"].values()
@@ -53,6 +43,36 @@ def find_damage(folder: Path, store: Store) -> str | None:
     if missing:
         return f"{len(missing)} images are missing or incomplete"
     return None
+
+
+def count_failures(folder: Path) -> int:
+    """Returns how many items the manifests of a plan say have failed."""
+    return sum(
+        len(manifest["failures"])
+        for stage in STAGES
+        for file in folder.glob(f"{stage}/*.json")
+        if (manifest := _read(file)) is not None
+    )
+
+
+def find_damaged_inputs(plan: Mapping[str, Any], store: Store) -> str | None:
+    """Returns why what a plan needs of the store is no longer there, or None.
+
+    Args:
+        plan: With `hidden_states` and `statistics_keys`, of cells or of an analysis.
+        store: What the plan is held against.
+    """
+    verified = FactCache(store.verified)
+    hidden_states = [
+        key
+        for key, layers in plan["hidden_states"].items()
+        if not set(layers) <= set(verified.known(store.hidden_states(key)) or ())
+    ]
+    if hidden_states:
+        return f"{len(hidden_states)} files of hidden states are missing or changed"
+    measured = FactCache(store.verified_statistics)
+    statistics = [key for key in plan["statistics_keys"] if not measured.known(store.statistics(key))]
+    return f"{len(statistics)} files of statistics are missing or changed" if statistics else None
 
 
 def planned_digest(folder: Path) -> str | None:

@@ -9,131 +9,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from workflow_scripts.lib.conditioning.dimension_fixes import host_class
 from workflow_scripts.lib.conditioning.registry import STAGES, transform
 from workflow_scripts.lib.conditioning.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
 from workflow_scripts.lib.design.code_digest import code_digest
 from workflow_scripts.lib.design.identity import NEUTRAL, digest
 from workflow_scripts.lib.design.sampling import starting_step
-from workflow_scripts.lib.models.acceleration import changed_settings, is_accelerated
+from workflow_scripts.lib.models.acceleration import changed_settings
 from workflow_scripts.lib.models.description import padded_length, resolve_layer
+from workflow_scripts.lib.planning.code_lists import CONDITIONING_CODE, EXTRACTION_CODE, sampling_code
+from workflow_scripts.lib.planning.corpus_keys import NeededStatistics, corpus_inputs, name_statistics
 
-_MODELS = "workflow_scripts.lib.models."
-# What every model depends on: how torch is set up, and in which type weights are loaded.
-_LOADING_CODE = tuple(
-    f"{_MODELS}hardware:{name}"
-    for name in ("configure_torch", "DEFAULT_CPU_THREADS", "parse_dtype", "DTYPES")
-)
-_ENCODING_CODE = (
-    *_LOADING_CODE,
-    f"{_MODELS}qwen3:tokenize",
-    f"{_MODELS}qwen3:load_tokenizer",
-    f"{_MODELS}description:read_chat_template",
-    f"{_MODELS}weights",
-    f"{_MODELS}tokens",
-    f"{_MODELS}prompts",
-)
+# Of the sampling; without guidance a cell has them at their neutral value.
+_GUIDANCE_OPTIONS = ("cfg_normalization", "cfg_truncation")
 # Parameters of a cell that an encoder takes as they are; where they have no part or say what the checkpoint says, they
 # are left out, so that one extraction serves all.
 _SOURCE_OPTIONS = ("prompt_format", "system_prompt", "think_block", "rope_theta", "positions")
 _TEXT_OPTIONS = ("prompt_format", "system_prompt", "think_block")
-# Of the sampling; without guidance a cell has them at their neutral value.
-_GUIDANCE_OPTIONS = ("cfg_normalization", "cfg_truncation")
-# What an encoder's output depends on in our code. Never I/O, progress or logging. That nothing else is missing from
-# these lists is what tests/unit/planning/test_code_lists.py holds them against.
-EXTRACTION_CODE = {
-    "qwen3": (*_ENCODING_CODE, f"{_MODELS}qwen3:Qwen3Encoder", f"{_MODELS}qwen3:TruncatedQwen3Model"),
-    "qwen3_vl": (
-        *_ENCODING_CODE,
-        f"{_MODELS}qwen3_vl:Qwen3VLEncoder",
-        f"{_MODELS}qwen3_vl:TruncatedQwen3VLModel",
-        f"{_MODELS}images",
-    ),
-}
-_BUILD = "workflow_scripts.lib.conditioning.build:"
-# The transforms are not among these: a recipe has the digests of those it chose.
-CONDITIONING_CODE = (
-    *_LOADING_CODE,
-    *(
-        _BUILD + name
-        for name in (
-            "HARDWARE",
-            "_DTYPES",
-            "Conditioning",
-            "build_conditioning",
-            "alphas_of_recipe",
-            "distinct_tensors",
-            "cast",
-            "Grafting",
-            "merged_facts",
-            "selected_tokens",
-            "select_tokens",
-            "as_float32",
-            "share_of_source_used",
-            "share_of_tokens_used",
-            "share_of_weights",
-            "conditioning_hash",
-        )
-    ),
-    "workflow_scripts.lib.conditioning.visibility",
-    *(
-        f"workflow_scripts.lib.conditioning.sketches:{name}"
-        for name in ("NUMBERS", "TOLERANCE", "signs", "encode_sketch")
-    ),
-    "workflow_scripts.lib.conditioning.reference:prompt_statistics",
-    "workflow_scripts.lib.conditioning.schedules",
-    f"{_MODELS}z_image_steps",
-)
-SAMPLING_CODE = {
-    "z_image": (
-        *_LOADING_CODE,
-        *(
-            f"{_MODELS}z_image:{name}"
-            for name in (
-                "ZImageGenerator",
-                "sample_images",
-                "initial_latents",
-                "padding_row",
-                "_round_to_uint8",
-                "convert_rows",
-                "embeds_at",
-                "guidance_arguments",
-                "noisy_images",
-            )
-        ),
-        f"{_MODELS}z_image_steps:remaining_sigmas",
-        f"{_MODELS}z_image_steps:scheduler_sigmas",
-        f"{_MODELS}description:padded_length",
-        f"{_MODELS}description:CAPTION_MULTIPLE",
-        "workflow_scripts.lib.jobs.generation:_sample",
-        "workflow_scripts.lib.jobs.generation:_sampling_arguments",
-        "workflow_scripts.lib.jobs.generation:_row_embeds",
-    ),
-}
-# What counts besides where the generator is accelerated, which it always is on a GPU.
-FAST_SAMPLING_CODE = {
-    "z_image": (
-        f"{_MODELS}z_image_fast",
-        f"{_MODELS}z_image_blocks",
-        f"{_MODELS}acceleration:resolve_acceleration",
-        "workflow_scripts.lib.jobs.generation:_launch",
-    ),
-}
-
-
-# What counts besides for an image that starts from another one: how its file is read.
-INIT_IMAGE_CODE = (f"{_MODELS}images",)
-
-
-def sampling_code(family: str, generation: Mapping[str, Any], init_image: bool = False) -> tuple[str, ...]:
-    """Returns the code that decides the bytes of an image.
-
-    Args:
-        family: Of the generator.
-        generation: `hardware.generation` of config.yaml.
-        init_image: Whether it starts from an image.
-    """
-    fast = FAST_SAMPLING_CODE[family] if is_accelerated(generation) else ()
-    return SAMPLING_CODE[family] + fast + (INIT_IMAGE_CODE if init_image else ())
 
 
 @dataclass(frozen=True)
@@ -148,13 +40,26 @@ class Needed:
 class Keys:
     """Computes keys for the cells of one design under given hardware settings."""
 
-    def __init__(self, models: Mapping[str, Mapping[str, Any]], hardware: Mapping[str, Any]):
-        """Takes `models`, identity -> {kind, name, entry, facts}, and `hardware`, the section of config.yaml."""
+    def __init__(
+        self,
+        models: Mapping[str, Mapping[str, Any]],
+        hardware: Mapping[str, Any],
+        corpora: Mapping[str, Mapping[str, Any]] | None = None,
+    ):
+        """Takes what cells name.
+
+        Args:
+            models: Identity -> {kind, name, entry, facts}.
+            hardware: The section of config.yaml.
+            corpora: Digest -> {name, prompts, references}.
+        """
         self._models = models
+        self._corpora = corpora or {}
         self._extraction = hardware["extraction"]
         self._generation = hardware["generation"]
         self._origins: dict[str, dict[str, Any]] = {}
         self._input_keys: dict[str, str] = {}
+        self._statistics: dict[str, NeededStatistics] = {}
 
     def text_states(self, cell: Mapping[str, Any]) -> Needed:
         """Returns the input of the generator's own text encoder."""
@@ -208,13 +113,89 @@ class Keys:
             return self._needed(encoder, None, reference, 0, {"source": "vision_tower"})
         shown = _option(cell, "source_text")
         prompt = {"prompt": cell["prompt"], "none": ""}[shown] if isinstance(shown, str) else shown["text"]
-        options = {name: _option(cell, name) for name in _SOURCE_OPTIONS}
-        facts = self._models[encoder]["facts"]
-        if options["rope_theta"] == facts.get("rope_theta"):
-            options["rope_theta"] = None
+        options = self._fitting({name: _option(cell, name) for name in _SOURCE_OPTIONS}, encoder, reference)
+        return self._needed(encoder, prompt, reference, layer, options)
+
+    def _fitting(self, options: Mapping[str, Any], encoder: str, reference: str | None) -> dict[str, Any]:
+        """Returns those options that change what an encoder does with an input."""
+        options = dict(options)
+        if options.get("rope_theta") == self._models[encoder]["facts"].get("rope_theta"):
+            options.pop("rope_theta", None)
         if reference is None:
-            options["positions"] = "checkpoint"  # M-RoPE places text alone at 0, 1, 2 and so on.
-        return self._needed(encoder, prompt, reference, layer, _not_neutral(options))
+            options.pop("positions", None)  # M-RoPE places text alone at 0, 1, 2 and so on.
+        return _not_neutral(options)
+
+    def statistics(
+        self,
+        corpus: str,
+        encoder: str,
+        layer: int,
+        options: Mapping[str, Any],
+        covariance_of: str | None = None,
+    ) -> NeededStatistics:
+        """Returns the statistics of a layer of an encoder over a corpus.
+
+        Args:
+            corpus: Its digest.
+            encoder: Its identity.
+            layer: As people say it.
+            options: What the encoder is shown besides, and how; those that are missing are neutral.
+            covariance_of: The token class whose covariance is wanted, if any.
+        """
+        at = repr((corpus, encoder, layer, sorted(options.items()), covariance_of))
+        if at not in self._statistics:
+            inputs = corpus_inputs(
+                self._corpora[corpus], self._models[encoder]["facts"].get("accepts_images", False)
+            )
+            needs = [
+                self._needed(encoder, prompt, reference, layer, self._fitting(options, encoder, reference))
+                for prompt, reference in inputs
+            ]
+            about = {"corpus": corpus, "encoder": encoder, "options": _not_neutral(options)}
+            self._statistics[at] = name_statistics(needs, covariance_of, about)
+        return self._statistics[at]
+
+    def stage_statistics(self, cell: Mapping[str, Any], stage: str) -> dict[str, NeededStatistics]:
+        """Returns the statistics over a corpus that the transform chosen for a stage takes: part it has -> statistics.
+
+        The part is `statistics`, or `donor` and `host` of a dimension fix. A file of statistics is none of these.
+        """
+        chosen = transform(stage, cell[stage])
+        wanted = cell.get("statistics")
+        if "statistics" in chosen.defaults and isinstance(wanted, Mapping) and "corpus" in wanted:
+            covariance = stage == "normalization" and chosen.name == "whiten"
+            found = self.statistics(
+                wanted["corpus"],
+                wanted["encoder"],
+                wanted["hidden_layer"],
+                wanted.get("options", {}),
+                wanted["tokens"] if covariance else None,
+            )
+            return {"statistics": found}
+        if "fix_corpus" not in chosen.defaults:
+            return {}
+        corpus = cell["fix_corpus"]
+        source = {name: _option(cell, name) for name in _SOURCE_OPTIONS}
+        text = {name: _option(cell, f"text_{name}") for name in _TEXT_OPTIONS}
+        return {
+            "donor": self.statistics(corpus, cell["encoder"], cell["hidden_layer"], source),
+            "host": self.statistics(corpus, cell["text_encoder"], cell["text_hidden_layer"], text),
+        }
+
+    def _parameters(self, cell: Mapping[str, Any], stage: str) -> dict[str, Any]:
+        """Returns the parameters of a stage's transform, with what statistics are made from in place of their names."""
+        parameters = transform(stage, cell[stage]).keyword_arguments(dict(cell))
+        found = self.stage_statistics(cell, stage)
+        if "statistics" in found:
+            tokens = cell["statistics"]["tokens"]
+            parameters["statistics"] = {"key": found["statistics"].key, "tokens": tokens}
+        elif found:
+            tokens = cell["fix_tokens"]
+            parameters["fix_corpus"] = {
+                "donor": {"key": found["donor"].key, "tokens": tokens},
+                "host": {"key": found["host"].key, "tokens": host_class(tokens)},
+            }
+        return parameters
 
     def _needed(
         self, encoder: str, prompt: str | None, reference: str | None, layer: int, options: dict[str, Any]
@@ -266,7 +247,7 @@ class Keys:
                 chosen = transform(stage, cell[stage])
                 recipe[stage] = {
                     "name": chosen.name,
-                    "parameters": chosen.keyword_arguments(dict(cell)),
+                    "parameters": self._parameters(cell, stage),
                     "code": chosen.digest,
                 }
         return recipe

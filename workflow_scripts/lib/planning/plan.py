@@ -7,11 +7,10 @@ from typing import Any
 from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.models.acceleration import TAKE_NO_MASK
 from workflow_scripts.lib.models.description import padded_length
-from workflow_scripts.lib.models.neutral_images import is_neutral_image
+from workflow_scripts.lib.planning.inputs_plan import plan_extraction, plan_statistics, statistics_of
 from workflow_scripts.lib.planning.keys import Keys, batch_group, sampling_work
 from workflow_scripts.lib.planning.shards import split_evenly, write_shard
 from workflow_scripts.lib.presentation.png import is_complete_png
-from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
 from workflow_scripts.lib.store.layout import Store
 from workflow_scripts.lib.store.recipes import read_recipes
 
@@ -26,76 +25,31 @@ def merged(designs: Iterable[Mapping[str, Any]], part: str) -> dict[str, Any]:
     return {key: value for design in designs for key, value in design[part].items()}
 
 
-def intact_hidden_states(store: Store, wanted: Mapping[str, Iterable[int]]) -> dict[str, list[int]]:
-    """Returns for each key the wanted layers that can be read back.
-
-    A file whose size and time are those of its last full reading is not read again.
-    """
-    verified = FactCache(store.verified)
-    intact = {}
-    for key, layers in wanted.items():
-        path = store.hidden_states(key)
-        present = verified.known(path)
-        if present is None and path.exists():
-            from workflow_scripts.lib.store.hidden_states import intact_layers
-
-            signature = stat_signature(path)
-            present = intact_layers(path)
-            verified.put(path, present, signature)
-        intact[key] = sorted(set(layers) & set(present or ()))
-    verified.save()
-    return intact
-
-
 def plan_conditioning(
     designs: list[dict[str, Any]], hardware: Mapping[str, Any], sharding: Mapping[str, Any], store: Store
 ) -> dict[str, Any]:
     """Plans extraction and conditioning, and freezes the shards.
 
     Returns:
-        `extraction` and `conditioning`: names of shards; `hidden_states`: key -> layers that this scope needs,
-        which `healing` holds against the store; `missing_hidden_states`, `missing_recipes`: counts.
+        `extraction`, `statistics` and `conditioning`: names of shards; `hidden_states`: key -> layers that this scope
+        needs, and `statistics_keys`, which `healing` holds against the store; `missing_hidden_states`,
+        `missing_statistics`, `missing_recipes`: counts.
     """
     cells, models = cells_of(designs), merged(designs, "models")
     references = merged(designs, "references")
-    keys = Keys(models, hardware)
+    keys = Keys(models, hardware, merged(designs, "corpora"))
     wanted: dict[str, set[int]] = defaultdict(set)
     origins: dict[str, dict[str, Any]] = {}
     for cell in cells.values():
         for need in keys.all_states(cell):
             wanted[need.key].add(need.layer)
             origins[need.key] = need.origin
-    intact = intact_hidden_states(store, wanted)
-    missing = {
-        key: sorted(layers - set(intact[key])) for key, layers in wanted.items() if layers - set(intact[key])
-    }
-
-    extraction = []
-    by_encoder: dict[str, list[str]] = defaultdict(list)
-    for key in sorted(missing):
-        by_encoder[origins[key]["encoder"]].append(key)
-    for encoder, inputs in by_encoder.items():
-        by_image: dict[str, list[str]] = defaultdict(list)
-        for key in inputs:
-            by_image[origins[key]["reference"] or ""].append(key)
-        groups = [by_image[image] for image in sorted(by_image)]
-        for shard in split_evenly(groups, hardware["gpus"], sharding["min_images_per_shard"]):
-            content = {
-                "encoder": {key: models[encoder][key] for key in ("name", "entry")},
-                "hardware": hardware["extraction"],
-                "inputs": [
-                    {
-                        "key": key,
-                        "layers": missing[key],
-                        "path": _path_of(origins[key]["reference"], references),
-                        "origin": origins[key],
-                    }
-                    for key in shard
-                ],
-            }
-            # The layers are part of the name: one more layer is another job, though of the same inputs.
-            names = [f"{key}:{layer}" for key in shard for layer in missing[key]]
-            extraction.append(write_shard(store.shards, names, content))
+    statistics = statistics_of(cells.values(), keys)
+    for need in (need for found in statistics.values() for need in found.inputs):
+        wanted[need.key].add(need.layer)
+        origins[need.key] = need.origin
+    extraction, missing = plan_extraction(wanted, origins, models, references, hardware, sharding, store)
+    statistics_shards, missing_statistics = plan_statistics(statistics, store)
 
     rows = read_recipes(store.recipes)
     recipes: dict[str, dict[str, Any]] = {}
@@ -109,6 +63,7 @@ def plan_conditioning(
                 continue
         recipes[key] = recipe
     groups = [[key] for key in sorted(recipes, key=lambda key: (recipes[key]["text"], key))]
+    files = merged(designs, "statistics_files")
     conditioning = [
         write_shard(
             store.shards,
@@ -119,22 +74,21 @@ def plan_conditioning(
                     identity: {part: models[identity][part] for part in ("name", "entry")}
                     for identity in sorted({recipes[key]["caption_norm"] for key in shard})
                 },
+                "statistics_files": files,
             },
         )
         for shard in split_evenly(groups, 64, sharding["min_recipes_per_shard"])
     ]
     return {
         "extraction": sorted(extraction),
+        "statistics": sorted(statistics_shards),
         "conditioning": sorted(conditioning),
         "hidden_states": {key: sorted(layers) for key, layers in sorted(wanted.items())},
+        "statistics_keys": sorted(statistics),
         "missing_hidden_states": sum(len(layers) for layers in missing.values()),
+        "missing_statistics": len(missing_statistics),
         "missing_recipes": len(recipes),
     }
-
-
-def _path_of(reference: str | None, references: Mapping[str, str]) -> str | None:
-    """Returns where a reference image is; one that shows nothing is made by its name."""
-    return reference if is_neutral_image(reference) else references.get(reference)
 
 
 def resolve_images(
@@ -153,7 +107,7 @@ def resolve_images(
         not known; `error` says why, where it failed.
     """
     failures = failures or {}
-    keys = Keys(merged(designs, "models"), hardware)
+    keys = Keys(merged(designs, "models"), hardware, merged(designs, "corpora"))
     rows = read_recipes(store.recipes)
     resolved = {}
     for cell_id, cell in cells_of(designs).items():

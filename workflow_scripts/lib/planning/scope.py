@@ -18,13 +18,15 @@ from workflow_scripts.lib.design.errors import DesignError
 from workflow_scripts.lib.design.identity import digest
 from workflow_scripts.lib.design.inputs import read_yaml
 from workflow_scripts.lib.design.project import EXPERIMENT_FOLDER, Project
-from workflow_scripts.lib.planning.healing import find_damage, forget, planned_digest
-from workflow_scripts.lib.planning.keys import (
+from workflow_scripts.lib.planning.analyses import Analyses
+from workflow_scripts.lib.planning.code_lists import (
     CONDITIONING_CODE,
     EXTRACTION_CODE,
     SAMPLING_CODE,
     sampling_code,
 )
+from workflow_scripts.lib.planning.corpus_keys import STATISTICS_CODE
+from workflow_scripts.lib.planning.healing import find_damage, forget, planned_digest
 from workflow_scripts.lib.planning.plan import count_missing, resolve_images
 from workflow_scripts.lib.presentation.no_ops import find_no_ops, one_line
 from workflow_scripts.lib.presentation.pages import page_names
@@ -36,6 +38,7 @@ from workflow_scripts.lib.store.locks import try_exclusive_lock
 
 ALL = "all"
 MINIATURE_TARGETS = ("train_miniature", "evaluate_miniature")
+STATISTICS_TARGET = "statistics"
 CONFIG_FILE = "config/config.yaml"
 _PRESENTATION = "workflow_scripts.lib.presentation."
 # What tables and summaries say of settings that do nothing.
@@ -69,6 +72,7 @@ class Scopes:
         self._project = project
         self._hardware = project.settings.hardware.model_dump()
         self.store = Store(Path("results/store"))
+        self.analyses = Analyses(project, self.store)
         self.design_digest = cache(lambda experiment: project.design(experiment).digest)
         self.plan_digest = cache(self._plan_digest)
         self.pages = cache(self._pages)
@@ -87,17 +91,24 @@ class Scopes:
     def scopes_of(self, targets: Iterable[str]) -> list[str]:
         """Returns the scopes that a run with these targets plans; a rule, like no target, stands for `all`.
 
-        Targets about the miniature family plan nothing.
+        With `all` come the analyses that config/config.yaml names. Targets about the miniature family plan nothing.
         """
         known, scopes, targets = self._project.experiment_names(), set(), list(targets)
-        for target in targets:
+        for target in targets or [ALL]:
             if target.startswith("results/miniature/") or target in MINIATURE_TARGETS:
+                continue
+            if analysis := self.analyses.scope_of_target(target):
+                scopes.add(analysis)
+                continue
+            if target in (ALL, STATISTICS_TARGET):
+                scopes.update(self.analyses.named_scopes())
+            if target == STATISTICS_TARGET:
                 continue
             # results/{experiment}/... and results/plan/{scope}/...
             parts = [part for part in Path(target).parts[:3] if part not in ("results", "plan")]
             named = target.startswith("results/") and parts and parts[0] in known
             scopes.add(self.scope_of(parts[0]) if named else ALL)
-        return sorted(scopes) if targets else [ALL]
+        return sorted(scopes)
 
     def _design(self, experiment: str) -> dict[str, Any]:
         return self._project.design(experiment).to_json()
@@ -198,7 +209,7 @@ class Scopes:
             for cell in design.cells:
                 chosen |= {(stage, cell.parameters[stage]) for stage in STAGES if stage in cell.parameters}
         code = {f"{stage}:{name}": transform(stage, name).digest for stage, name in chosen}
-        parts = [*CONDITIONING_CODE]
+        parts = [*CONDITIONING_CODE, *STATISTICS_CODE]
         for family in families:
             parts += EXTRACTION_CODE.get(family, ())
             if family in SAMPLING_CODE:
@@ -247,6 +258,8 @@ class Scopes:
 
     def describe(self, scope: str) -> str:
         """Returns what a run would make: cells, missing images, estimates of time and disk."""
+        if analysis := self.analyses.name_of(scope):
+            return self.analyses.describe(analysis)
         designs = [self._design(experiment) for experiment in self.experiments(scope)]
         resolved = resolve_images(designs, self._hardware, self.store)
         count = count_missing(designs, self._hardware, resolved, self.store)
@@ -303,6 +316,9 @@ class Scopes:
         swept = sweep_temporary_files(Path("results"))
         lines = [f"graftwork: removed {len(swept)} temporary files of killed processes"] if swept else []
         for scope in self.scopes_of(targets):
+            if analysis := self.analyses.name_of(scope):
+                lines += self._heal_analysis(analysis)
+                continue
             folder, experiments = Path("results/plan", scope), self.experiments(scope)
             planned = planned_digest(folder)
             if planned != self.plan_digest(scope):
@@ -314,3 +330,13 @@ class Scopes:
             if damage:
                 lines.append(f"graftwork: planning {scope} again: {damage}")
         return lines
+
+    def _heal_analysis(self, name: str) -> list[str]:
+        planned = self.analyses.planned_digest(name)
+        damage = self.analyses.find_damage(name)
+        if planned != self.analyses.plan_digest(name):
+            damage = planned and "the analysis, settings or code are others now"
+            self.analyses.forget(name)
+        elif damage:
+            self.analyses.forget(name)
+        return [f"graftwork: planning statistics {name} again: {damage}"] if damage else []

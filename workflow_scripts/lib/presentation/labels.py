@@ -104,7 +104,7 @@ def _format_schedule(schedule: Mapping[str, Any] | None) -> str:
         "cosine": f"{high} to {low}",
         "step": f"{high} to {low} at {format_value(schedule['break_at'])}",
         "peak_early": high,
-        "points": format_value(schedule["points"]),
+        "points": format_value(schedule.get("points")),
     }
     over = ", over sigma" if schedule["over"] == "sigma" else ""
     return f"{schedule['kind']} {details[schedule['kind']]}{over}"

@@ -37,6 +37,9 @@ PARAMETER_COLUMNS = (
     "masking_dimensions",
     "masking_sigma",
     "statistics",
+    "dimension_fix",
+    "fix_corpus",
+    "fix_tokens",
     "normalization",
     "target_std",
     "clip_sigma",
@@ -85,6 +88,7 @@ REPORT_COLUMNS = (
     "source_tokens_used",
     "visible_change",
     "masked_dimensions",
+    "fixed_dimensions",
     "alphas",
     "warnings",
 )

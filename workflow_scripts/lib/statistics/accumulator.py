@@ -149,6 +149,23 @@ def fold_moments(partials: Iterable[Moments]) -> Moments:
     return replace(total, token_rms=np.concatenate(token_rms))
 
 
+def fold_inputs(partials: Iterable[Mapping[str, Moments]]) -> dict[str, Moments]:
+    """Merges the partials of inputs, token class by token class, from left to right; memory is for one of them.
+
+    Raises:
+        ValueError: where there are none, or they do not fit each other.
+    """
+    totals: dict[str, Moments] = {}
+    token_rms: dict[str, list[np.ndarray]] = {}
+    for partial in partials:
+        for name, moments in partial.items():
+            totals[name] = _merge_sums(totals[name], moments) if name in totals else moments
+            token_rms.setdefault(name, []).append(moments.token_rms)
+    if not totals:
+        raise ValueError("there are no partials to fold; the corpus of the statistics is empty")
+    return {name: replace(total, token_rms=np.concatenate(token_rms[name])) for name, total in totals.items()}
+
+
 def summarize(moments: Moments, owner: str = "the corpus") -> ReferenceStatistics:
     """Rounds moments to the statistics that everything else uses.
 

@@ -136,7 +136,7 @@ def plot_magnitude_map(layers: Sequence[int], magnitudes: np.ndarray, title: str
         raise ValueError("a map of magnitudes needs finite values, 0 or above")
     from matplotlib.colors import LogNorm
 
-    with _figure(9.0, min(2.0 + 0.22 * len(layers), 12.0), title) as (figure, axes):
+    with _figure(9.0, min(max(3.6, 2.0 + 0.22 * len(layers)), 12.0), title) as (figure, axes):
         positive = values[values > 0]
         low = float(positive.min()) if positive.size else 1.0
         high = max(float(values.max()), low * 1.001)

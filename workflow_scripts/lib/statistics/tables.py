@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from workflow_scripts.lib.statistics.analysis import RepeatedActivation
 from workflow_scripts.lib.statistics.compare import Measurement
-from workflow_scripts.lib.statistics.dimensions import WorstDimension
+from workflow_scripts.lib.statistics.dimensions import DimensionComparison, WorstDimension
 from workflow_scripts.lib.statistics.reference import ReferenceStatistics
 from workflow_scripts.lib.statistics.sink import MassiveActivation
 
@@ -58,6 +59,29 @@ def massive_activations_table(found: Sequence[MassiveActivation]) -> str:
         ("layer", "token", "role", "dim", "value", "factor"),
         ((one.layer, one.token, one.role, one.dim, one.value, one.factor) for one in found),
     )
+
+
+def repeated_activations_table(found: Sequence[RepeatedActivation]) -> str:
+    """Returns one row per place, in the order given: the largest value there, and how many inputs have one."""
+    return _write(
+        ("layer", "token", "role", "dim", "value", "factor", "inputs"),
+        (
+            (
+                *(
+                    getattr(one.activation, name)
+                    for name in ("layer", "token", "role", "dim", "value", "factor")
+                ),
+                one.inputs,
+            )
+            for one in found
+        ),
+    )
+
+
+def dimensions_table(std_a: np.ndarray, std_b: np.ndarray, found: DimensionComparison) -> str:
+    """Returns one row per dimension: both standard deviations, their ratio, and the class on both sides."""
+    rows = zip(range(len(std_a)), std_a, std_b, found.ratio, found.label_a, found.label_b, strict=True)
+    return _write(("dim", "std_a", "std_b", "ratio", "class_a", "class_b"), rows)
 
 
 def lengths_table(lengths: Sequence[int], series: Mapping[str, Sequence[float]]) -> str:

@@ -22,6 +22,10 @@ class Store:
         """Conditioning tensors, by the hash of their bytes."""
         return self.root / "conditioning" / hash_[:2] / f"{hash_}.safetensors"
 
+    def statistics(self, key: str) -> Path:
+        """Statistics of one layer of an encoder over a corpus; beside it, as `.json`, what they are of."""
+        return self.root / "statistics" / key[:2] / f"{key}.npz"
+
     def image(self, key: str) -> Path:
         """One image."""
         return self.root / "images" / key[:2] / f"{key}.png"
@@ -40,6 +44,11 @@ class Store:
     def verified(self) -> Path:
         """Which hidden-state files were read back in full, at which size and time."""
         return self.root / "facts" / "hidden_states.json"
+
+    @property
+    def verified_statistics(self) -> Path:
+        """Which files of statistics were read back in full, at which size and time."""
+        return self.root / "facts" / "statistics.json"
 
     @property
     def rates(self) -> Path:

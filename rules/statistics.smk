@@ -1,0 +1,63 @@
+# Statistics for people: encoders over a corpus, compared. What they read is extracted and measured by conditioning.smk.
+#   in   config/statistics/{analysis}.yaml, through its digest
+#   out  results/statistics/{analysis}/: summary.md, and beside it tables and plots, which the plan's files.json lists
+
+
+checkpoint plan_statistics:
+    output:
+        plan="results/plan/statistics.{analysis}/statistics.json",
+    log:
+        "logs/plan_statistics/{analysis}.log",
+    localrule: True
+    params:
+        digest=of_analysis(SCOPES.analyses.plan_digest),
+        design=design_error(lambda wildcards: PROJECT.analysis(wildcards.analysis).digest),
+        config=PROJECT.identity_settings(),
+        hardware=PROJECT.settings.hardware.model_dump(),
+        sharding=PROJECT.settings.sharding.model_dump(),
+    message:
+        "Planning statistics ({wildcards.analysis})"
+    script:
+        "../workflow_scripts/plan_statistics.py"
+
+
+# Tables and plots are not declared: there are dozens, and one job reads the hidden states once for all of them.
+rule analyze_statistics:
+    input:
+        plan="results/plan/statistics.{analysis}/statistics.json",
+        extraction=lambda wildcards: extraction_manifests(f"statistics.{wildcards.analysis}"),
+        statistics=lambda wildcards: statistics_manifests(f"statistics.{wildcards.analysis}"),
+    output:
+        summary="results/statistics/{analysis}/summary.md",
+    log:
+        "logs/analyze_statistics/{analysis}.log",
+    params:
+        code=SCOPES.analyses.code,
+    message:
+        "Analyzing statistics ({wildcards.analysis})"
+    script:
+        "../workflow_scripts/analyze_statistics.py"
+
+
+# Fails, after the summary is written, if anything that it should say could not be measured.
+rule judge_statistics:
+    input:
+        summary="results/statistics/{analysis}/summary.md",
+        extraction=lambda wildcards: extraction_manifests(f"statistics.{wildcards.analysis}"),
+        statistics=lambda wildcards: statistics_manifests(f"statistics.{wildcards.analysis}"),
+    output:
+        measured="results/plan/statistics.{analysis}/measured.txt",
+    log:
+        "logs/judge_statistics/{analysis}.log",
+    localrule: True
+    message:
+        "Counting what failed ({wildcards.analysis})"
+    script:
+        "../workflow_scripts/judge_statistics.py"
+
+
+# `snakemake statistics`: the analyses named in config/config.yaml.
+rule statistics:
+    input:
+        analysis_files(PROJECT.settings.statistics),
+    localrule: True

@@ -1,0 +1,184 @@
+"""Keys of statistics: every ingredient counts, nothing else does, and recipes have what makes their statistics."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from tests.unit.planning.test_keys import CELL, MODELS, SOURCE, TEXT
+from workflow_scripts.lib.conditioning.registry import STAGES
+from workflow_scripts.lib.design.identity import digest
+from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS, CellParameters
+from workflow_scripts.lib.design.settings import Hardware
+from workflow_scripts.lib.planning import corpus_keys
+from workflow_scripts.lib.planning.corpus_keys import STATISTICS_CODE, corpus_inputs
+from workflow_scripts.lib.planning.inputs_plan import statistics_of
+from workflow_scripts.lib.planning.keys import Keys
+
+PROMPTS, REFERENCES = ["a hat", "a boat"], ["1" * 64, "2" * 64]
+CORPORA = {
+    "plain": {"name": "plain", "prompts": PROMPTS, "references": REFERENCES},
+    "turned": {"name": "turned", "prompts": PROMPTS[::-1], "references": REFERENCES},
+    "longer": {"name": "longer", "prompts": [*PROMPTS, "a house"], "references": REFERENCES},
+    "other picture": {"name": "other", "prompts": PROMPTS, "references": ["1" * 64, "3" * 64]},
+    "texts": {"name": "texts", "prompts": PROMPTS, "references": []},
+}
+FOR_SOURCE = {
+    **CellParameters().model_dump(),
+    **CELL,
+    **DEFAULT_TRANSFORMS,
+    "prompt_format": "chat",
+    "system_prompt": None,
+    "think_block": "template",
+}
+CORPUS = {"corpus": "plain", "encoder": TEXT, "hidden_layer": -2, "tokens": "prompt"}
+
+
+def models() -> dict[str, Any]:
+    changed = deepcopy(MODELS)
+    changed[SOURCE]["facts"] |= {"accepts_images": True, "rope_theta": 5e6}
+    return changed
+
+
+def keys(**extraction: Any) -> Keys:
+    hardware = Hardware().model_dump()
+    hardware["extraction"] |= extraction
+    return Keys(models(), hardware, CORPORA)
+
+
+def key(corpus="plain", encoder=SOURCE, layer=-2, options=None, covariance_of=None, **extraction) -> str:
+    return keys(**extraction).statistics(corpus, encoder, layer, options or {}, covariance_of).key
+
+
+def cell(**values: Any) -> dict[str, Any]:
+    return {**FOR_SOURCE, **values}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"corpus": "turned"},
+        {"corpus": "longer"},
+        {"corpus": "other picture"},
+        {"corpus": "texts"},
+        {"encoder": TEXT},
+        {"layer": -3},
+        {"options": {"system_prompt": "Be kind."}},
+        {"options": {"rope_theta": 1e6}},
+        {"options": {"positions": "sequential"}},
+        {"covariance_of": "prompt"},
+        {"dtype": "bfloat16"},
+        {"device": "cuda"},
+    ],
+    ids=repr,
+)
+def test_every_ingredient_counts(change):
+    assert key(**change) != key()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"layer": 7}),
+        ({}, {"options": {"rope_theta": 5e6}}),
+        ({}, {"options": {"prompt_format": "chat", "system_prompt": None}}),
+        ({"encoder": TEXT}, {"encoder": TEXT, "corpus": "texts"}),
+        ({"encoder": TEXT}, {"encoder": TEXT, "options": {"positions": "sequential"}}),
+        ({"covariance_of": "prompt"}, {"covariance_of": "prompt"}),
+    ],
+)
+def test_what_is_the_same_has_one_key(one, other):
+    assert key(**one) == key(**other)
+
+
+@pytest.mark.parametrize("part", STATISTICS_CODE)
+def test_all_of_the_code_counts(monkeypatch, part):
+    monkeypatch.setattr(corpus_keys, "code_digest", lambda parts: digest(list(parts)))
+    plain = key()
+    monkeypatch.setattr(
+        corpus_keys, "code_digest", lambda parts: digest([f"{p} edited" if p == part else p for p in parts])
+    )
+    assert key() != plain
+
+
+def test_a_key_is_the_digest_of_inputs_layer_and_code():
+    found = keys().statistics("plain", SOURCE, -2, {})
+    assert set(found.origin) == {"corpus", "encoder", "options", "inputs", "layer", "code"}
+    assert found.key == digest({name: found.origin[name] for name in ("inputs", "layer", "code")})
+    assert found.origin["layer"] == found.item()["layer"] == 7
+    assert found.origin["inputs"] == found.item()["inputs"] == [need.key for need in found.inputs]
+
+
+def test_inputs_are_prompts_times_references_in_the_order_of_the_file():
+    assert corpus_inputs(CORPORA["plain"], True) == [(p, r) for p in PROMPTS for r in REFERENCES]
+    assert corpus_inputs(CORPORA["plain"], False) == [(p, None) for p in PROMPTS]
+    assert corpus_inputs(CORPORA["texts"], True) == [(p, None) for p in PROMPTS]
+    found = [need.origin for need in keys().statistics("turned", SOURCE, -2, {}).inputs]
+    assert [(one["prompt"], one["reference"]) for one in found] == [
+        (p, r) for p in PROMPTS[::-1] for r in REFERENCES
+    ]
+
+
+def test_inputs_are_those_that_cells_have():
+    """One extraction for a prompt of a cell and of a corpus."""
+    own = keys().text_states(cell(prompt="a boat"))
+    assert own.key in [need.key for need in keys().statistics("plain", TEXT, -2, {}).inputs]
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [("normalization", n) for n in ("per_dim", "hybrid", "rms", "whiten")]
+    + [("masking", n) for n in ("zero", "mean", "clamp", "scale", "clip")],
+)
+def test_a_recipe_has_the_key_and_the_token_class(stage, name):
+    chosen = cell(**{stage: name}, statistics=CORPUS)
+    covariance = "prompt" if name == "whiten" else None
+    expected = {"key": key(encoder=TEXT, covariance_of=covariance), "tokens": "prompt"}
+    assert keys().recipe(chosen)[stage]["parameters"]["statistics"] == expected
+    plain = keys().recipe(cell(**{stage: name}))[stage]["parameters"]
+    assert plain["statistics"] == "prompt"
+    assert list(statistics_of([chosen], keys())) == [expected["key"]]
+
+
+def test_options_in_the_cell_are_those_of_the_corpus():
+    options = {"system_prompt": "Be kind."}
+    chosen = cell(normalization="per_dim", statistics={**CORPUS, "options": options})
+    found = keys().recipe(chosen)["normalization"]["parameters"]["statistics"]
+    assert found["key"] == key(encoder=TEXT, options=options) != key(encoder=TEXT)
+
+
+def test_a_file_is_in_the_recipe_by_its_content():
+    chosen = cell(normalization="per_dim", statistics={"npz": "5" * 64, "tokens": 220})
+    assert keys().recipe(chosen)["normalization"]["parameters"]["statistics"] == chosen["statistics"]
+    assert statistics_of([chosen], keys()) == {}
+
+
+@pytest.mark.parametrize(("tokens", "of_host"), [("prompt", "prompt"), ("image", "non_sink")])
+def test_a_fix_takes_the_encoder_and_the_host_as_the_cell_shows_them(tokens, of_host):
+    chosen = cell(
+        dimension_fix="full",
+        fix_corpus="plain",
+        fix_tokens=tokens,
+        hidden_layer=-4,
+        text_hidden_layer=-3,
+        text_system_prompt="Be kind.",
+    )
+    donor = key(layer=-4, options={"rope_theta": 1e6, "positions": "sequential"})
+    host = key(encoder=TEXT, layer=-3, options={"system_prompt": "Be kind."})
+    parameters = keys().recipe(chosen)["dimension_fix"]["parameters"]
+    assert parameters == {
+        "fix_corpus": {"donor": {"key": donor, "tokens": tokens}, "host": {"key": host, "tokens": of_host}},
+        "fix_tokens": tokens,
+    }
+    assert set(statistics_of([chosen], keys())) == {donor, host}
+
+
+def test_what_is_not_chosen_needs_no_statistics():
+    idle = cell(statistics=CORPUS, fix_corpus="plain")
+    assert statistics_of([idle], keys()) == {}
+    assert keys().recipe(idle) == keys().recipe(cell())
+    text_alone = cell(
+        statistics=CORPUS, normalization="whiten", dimension_fix="full", fix_corpus="plain", alpha=0.0
+    )
+    assert statistics_of([text_alone], keys()) == {}
+    assert not set(keys().recipe(text_alone)) & set(STAGES)

@@ -1,0 +1,20 @@
+"""Measures the statistics of one shard."""
+
+from pathlib import Path
+
+from workflow_scripts.lib.jobs.record import all_failures, open_log
+from workflow_scripts.lib.jobs.statistics import measure_statistics
+from workflow_scripts.lib.planning.shards import read_shard
+from workflow_scripts.lib.store.layout import Store
+
+
+def main(snakemake):
+    log = open_log(snakemake.log[0])
+    store = Store(Path("results/store"))
+    shard = read_shard(store.shards, snakemake.wildcards.shard)
+    failures = all_failures(snakemake.input.extraction)
+    measure_statistics(shard, store, log, failures).write(snakemake.output.manifest)
+
+
+if "snakemake" in globals():
+    main(globals()["snakemake"])
