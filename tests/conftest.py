@@ -4,6 +4,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Test processes side by side: threads of one that wait for work must not take the cores of another. Read when torch is
+# imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # In continuous integration a property test tries the same examples every time: what is red there can be repeated.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):

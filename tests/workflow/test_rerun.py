@@ -164,7 +164,7 @@ def write_comments_and_touch_all(workspace: Workspace) -> None:
     edit("conditioning/blending.py", '"""Mixes row by row.', '"""Mixes row by row, in other words.')(
         workspace
     )
-    edit("models/z_image.py", '"""Samples a batch of images', '"""Samples some images')(workspace)
+    edit("models/z_image.py", '"""Makes one image per row with', '"""Makes some images with')(workspace)
     for name in (
         "Snakefile",
         "rules",
@@ -283,12 +283,12 @@ ROWS = {
         in_turn(clone_beside, axes(alpha=[0.0, 0.5, 1.0])), {**ONE_BATCH, **PRESENTATION}
     ),
     "an edit of a transform that changes bytes -> the images it changes": Row(
-        edit("conditioning/blending.py", "alpha * source[:rows]", "0.9 * alpha * source[:rows]"),
+        edit("conditioning/blending.py", "source[:rows], alpha)", "source[:rows], 0.9 * alpha)"),
         {**ONE_BATCH, **PRESENTATION},
         only_the_images_at_half,
     ),
     "an edit of a transform that changes no byte -> no image": Row(
-        edit("conditioning/blending.py", "alpha * source[:rows]", "source[:rows] * alpha"),
+        edit("conditioning/blending.py", "source[:rows], alpha)", "source[:rows], 1.0 * alpha)"),
         {"conditioning": 2, **PRESENTATION},
         no_gpu_job,
     ),

@@ -15,6 +15,7 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 
 from workflow_scripts.lib.conditioning import build, token_modes
+from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS
 from workflow_scripts.lib.miniature.evaluation import (
     Family,
     attributes_right,
@@ -52,19 +53,8 @@ def stored(sequence) -> HiddenStates:
 
 def recipe(**changes):
     """A recipe as the plan writes it, that replaces the text by the source."""
-    given = {
-        "alpha": 1.0,
-        "masking": "none",
-        "token_mode": "full",
-        "normalization": "none",
-        "length_matching": "none",
-        "blend": "linear",
-    }
-    given |= changes
-    stages = {
-        stage: {"name": given[stage], "parameters": {}}
-        for stage in ("masking", "token_mode", "normalization", "length_matching", "blend")
-    }
+    given = {**DEFAULT_TRANSFORMS, "length_matching": "none", "alpha": 1.0, **changes}
+    stages = {stage: {"name": given[stage], "parameters": {}} for stage in DEFAULT_TRANSFORMS}
     return {
         "text": ["text", 0],
         "sources": [["source", 0]],
