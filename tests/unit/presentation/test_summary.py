@@ -66,7 +66,7 @@ apart. Empty where y has another number of tokens than t.
 
 ## Grids
 
-* [alpha](grids/alpha.png)
+* [alpha](grids/alpha.png): seed = 1
 
 ## Scores
 
@@ -136,7 +136,7 @@ def test_golden(design):
         rows,
         found,
         differences,
-        {"Grids": ["grids/alpha.png"], "Plots": []},
+        {"Grids": {"grids/alpha.png": "seed = 1"}, "Plots": {}},
         ["a line of a score"],
         {**MADE, "images": 8, "seconds": 123.4},
     )

@@ -28,6 +28,7 @@ from workflow_scripts.lib.planning.code_lists import (
 from workflow_scripts.lib.planning.corpus_keys import STATISTICS_CODE
 from workflow_scripts.lib.planning.healing import find_damage, forget, planned_digest
 from workflow_scripts.lib.planning.plan import count_missing, resolve_images
+from workflow_scripts.lib.presentation.labels import label
 from workflow_scripts.lib.presentation.no_ops import find_no_ops, one_line
 from workflow_scripts.lib.presentation.pages import page_names
 from workflow_scripts.lib.presentation.progress import format_bytes, format_seconds
@@ -153,12 +154,18 @@ class Scopes:
         """Returns the tables that sum an experiment's scores up, relative to its results, in the order of the scores."""
         return [f"{scores()[name].summary}.csv" for name in self.scores(experiment)]
 
-    def pictures(self, experiment: str) -> dict[str, list[str]]:
-        """Returns heading -> grids and plots, relative to the experiment's results."""
-        return {
-            "Grids": [f"grids/{page}.png" for page in self.pages(experiment)],
-            "Plots": [f"plots/{plot}.png" for plot in self.plots(experiment)],
+    def pictures(self, experiment: str) -> dict[str, dict[str, str]]:
+        """Returns heading -> path of a grid or plot, relative to the experiment's results -> what is constant on it."""
+        axes = {axis.name: axis for axis in self._project.design(experiment).axes}
+        grids = {
+            f"grids/{page}.png": ", ".join(
+                label(name, axes[name].labels[index])
+                for name, index in content["fixed"].items()
+                if len(axes[name].labels) > 1
+            )
+            for page, content in self.pages(experiment).items()
         }
+        return {"Grids": grids, "Plots": {f"plots/{plot}.png": "" for plot in self.plots(experiment)}}
 
     @staticmethod
     def all_summaries() -> list[str]:

@@ -141,7 +141,7 @@ def summarize(
     rows: Sequence[Mapping[str, str]],
     found: NoOps,
     differences: Sequence[Difference],
-    pictures: Mapping[str, Sequence[str]],
+    pictures: Mapping[str, Mapping[str, str]],
     scores: Sequence[str],
     made: Mapping[str, Any],
 ) -> str:
@@ -153,7 +153,7 @@ def summarize(
         rows: Of cells.csv.
         found: Settings that do nothing.
         differences: Of their images, as `image_differences` returns them.
-        pictures: Heading -> paths relative to the summary.
+        pictures: Heading -> path relative to the summary -> what is constant on the picture, if anything.
         scores: Lines that the experiment's scores say of themselves, in Markdown.
         made: `images` and `seconds` of the jobs that generated in the last run, 0 for none, and `packages`, name ->
             version.
@@ -256,11 +256,16 @@ def _settings_table(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]
     return [*lines, ""]
 
 
-def _links(pictures: Mapping[str, Sequence[str]]) -> list[str]:
+def _links(pictures: Mapping[str, Mapping[str, str]]) -> list[str]:
     lines = []
-    for heading, paths in pictures.items():
-        if paths:
-            lines += [f"## {heading}", "", *(f"* [{Path(path).stem}]({path})" for path in paths), ""]
+    for heading, constants in pictures.items():
+        if constants:
+            lines += [f"## {heading}", ""]
+            for path, constant in constants.items():
+                lines.append(
+                    f"* [{Path(path).stem}]({path})" + (f": {_escaped(constant)}" if constant else "")
+                )
+            lines.append("")
     return lines
 
 
