@@ -118,8 +118,13 @@ def fit_dimension_fix(
     )
 
 
-def apply_dimension_fix(states: "torch.Tensor", fix: DimensionFix) -> "torch.Tensor":
+def apply_dimension_fix(states: "torch.Tensor", fix: DimensionFix, in_place: bool = False) -> "torch.Tensor":
     """Returns the states with a fix applied: float32 (tokens, channels), of any tokens.
+
+    Args:
+        states: float32 (tokens, channels).
+        fix: What to do.
+        in_place: Overwrite the states.
 
     Raises:
         ValueError: where the states are of another width than the fix.
@@ -129,7 +134,7 @@ def apply_dimension_fix(states: "torch.Tensor", fix: DimensionFix) -> "torch.Ten
     if states.shape[1] != len(fix.scale):
         raise ValueError(f"the fix is for {len(fix.scale)} dimensions, the states have {states.shape[1]}")
     scale, shift, low, high = (torch.from_numpy(part) for part in (fix.scale, fix.shift, fix.low, fix.high))
-    result = torch.addcmul(shift, states, scale)
+    result = torch.addcmul(shift, states, scale, out=states if in_place else None)
     if bool(torch.isfinite(low).any()):
         result.clamp_(low, high)
     return result
@@ -207,9 +212,11 @@ def fix_tokens_of_class(
         )
         return source, []
     fix = fit_dimension_fix(mode, *fix_corpus)
-    members = rows if isinstance(rows, slice) else rows[:, 0]
     result = source.clone()
-    result[members] = apply_dimension_fix(source[members], fix)
+    if isinstance(rows, slice):
+        apply_dimension_fix(result[rows], fix, in_place=True)  # A view.
+    else:
+        result[rows[:, 0]] = apply_dimension_fix(source[rows[:, 0]], fix)
     return result, described_changes(fix)
 
 
