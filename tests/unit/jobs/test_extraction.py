@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from workflow_scripts.lib.design.code_digest import REPOSITORY
+from workflow_scripts.lib.jobs import extraction
 from workflow_scripts.lib.jobs.extraction import extract_hidden_states
 from workflow_scripts.lib.models import loading
 from workflow_scripts.lib.models.neutral_images import open_reference
@@ -141,3 +142,28 @@ def test_a_neutral_image_is_made_by_its_name(store, encoders):
     pixels = np.asarray(open_reference("grey:12x8"))
     assert pixels.shape == (8, 12, 3)
     assert (pixels == 128).all()
+
+
+def test_an_input_that_cannot_be_stored_is_recorded_and_the_others_go_on(store, encoders, monkeypatch):
+    """Also the last one, whose error comes after the encoder has done everything."""
+    real = extraction.add_layers
+
+    def add_layers(path, *arguments):
+        if path.stem in ("a" * 32, "c" * 32):
+            raise OSError("no space left on device")
+        return real(path, *arguments)
+
+    monkeypatch.setattr(extraction, "add_layers", add_layers)
+    record = extract_hidden_states(shard(item("a", [7]), item("b", [7]), item("c", [7])), store, LOG)
+    assert record.made == ["b" * 32]
+    assert set(record.failures) == {"a" * 32, "c" * 32}
+    assert "no space left" in record.failures["c" * 32]
+    assert FactCache(store.verified).known(store.hidden_states("b" * 32)) == [7]
+
+
+def test_more_inputs_than_may_wait_are_all_stored(store, encoders, monkeypatch):
+    monkeypatch.setattr(extraction._Writer, "_MOST_WAITING", 1)
+    inputs = [item(f"{number:x}", [7]) for number in range(16)]
+    record = extract_hidden_states(shard(*inputs), store, LOG)
+    assert sorted(record.made) == sorted(one["key"] for one in inputs)
+    assert all(intact_layers(store.hidden_states(key)) == [7] for key in record.made)

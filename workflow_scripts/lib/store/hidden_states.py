@@ -53,7 +53,7 @@ class HiddenStates:
 
 def add_layers(
     path: Path, layers: Mapping[int, np.ndarray], dtype: str, sequence: Mapping[str, np.ndarray], origin: Any
-) -> None:
+) -> list[int]:
     """Adds layers to the file of one encoder input, keeping every intact layer that it has.
 
     Args:
@@ -61,6 +61,9 @@ def add_layers(
         dtype: "float32" or "bfloat16".
         sequence: token_ids, roles and positions of the input.
         origin: What the file's name is the digest of, kept as JSON for people who open the file.
+
+    Returns:
+        The layers that the file has now: those that were read back from it, and those that were given.
 
     Raises:
         ValueError: if an existing file holds another token sequence under the same name.
@@ -71,11 +74,11 @@ def add_layers(
             _write_text(file, "origin", json.dumps(origin, sort_keys=True, ensure_ascii=False))
             for name in _SEQUENCE:
                 _write(file, name, np.asarray(sequence[name]))
-            for index, (values, kept_dtype) in sorted(
-                {**kept, **{i: (v, dtype) for i, v in layers.items()}}.items()
-            ):
+            all_layers = {**kept, **{i: (v, dtype) for i, v in layers.items()}}
+            for index, (values, kept_dtype) in sorted(all_layers.items()):
                 dataset = _write(file, f"hidden_states/{index}", values)
                 _write_text(dataset, "dtype", kept_dtype)
+    return sorted(all_layers)
 
 
 def read_layer(path: Path, index: int) -> HiddenStates:
