@@ -150,6 +150,16 @@ def test_neutral_values_are_only_ever_added():
         "cfg_truncation": 1.0,
         "init_image": None,
         "strength": 0.6,
+        "token_roles": None,
+        "combination": "none",
+        "reference_weights": None,
+        "layer_weights": None,
+        "neutral_reference": "grey",
+        "delta_normalize": False,
+        "delta_scale_to_text": False,
+        "dimension_fix": "none",
+        "fix_corpus": None,
+        "fix_tokens": "non_sink",
     }.items() <= NEUTRAL.items()
 
 
