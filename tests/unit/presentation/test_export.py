@@ -173,3 +173,13 @@ def test_sampling_is_in_the_infotext_under_the_usual_names(tmp_path):
     assert infotext.parameters["Init image"] == "tree"
     assert json.loads(infotext.parameters["Alpha schedule"])["kind"] == "linear"
     assert set(infotext.parameters) >= OF_SAMPLING
+
+
+def test_infotext_says_what_takes_part_and_no_more(tmp_path):
+    plain = infotext_of(tmp_path / "a").parameters
+    masked = infotext_of(tmp_path / "b", masking="zero", token_mode="full").parameters
+    assert plain["Masking"] == "none"
+    assert "Masking threshold" not in plain
+    assert masked["Masking threshold"] == "10.0"
+    for name in ("Neutral reference", "Curve", "Prompt format", "Clip sigma"):
+        assert name not in plain

@@ -48,9 +48,10 @@ _TABLE_CODE = (f"{_PRESENTATION}table", "workflow_scripts.lib.design.sampling", 
 _SUMMARY_CODE = (f"{_PRESENTATION}summary", f"{_PRESENTATION}progress:format_seconds", *_NO_OP_CODE)
 _SCORE_TABLE_CODE = ("workflow_scripts.lib.scoring.table",)
 _GRID_CODE = tuple(
-    _PRESENTATION + module for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels")
+    _PRESENTATION + module
+    for module in ("pages", "grid", "grid_page", "grid_layout", "typography", "labels", "effects")
 )
-_EXPORT_CODE = tuple(_PRESENTATION + module for module in ("export", "infotext", "labels", "png"))
+_EXPORT_CODE = tuple(_PRESENTATION + module for module in ("export", "infotext", "labels", "effects", "png"))
 
 
 def make_importable(folder: str | Path) -> None:

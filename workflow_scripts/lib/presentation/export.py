@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.lib.presentation.effects import takes_part
 from workflow_scripts.lib.presentation.infotext import GRAFTWORK_KEY, PARAMETERS_KEY, format_infotext
-from workflow_scripts.lib.presentation.labels import ACTS_WITH, slugify
+from workflow_scripts.lib.presentation.labels import slugify
 from workflow_scripts.lib.presentation.png import insert_text_chunks
 from workflow_scripts.lib.store.atomic import write_atomic
 
@@ -35,8 +36,8 @@ def export_cell(row: Mapping[str, str], parameters: Mapping[str, Any], versions:
     infotext = {_INFOTEXT_NAMES[name]: parameters[name] for name in _INFOTEXT_NAMES}
     infotext["Size"] = f"{parameters['width']}x{parameters['height']}"
     for name, value in parameters.items():
-        unused = name in ACTS_WITH and not parameters.get(ACTS_WITH[name])
-        if name not in (*_INFOTEXT_NAMES, *_NOT_IN_INFOTEXT) and not unused and value is not None:
+        said_elsewhere = name in (*_INFOTEXT_NAMES, *_NOT_IN_INFOTEXT)
+        if value is not None and not said_elsewhere and takes_part(name, parameters):
             infotext[_OTHER_NAMES.get(name, name.replace("_", " ").capitalize())] = value
     own = {"cell": row["cell"], "role": row["role"], "conditioning": row["conditioning"]}
     texts = {

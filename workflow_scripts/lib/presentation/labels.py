@@ -12,12 +12,6 @@ from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import Any
 
-# Parameters that say something only where another one is set.
-ACTS_WITH = {
-    "cfg_normalization": "guidance_scale",
-    "cfg_truncation": "guidance_scale",
-    "strength": "init_image",
-}
 _SHORT_DIGITS = 3
 _EXACT_DIGITS = 5
 _MAX_DIGITS = 17

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.lib.conditioning.registry import STAGES, transforms
-from workflow_scripts.lib.design.identity import NEUTRAL
+from workflow_scripts.lib.presentation.effects import takes_part
 from workflow_scripts.lib.presentation.grid_page import GridPage, Strip, Tile
-from workflow_scripts.lib.presentation.labels import ACTS_WITH, format_schedules, format_value, label
+from workflow_scripts.lib.presentation.labels import format_schedules, format_value, label
 
 # Constants that say nothing to somebody who looks at a grid, or are said elsewhere on it.
 _UNSHOWN = {"prompt_name", "reference", "reference_sha256"}
@@ -178,7 +177,7 @@ def _footer(
     for name, value in first.items():
         if name in _UNSHOWN or name in shown_axes or name in varying or value is None:
             continue
-        if not _has_effect(name, first):
+        if not takes_part(name, first):
             continue
         if any(shown_of[cell].get(name) != value for cell in cells):
             continue
@@ -188,20 +187,3 @@ def _footer(
         if len(text) <= _LONGEST_CONSTANT and not (name == "prompt" and "prompt" in fixed):
             constants.append(label(name, text))
     return [", ".join(constants), f"experiment {design['experiment']}"]
-
-
-def _has_effect(name: str, parameters: Mapping[str, Any]) -> bool:
-    """Returns whether a parameter takes part: where what it belongs to is chosen, else where it is not neutral."""
-    if name in ACTS_WITH:
-        return bool(parameters.get(ACTS_WITH[name]))
-    if name == "neutral_reference":
-        return parameters.get("blend") == "style_delta"
-    owners = [
-        (stage, entry.name)
-        for stage in STAGES
-        for entry in transforms(stage).values()
-        if entry.parameters and name in entry.parameters.model_fields
-    ]
-    if owners:
-        return any(parameters.get(stage) == owner for stage, owner in owners)
-    return name in STAGES or name not in NEUTRAL or NEUTRAL[name] != parameters.get(name)
