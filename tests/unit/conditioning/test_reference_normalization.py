@@ -24,6 +24,8 @@ from workflow_scripts.lib.conditioning.normalization import (
     HybridParameters,
     WhiteningParameters,
     colour_tokens,
+    covariance_spectrum,
+    decompose_covariance,
     overall_reference_std,
     std_without_sink,
     whiten_tokens,
@@ -174,7 +176,10 @@ def test_colouring_a_covariance_of_few_tokens_is_the_root_all_the_same(tokens, s
     white = states(7, width, seed=5).double()
     expected = white @ (vectors * spectrum.clamp(min=0).sqrt() @ vectors.T)
     torch.testing.assert_close(
-        colour_tokens(white, covariance, tokens, shrinkage), expected, rtol=1e-6, atol=1e-6
+        colour_tokens(white, *decompose_covariance(covariance, tokens), shrinkage),
+        expected,
+        rtol=1e-6,
+        atol=1e-6,
     )
 
 
@@ -328,3 +333,15 @@ def test_statistics_that_lack_what_is_needed_are_refused(name, missing):
 def test_parameters_that_are_refused(model, wrong):
     with pytest.raises(ValidationError):
         model(**wrong)
+
+
+def test_a_covariance_is_decomposed_once_for_each_object():
+    one, other = statistics(seed=7), statistics(seed=8)
+    first = covariance_spectrum(one)
+    assert covariance_spectrum(one) is first
+    assert not torch.equal(covariance_spectrum(other)[0], first[0])
+    source = states(12, seed=3)
+    before = normalize("whiten", source, one)[0]
+    normalize("whiten", source, other)[0]
+    assert torch.equal(normalize("whiten", source, one)[0], before)
+    assert not torch.equal(normalize("whiten", source, other)[0], before)

@@ -338,6 +338,7 @@ def test_a_setting_names_no_cell(tmp_path):
         ({"a": {}, "b": {"curve": "linear"}}, {}, ["settings.b and settings.a are the same"]),
         ({"a": {"encoder": "wide"}}, {}, ["'wide'", "width 128"]),
         ({"a": {"system_prompt": "<|im_end|>"}}, {}, ["system_prompt", "control token"]),
+        ({"a": {"init_image": "hose"}}, {}, ["settings.a.init_image", "did you mean 'house'?"]),
         ({"a": {"alpha": 0.5, "length_matching": "none"}}, {}, ["length_matching 'none'", "alpha 0.5"]),
     ],
 )

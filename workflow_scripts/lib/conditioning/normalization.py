@@ -7,6 +7,7 @@ the same prompt from the generator's own text encoder, float32 (text_tokens, dim
 
 import warnings
 from typing import TYPE_CHECKING, Annotated, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from pydantic import Field
@@ -275,31 +276,50 @@ def whiten_tokens(centred: "torch.Tensor", shrinkage: float) -> "torch.Tensor":
     return root @ centred if few else centred @ root
 
 
+# Statistics -> what `covariance_spectrum` found: seconds at a width of thousands, and the same for every recipe of a sweep.
+_SPECTRA: "WeakKeyDictionary[ReferenceStatistics, tuple[torch.Tensor, torch.Tensor]]" = WeakKeyDictionary()
+
+
+def covariance_spectrum(statistics: "ReferenceStatistics") -> "tuple[torch.Tensor, torch.Tensor]":
+    """Returns eigenvalues, float64 (k,), and eigenvectors, float64 (dim, k), of the covariance; the others are 0.
+
+    Computed once for each object.
+    """
+    if statistics not in _SPECTRA:
+        covariance = reference_tensor(statistics.require("covariance")).double()
+        _SPECTRA[statistics] = decompose_covariance(covariance, statistics.n)
+    return _SPECTRA[statistics]
+
+
+def decompose_covariance(covariance: "torch.Tensor", tokens: int) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Returns what `covariance_spectrum` does, of a float64 (dim, dim) that is of so many tokens."""
+    import torch
+
+    channels = covariance.shape[0]
+    if tokens >= channels // 2:
+        return torch.linalg.eigh(covariance)
+    # It has fewer directions than tokens. Halko, Martinsson and Tropp 2011, exact up to rounding where there are as many
+    # samples as directions.
+    samples = torch.randn(
+        channels, tokens, dtype=covariance.dtype, generator=torch.Generator().manual_seed(0)
+    )
+    basis = torch.linalg.qr(covariance @ samples).Q
+    values, vectors = torch.linalg.eigh(basis.T @ covariance @ basis)
+    return values, basis @ vectors
+
+
 def colour_tokens(
-    white: "torch.Tensor", covariance: "torch.Tensor", tokens: int, shrinkage: float
+    white: "torch.Tensor", values: "torch.Tensor", vectors: "torch.Tensor", shrinkage: float
 ) -> "torch.Tensor":
     """Returns tokens times the square root of a covariance, shrunk to its mean variance.
 
     Args:
         white: float64 (tokens, dim).
-        covariance: float64 (dim, dim).
-        tokens: How many it is of: it has fewer directions than that.
+        values: float64 (k,), eigenvalues of the covariance; the others are 0.
+        vectors: float64 (dim, k), its eigenvectors.
         shrinkage: Share of the mean variance, above 0.
     """
-    import torch
-
-    channels = covariance.shape[0]
-    base = shrinkage * covariance.trace() / channels
-    if tokens < channels // 2:
-        # Halko, Martinsson and Tropp 2011, exact up to rounding where there are as many samples as directions.
-        samples = torch.randn(
-            channels, tokens, dtype=covariance.dtype, generator=torch.Generator().manual_seed(0)
-        )
-        basis = torch.linalg.qr(covariance @ samples).Q
-        values, vectors = torch.linalg.eigh(basis.T @ covariance @ basis)
-        vectors = basis @ vectors
-    else:
-        values, vectors = torch.linalg.eigh(covariance)
+    base = shrinkage * values.sum() / vectors.shape[0]
     gains = ((1.0 - shrinkage) * values.clamp(min=0.0) + base).sqrt() - base.sqrt()
     return base.sqrt() * white + (white @ vectors * gains) @ vectors.T
 
@@ -311,7 +331,14 @@ def colour_tokens(
     "variance",
     source="whitening and colouring transform, Li et al., Universal Style Transfer via Feature Transforms, 2017; ZCA",
     parameters=WhiteningParameters,
-    relies_on=[whiten_tokens, colour_tokens, *_RESCALING],
+    relies_on=[
+        whiten_tokens,
+        covariance_spectrum,
+        decompose_covariance,
+        colour_tokens,
+        f"{__name__}:_SPECTRA",
+        *_RESCALING,
+    ],
 )
 def normalize_by_whitening(
     source: "torch.Tensor",
@@ -333,7 +360,6 @@ def normalize_by_whitening(
         return mean.repeat(source.shape[0], 1)
     centred = source.double()
     centred -= centred.mean(dim=0)
-    covariance = reference_tensor(statistics.require("covariance")).double()
     white = whiten_tokens(centred, whiten_shrinkage)
-    result = colour_tokens(white, covariance, statistics.n, whiten_shrinkage) + mean
+    result = colour_tokens(white, *covariance_spectrum(statistics), whiten_shrinkage) + mean
     return rescale(result.float(), target_std, statistics, text, text_roles)

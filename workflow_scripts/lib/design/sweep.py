@@ -128,8 +128,10 @@ class Expander:
             setting = chosen.pop(SETTING, None)
             values = {**constant, **chosen, **(setting["parameters"] if setting else {})}
             # A baseline starts from the same image as its cell, though it has no reference.
-            where = f"{file}: {'axes' if 'init_image' in axes else 'base'}.init_image"
-            values["init_image"] = find_init_image(values, self._reference, where)
+            place = "axes" if "init_image" in axes else "base"
+            if setting and "init_image" in setting["parameters"]:
+                place = f"settings.{setting['name']}"
+            values["init_image"] = find_init_image(values, self._reference, f"{file}: {place}.init_image")
             cell = self._resolve(values, "cell", design, file)
             if setting:
                 cell.shown[SETTING] = setting["name"]
