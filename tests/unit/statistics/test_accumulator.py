@@ -21,14 +21,10 @@ from workflow_scripts.lib.statistics.accumulator import (
     TooFewTokens,
     decode_states,
     empty_moments,
-    fold_corpus,
-    fold_moments,
+    fold_inputs,
     measure_input,
-    measure_inputs,
     measure_tokens,
     merge_moments,
-    partial_from_npz,
-    partial_to_npz,
     summarize,
 )
 from workflow_scripts.lib.statistics.token_classes import TOKEN_CLASSES
@@ -37,6 +33,10 @@ VECTORS = ("mean", "std", "minimum", "maximum", "skewness", "kurtosis")
 PARTS = ("mean", "m2", "m3", "m4", "minimum", "maximum", "token_rms", "scatter")
 
 inputs = st.lists(states(), min_size=1, max_size=6)
+
+
+def fold_moments(parts):
+    return fold_inputs({"all": moments} for moments in parts)["all"]
 
 
 def reference(tokens: np.ndarray) -> dict[str, np.ndarray]:
@@ -108,43 +108,6 @@ def test_the_covariance_is_that_of_numpy(tokens, cut, seed, has_sink):
     assert np.abs(statistics.covariance - expected).max() <= 1e-6 * np.abs(expected).max()
     assert (statistics.covariance == statistics.covariance.T).all()
     np.testing.assert_allclose(np.diag(statistics.covariance), np.square(statistics.std), rtol=1e-5)
-
-
-@settings(deadline=None)
-@given(
-    parts=st.lists(st.tuples(states(), st.integers(0, 99)), min_size=1, max_size=7),
-    shards=st.lists(st.integers(0, 3), min_size=7, max_size=7),
-    shard_order=st.permutations(range(4)),
-    with_covariance=st.booleans(),
-)
-def test_the_result_does_not_depend_on_shards(parts, shards, shard_order, with_covariance):
-    """Any split into jobs, jobs in any order, partials written to files and read back: the same bytes."""
-    covariance_of = ("all", "prompt") if with_covariance else ()
-    corpus = {
-        f"input{index}": (sample, roles_of(len(sample), seed)) for index, (sample, seed) in enumerate(parts)
-    }
-    order = list(corpus)
-    streamed = {
-        name: fold_moments(measure_input(*corpus[key], covariance_of)[name] for key in order)
-        for name in TOKEN_CLASSES
-    }
-    gathered = {}
-    for shard in shard_order:
-        of_shard = [(key, *corpus[key]) for key, at in zip(order, shards, strict=False) if at == shard]
-        partials, refused = measure_inputs(reversed(of_shard), covariance_of)
-        assert refused == {}
-        for key, partial in partials.items():
-            gathered[key] = partial_from_npz(partial_to_npz(partial), key)
-    folded = fold_corpus(gathered, order)
-    assert list(folded) == list(TOKEN_CLASSES)
-    for name in TOKEN_CLASSES:
-        assert_same_bits(folded[name], streamed[name])
-        if folded[name].n >= 2:
-            try:
-                expected = summarize(streamed[name]).to_npz()
-            except ValueError:
-                continue
-            assert summarize(folded[name]).to_npz() == expected
 
 
 @settings(deadline=None)
@@ -292,19 +255,15 @@ def test_stored_states_that_are_not_known(dtype, stored):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_an_input_that_is_not_finite_is_refused_and_no_other(bad):
-    corpus = [(name, gaussian(6, seed=index), roles_of(6)) for index, name in enumerate("abc")]
-    corpus[1][1][4, 2] = corpus[1][1][5, 0] = bad
-    partials, refused = measure_inputs(corpus)
-    assert list(partials) == ["a", "c"]
-    assert list(refused) == ["b"]
-    assert "input 'b' of the corpus: 2 of 6 tokens" in refused["b"]
-    assert f"the first is token 4, in 1 dimensions, {bad} in dimension 2" in refused["b"]
-    folded = fold_corpus(partials, ["a", "b", "c"], refused)
-    alone = fold_corpus(measure_inputs([corpus[0], corpus[2]])[0], ["a", "c"])
-    assert_same_bits(folded["all"], alone["all"])
-    with pytest.raises(NonFiniteStates):
-        measure_tokens(corpus[1][1])
+def test_an_input_that_is_not_finite_is_refused(bad):
+    """Whatever class the values are of; that the others go on is tested with the job."""
+    sample = gaussian(6)
+    sample[4, 2] = sample[5, 0] = bad
+    message = f"2 of 6 tokens .* the first is token 4, in 1 dimensions, {bad} in dimension 2"
+    with pytest.raises(NonFiniteStates, match=message):
+        measure_tokens(sample)
+    with pytest.raises(NonFiniteStates, match=message):
+        measure_input(sample, roles_of(6))
 
 
 def test_classes_are_measured_apart():
@@ -323,16 +282,20 @@ def test_classes_are_measured_apart():
     assert found["non_sink"].maximum.max() < 100 < found["all"].maximum.max()
 
 
-def test_what_a_fold_refuses():
-    partials = measure_inputs([("a", gaussian(3), roles_of(3)), ("b", gaussian(3), roles_of(3))])[0]
-    with pytest.raises(ValueError, match=r"1 of 3 inputs .* the first is 'c': a job has not finished"):
-        fold_corpus(partials, ["a", "c", "b"])
-    with pytest.raises(ValueError, match="all 2 inputs of the corpus were refused"):
-        fold_corpus({}, ["a", "b"], {"a", "b"})
-    with pytest.raises(ValueError, match="input 'a' more than once"):
-        fold_corpus(partials, ["a", "b", "a"])
-    with pytest.raises(ValueError, match="no partials"):
-        fold_moments([])
+def test_inputs_are_folded_class_by_class_in_order():
+    parts = [measure_input(gaussian(4 + n, seed=n), roles_of(4 + n), ["prompt"]) for n in range(4)]
+    folded = fold_inputs(parts)
+    assert list(folded) == list(TOKEN_CLASSES)
+    for name, moments in folded.items():
+        expected = parts[0][name]
+        for part in parts[1:]:
+            expected = merge_moments(expected, part[name])
+        assert_same_bits(moments, expected)
+
+
+def test_a_fold_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no partials to fold; the corpus of the statistics is empty"):
+        fold_inputs([])
 
 
 def test_what_merging_refuses():
@@ -365,11 +328,3 @@ def test_what_does_not_fit_into_float32_is_named():
     sample = np.array([[3e38, 1], [-3e38, 2]], dtype=np.float32)
     with pytest.raises(ValueError, match=r"std is .* in dimension 0, which is no finite float32"):
         summarize(measure_tokens(sample))
-
-
-def test_a_file_that_is_no_partial():
-    with pytest.raises(ValueError, match=r"x\.npz cannot be read"):
-        partial_from_npz(b"nothing", "x.npz")
-    data = summarize(measure_tokens(gaussian(3))).to_npz()
-    with pytest.raises(ValueError, match=r"x\.npz is no partial"):
-        partial_from_npz(data, "x.npz")

@@ -6,10 +6,8 @@ import pytest
 from tests.unit.statistics.samples import gaussian, role_codes, with_sink
 from workflow_scripts.lib.statistics import analysis
 from workflow_scripts.lib.statistics.accumulator import (
-    fold_corpus,
     fold_inputs,
     measure_input,
-    partial_to_npz,
     summarize,
 )
 from workflow_scripts.lib.statistics.analysis import (
@@ -111,16 +109,3 @@ def test_expected_standard_deviations_are_those_of_independent_tokens():
     for expected, bare, states in zip(with_it, without, drawn, strict=True):
         assert expected == pytest.approx(states.std(ddof=1), rel=0.02)
         assert bare == pytest.approx(states[1:].std(ddof=1), rel=0.2)
-
-
-def test_folding_inputs_one_by_one_is_folding_the_corpus():
-    partials = {
-        f"i{n}": measure_input(
-            with_sink(4 + n, seed=n), role_codes("sink", *["prompt"] * (3 + n)), ["prompt"]
-        )
-        for n in range(4)
-    }
-    one, other = fold_inputs(partials.values()), fold_corpus(partials, list(partials))
-    assert partial_to_npz(one) == partial_to_npz(other)
-    with pytest.raises(ValueError, match="no partials to fold"):
-        fold_inputs([])

@@ -7,16 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from tests.unit.statistics.samples import gaussian, role_codes, with_sink
+from tests.unit.statistics.samples import gaussian, with_sink
 from workflow_scripts.lib.statistics.accumulator import measure_tokens, summarize
 from workflow_scripts.lib.statistics.compare import compare_statistics
 from workflow_scripts.lib.statistics.dimensions import worst_dimensions
 from workflow_scripts.lib.statistics.reference import ReferenceStatistics
-from workflow_scripts.lib.statistics.sink import find_massive_activations
 from workflow_scripts.lib.statistics.tables import (
     comparison_table,
     lengths_table,
-    massive_activations_table,
     statistics_table,
     worst_dimensions_table,
 )
@@ -59,18 +57,11 @@ def test_a_comparison_says_what_each_measure_is():
     assert found[1]["without_dims"] == "0 1"
 
 
-def test_lists_of_dimensions_and_activations():
+def test_lists_of_dimensions():
     worst = worst_dimensions(np.array([1.0, 0.0, 6.0]), np.array([1.0, 2.0, 3.0]), 2)
     assert worst_dimensions_table(worst) == (
         "dim,std_a,std_b,factor,larger\n1,0.0,2.0,inf,b\n2,6.0,3.0,2.0,a\n"
     )
-    sample = np.full((2, 4), 0.5, dtype=np.float32)
-    sample[0, 2] = -4544.0
-    found = find_massive_activations(sample, role_codes("sink", "prompt"), 34)
-    assert massive_activations_table(found) == (
-        "layer,token,role,dim,value,factor\n34,0,sink,2,-4544.0,9088.0\n"
-    )
-    assert massive_activations_table([]) == "layer,token,role,dim,value,factor\n"
 
 
 def test_lengths():

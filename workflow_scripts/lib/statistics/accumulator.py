@@ -1,21 +1,20 @@
 """Moments of hidden states, streamed and merged in float64, rounded to float32 once.
 
 One partial per encoder input, folded in the order of the corpus: floating-point addition is not associative, so only a
-fixed order gives the same bytes however the inputs were divided into jobs. Elementwise float64 arithmetic gives the
-same bits on every processor; the covariance goes through BLAS, which promises that for one machine and build only.
+fixed order gives the same bytes, however the inputs were divided into jobs that extracted them. Elementwise float64
+arithmetic gives the same bits on every processor; the covariance goes through BLAS, which promises that for one machine
+and build only.
 
 Sources: Chan, Golub, LeVeque, "Algorithms for computing the sample variance" (1983), for two passes over each input
 and for merging; Pebay, "Formulas for robust, one-pass parallel computation of covariances and arbitrary-order
 statistical moments" (SAND2008-6212), for M3, M4 and the covariance.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workflow_scripts.lib.statistics.npz import read_npz, write_npz
 from workflow_scripts.lib.statistics.reference import ReferenceStatistics
 from workflow_scripts.lib.statistics.token_classes import TOKEN_CLASSES, check_roles, select_class
 
@@ -134,21 +133,6 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     return replace(merged, token_rms=np.concatenate([a.token_rms, b.token_rms]))
 
 
-def fold_moments(partials: Iterable[Moments]) -> Moments:
-    """Merges partials from left to right; an iterator is read once and needs memory for one partial.
-
-    Raises:
-        ValueError: where there are none, or they do not fit each other.
-    """
-    total, token_rms = None, []
-    for partial in partials:
-        total = partial if total is None else _merge_sums(total, partial)
-        token_rms.append(partial.token_rms)
-    if total is None:
-        raise ValueError("there are no partials to fold; the corpus of the statistics is empty")
-    return replace(total, token_rms=np.concatenate(token_rms))
-
-
 def fold_inputs(partials: Iterable[Mapping[str, Moments]]) -> dict[str, Moments]:
     """Merges the partials of inputs, token class by token class, from left to right; memory is for one of them.
 
@@ -226,92 +210,6 @@ def measure_input(
         name: measure_tokens(states[select_class(name, roles)], name in covariance_of)
         for name in TOKEN_CLASSES
     }
-
-
-def measure_inputs(
-    inputs: Iterable[tuple[str, np.ndarray, np.ndarray]], covariance_of: Collection[str] = ()
-) -> tuple[dict[str, dict[str, Moments]], dict[str, str]]:
-    """Measures many inputs; one whose states are not finite is refused, and does not stop the others.
-
-    Args:
-        inputs: Name, states and roles of each, as `measure_input` takes them.
-        covariance_of: Token classes whose covariance is wanted.
-
-    Returns:
-        Name -> token class -> moments, and name -> why the input was refused.
-    """
-    partials, refused = {}, {}
-    for name, states, roles in inputs:
-        try:
-            partials[name] = measure_input(states, roles, covariance_of)
-        except NonFiniteStates as error:
-            refused[name] = f"input {name!r} of the corpus: {error}"
-    return partials, refused
-
-
-def fold_corpus(
-    partials: Mapping[str, Mapping[str, Moments]], order: Sequence[str], refused: Collection[str] = ()
-) -> dict[str, Moments]:
-    """Folds the partials of many jobs in the order of the corpus.
-
-    Args:
-        partials: Name of an input -> token class -> moments, in whatever order.
-        order: Names of all inputs, in the order of the corpus.
-        refused: Names of those whose states were refused.
-
-    Returns:
-        Token class -> moments.
-
-    Raises:
-        ValueError: where an input was neither measured nor refused or is there twice, or no input is left.
-    """
-    twice = [name for name, count in Counter(order).items() if count > 1]
-    if twice:
-        raise ValueError(f"the corpus has the input {twice[0]!r} more than once; remove it or rename one")
-    missing = [name for name in order if name not in partials and name not in refused]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(order)} inputs of the corpus were neither measured nor refused, the first "
-            f"is {missing[0]!r}: a job has not finished"
-        )
-    kept = [name for name in order if name not in refused]
-    if not kept:
-        raise ValueError(f"all {len(order)} inputs of the corpus were refused; their errors say why")
-    return {
-        token_class: fold_moments(partials[name][token_class] for name in kept)
-        for token_class in partials[kept[0]]
-    }
-
-
-def partial_to_npz(classes: Mapping[str, Moments]) -> bytes:
-    """Returns the partial of one input as the bytes of an `.npz`, exactly; equal partials, equal bytes."""
-    arrays = {}
-    for token_class, moments in classes.items():
-        arrays[f"{token_class}/n"] = np.int64(moments.n)
-        for name in (*_SUMS, "token_rms", "scatter"):
-            if getattr(moments, name) is not None:
-                arrays[f"{token_class}/{name}"] = getattr(moments, name)
-    return write_npz(arrays)
-
-
-def partial_from_npz(data: bytes, source: str) -> dict[str, Moments]:
-    """Reads what `partial_to_npz` returned.
-
-    Args:
-        data: The whole file.
-        source: What the file is called in errors.
-
-    Raises:
-        ValueError: where the file is damaged or no partial.
-    """
-    grouped: dict[str, dict[str, np.ndarray]] = {}
-    for key, array in read_npz(data, source).items():
-        token_class, _, name = key.partition("/")
-        grouped.setdefault(token_class, {})[name] = array
-    try:
-        return {name: Moments(**{**parts, "n": int(parts["n"])}) for name, parts in grouped.items()}
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{source} is no partial of statistics: {error}") from error
 
 
 def _check_states(states: np.ndarray) -> None:

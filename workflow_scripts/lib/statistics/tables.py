@@ -16,7 +16,6 @@ from workflow_scripts.lib.statistics.analysis import RepeatedActivation
 from workflow_scripts.lib.statistics.compare import Measurement
 from workflow_scripts.lib.statistics.dimensions import DimensionComparison, WorstDimension
 from workflow_scripts.lib.statistics.reference import ReferenceStatistics
-from workflow_scripts.lib.statistics.sink import MassiveActivation
 
 _VECTORS = ("mean", "std", "minimum", "maximum", "skewness", "kurtosis")
 
@@ -50,14 +49,6 @@ def worst_dimensions_table(worst: Sequence[WorstDimension]) -> str:
     return _write(
         ("dim", "std_a", "std_b", "factor", "larger"),
         ((one.dim, one.std_a, one.std_b, one.factor, one.larger) for one in worst),
-    )
-
-
-def massive_activations_table(found: Sequence[MassiveActivation]) -> str:
-    """Returns one row per activation, in the order given."""
-    return _write(
-        ("layer", "token", "role", "dim", "value", "factor"),
-        ((one.layer, one.token, one.role, one.dim, one.value, one.factor) for one in found),
     )
 
 
