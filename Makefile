@@ -157,6 +157,7 @@ $(STAMP):
 	  $(PIP) uninstall --quiet --yes torch; \
 	fi; \
 	$(PIP) install --quiet -r $(LOCKFILE); \
+	$(PIP) install --quiet --no-deps --editable .; \
 	if [ $(LOCK) = cuda ] && ! $(BIN)/python -c 'import sys, torch; sys.exit(not torch.version.cuda)'; then \
 	  echo 'Error: the index pip is configured with gave a build of torch without CUDA.' >&2; \
 	  exit 1; \

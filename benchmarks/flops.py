@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from workflow_scripts.lib.models.random_models import (
+from lab.random_models import (
     random_pipeline,
     random_text_encoder,
     random_vision_language_encoder,

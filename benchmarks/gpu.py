@@ -31,15 +31,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.flops import image_flops
 from benchmarks.gpu_extraction import measure_extraction
 from benchmarks.gpu_idle import Timeline, busy_seconds, watch
-from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.jobs.generation import generate_images
-from workflow_scripts.lib.models import loading
-from workflow_scripts.lib.models.acceleration import find_conflict
-from workflow_scripts.lib.models.hardware import configure_torch, parse_dtype
-from workflow_scripts.lib.models.memory import component_bytes
-from workflow_scripts.lib.models.random_models import random_pipeline
-from workflow_scripts.lib.models.z_image_fast import FastZImageGenerator
-from workflow_scripts.lib.store.layout import Store
+from graftwork.core.identity import digest
+from graftwork.jobs.generation import generate_images
+from graftwork.models import loading
+from graftwork.models.acceleration import find_conflict
+from graftwork.models.generators.z_image.fast import FastZImageGenerator
+from graftwork.models.hardware import configure_torch, parse_dtype
+from graftwork.models.memory import component_bytes
+from graftwork.store.layout import Store
+from lab.random_models import random_pipeline
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "eager": {},
@@ -162,7 +162,7 @@ def make_shard(
     """Stores conditioning for whole batches, two at least, and returns a shard as planning freezes it."""
     from safetensors.torch import save_file
 
-    from workflow_scripts.lib.conditioning.build import conditioning_hash
+    from graftwork.conditioning.build import conditioning_hash
 
     rows = hardware["batch_shape"]
     number = max(2, -(-images // rows)) * rows

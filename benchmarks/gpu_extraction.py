@@ -15,16 +15,16 @@ import torch
 from PIL import Image
 
 from benchmarks.flops import text_flops, vision_flops
-from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.jobs.extraction import extract_hidden_states
-from workflow_scripts.lib.models import loading
-from workflow_scripts.lib.models.hardware import parse_dtype
-from workflow_scripts.lib.models.random_models import (
+from graftwork.core.identity import digest
+from graftwork.jobs.extraction import extract_hidden_states
+from graftwork.models import loading
+from graftwork.models.hardware import parse_dtype
+from graftwork.store.layout import Store
+from lab.random_models import (
     keep_layers,
     random_text_encoder,
     random_vision_language_encoder,
 )
-from workflow_scripts.lib.store.layout import Store
 
 # What Z-Image was trained on: the output of the last block but one.
 LAYER_FROM_END = 1

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-COPIED = ("Snakefile", "rules", "workflow_scripts", "profiles", "config", "resources")
+COPIED = ("Snakefile", "rules", "graftwork", "lab", "workflow_scripts", "profiles", "config", "resources")
 
 
 def copy_project(folder: Path) -> None:
@@ -63,9 +63,9 @@ def plain_loop(design: Path, sample: int, target: Path) -> None:
     from diffusers import ZImagePipeline
     from PIL import Image
 
-    from workflow_scripts.lib.conditioning.registry import transform
-    from workflow_scripts.lib.models.hardware import configure_torch
-    from workflow_scripts.lib.models.loading import load_encoder
+    from graftwork.models.hardware import configure_torch
+    from graftwork.models.loading import load_encoder
+    from graftwork.transforms.registry import transform
 
     configure_torch({"device": "cpu", "dtype": "float32"})
     plan = json.loads(design.read_text(encoding="utf-8"))

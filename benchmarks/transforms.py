@@ -20,9 +20,9 @@ from statistics import median
 import numpy as np
 import torch
 
-from workflow_scripts.lib.conditioning.registry import STAGES, Transform, transforms
-from workflow_scripts.lib.models.tokens import ROLE_CODES
-from workflow_scripts.lib.statistics.reference import ReferenceStatistics
+from graftwork.models.tokens import ROLE_CODES
+from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.transforms.registry import STAGES, Transform, transforms
 
 TOKENS, CHANNELS = 1041, 2560
 # Tokens of a prompt, which length matching goes to.

@@ -9,8 +9,8 @@ from snakemake.cli import parse_args
 
 sys.path.insert(0, workflow.basedir)
 
-from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.planning.scope import Scopes, load_project, make_importable
+from graftwork.core.errors import DesignError
+from graftwork.planning.scope import Scopes, load_project, make_importable
 
 make_importable(workflow.basedir)
 

@@ -1,7 +1,7 @@
 # The miniature family: tiny models of the published architectures, trained here. Nothing else needs these rules.
 #   in   resources/miniature/recipes.yaml
 #   out  results/miniature/{stage}/, results/miniature/family/, results/miniature/measured/
-from workflow_scripts.lib.miniature.recipes import STAGE_NEEDS, read_plan, recipe_values
+from lab.miniature.recipes import STAGE_NEEDS, read_plan, recipe_values
 
 MINIATURE = read_plan(Path(workflow.basedir, "resources/miniature/recipes.yaml"))
 

@@ -19,8 +19,8 @@ from tokenizers import processors
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
 from transformers.utils import logging
 
-from workflow_scripts.lib.models.description import missing_files
-from workflow_scripts.lib.models.small_parts import (
+from graftwork.models.description import missing_files
+from lab.small_parts import (
     SmallShape,
     new_image_processor,
     new_text_encoder,
@@ -30,7 +30,7 @@ from workflow_scripts.lib.models.small_parts import (
     save_pipeline,
     train_tokenizer,
 )
-from workflow_scripts.lib.models.small_vocabulary import CAPTIONS, QWEN3_TEMPLATE, QWEN3_VL_TEMPLATE
+from lab.small_vocabulary import CAPTIONS, QWEN3_TEMPLATE, QWEN3_VL_TEMPLATE
 
 # Bars that redraw themselves are noise in a log file.
 logging.disable_progress_bar()

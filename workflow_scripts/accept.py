@@ -4,9 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.acceptance import accept_images
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.store.layout import Store
+from graftwork.jobs.acceptance import accept_images
+from graftwork.jobs.record import open_log
+from graftwork.store.layout import Store
 
 
 def main(snakemake):

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.analysis import analyze
-from workflow_scripts.lib.jobs.record import all_failures, open_log
-from workflow_scripts.lib.store.atomic import write_atomic
-from workflow_scripts.lib.store.layout import Store
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.analysis import analyze
+from graftwork.jobs.record import all_failures, open_log
+from graftwork.store.layout import Store
 
 
 def main(snakemake):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.miniature.family import assemble_family
-from workflow_scripts.lib.miniature.training.stages import Workshop
-from workflow_scripts.lib.store.atomic import write_atomic
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import open_log
+from lab.miniature.family import assemble_family
+from lab.miniature.training.stages import Workshop
 
 
 def main(snakemake):

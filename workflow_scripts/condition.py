@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.conditioning import condition
-from workflow_scripts.lib.jobs.record import all_failures, open_log
-from workflow_scripts.lib.planning.shards import read_shard
-from workflow_scripts.lib.store.layout import Store
+from graftwork.jobs.conditioning import condition
+from graftwork.jobs.record import all_failures, open_log
+from graftwork.planning.shards import read_shard
+from graftwork.store.layout import Store
 
 
 def main(snakemake):

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from workflow_scripts.lib.design.describe import find_drift, generated_files
+from graftwork.design.describe import find_drift, generated_files
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.presentation.grid import draw_grid
-from workflow_scripts.lib.presentation.pages import build_page
-from workflow_scripts.lib.presentation.png import encode_png
-from workflow_scripts.lib.presentation.table import read_table
-from workflow_scripts.lib.store.atomic import write_atomic
+from graftwork.core.atomic import write_atomic
+from graftwork.core.png import encode_png
+from graftwork.jobs.record import open_log
+from graftwork.reports.grid import draw_grid
+from graftwork.reports.pages import build_page
+from graftwork.reports.table import read_table
 
 
 def main(snakemake):

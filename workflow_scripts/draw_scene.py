@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from workflow_scripts.lib.miniature.captions import parse_caption
-from workflow_scripts.lib.miniature.world import render_scene
+from graftwork.scenes.captions import parse_caption
+from graftwork.scenes.world import render_scene
 
 
 def main(arguments: list[str] | None = None) -> None:

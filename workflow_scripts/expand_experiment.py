@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from workflow_scripts.lib.design.project import Project
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.store.atomic import write_atomic
+from graftwork.core.atomic import write_atomic
+from graftwork.design.project import Project
+from graftwork.jobs.record import open_log
 
 
 def main(snakemake):

@@ -4,10 +4,10 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import PACKAGES, open_log
-from workflow_scripts.lib.presentation.export import export_images
-from workflow_scripts.lib.presentation.table import read_table, write_table
-from workflow_scripts.lib.store.atomic import write_atomic
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import PACKAGES, open_log
+from graftwork.reports.export import export_images
+from graftwork.reports.table import read_table, write_table
 
 
 def main(snakemake):

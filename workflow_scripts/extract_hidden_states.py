@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.extraction import extract_hidden_states
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.planning.shards import read_shard
-from workflow_scripts.lib.store.layout import Store
+from graftwork.jobs.extraction import extract_hidden_states
+from graftwork.jobs.record import open_log
+from graftwork.planning.shards import read_shard
+from graftwork.store.layout import Store
 
 
 def main(snakemake):

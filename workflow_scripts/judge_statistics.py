@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import all_failures, open_log
-from workflow_scripts.lib.store.atomic import write_atomic
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import all_failures, open_log
 
 
 def main(snakemake):

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.miniature.measure import format_table, measure_family, write_measures
-from workflow_scripts.lib.models.loading import configure_torch
-from workflow_scripts.lib.store.atomic import write_atomic
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import open_log
+from graftwork.models.loading import configure_torch
+from lab.miniature.measure import format_table, measure_family, write_measures
 
 
 def main(snakemake):

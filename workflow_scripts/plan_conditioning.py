@@ -4,11 +4,11 @@ import json
 import sys
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.planning.plan import plan_conditioning
-from workflow_scripts.lib.store.atomic import write_atomic
-from workflow_scripts.lib.store.layout import Store
-from workflow_scripts.lib.store.recipes import compact_recipes
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import open_log
+from graftwork.planning.plan import plan_conditioning
+from graftwork.store.layout import Store
+from graftwork.store.recipes import compact_recipes
 
 
 def main(snakemake):

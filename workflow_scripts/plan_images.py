@@ -4,11 +4,11 @@ import json
 import sys
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import all_failures, open_log
-from workflow_scripts.lib.planning.plan import drop_conditioning, plan_images
-from workflow_scripts.lib.presentation.no_ops import find_no_ops, one_line
-from workflow_scripts.lib.store.atomic import write_atomic
-from workflow_scripts.lib.store.layout import Store
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import all_failures, open_log
+from graftwork.planning.no_ops import find_no_ops, one_line
+from graftwork.planning.plan import drop_conditioning, plan_images
+from graftwork.store.layout import Store
 
 
 def main(snakemake):

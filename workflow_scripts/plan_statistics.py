@@ -4,11 +4,11 @@ import json
 import sys
 from pathlib import Path
 
-from workflow_scripts.lib.design.project import Project
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.planning.analyses import plan_analysis
-from workflow_scripts.lib.store.atomic import write_atomic
-from workflow_scripts.lib.store.layout import Store
+from graftwork.core.atomic import write_atomic
+from graftwork.design.project import Project
+from graftwork.jobs.record import open_log
+from graftwork.planning.analyses import plan_analysis
+from graftwork.store.layout import Store
 
 
 def main(snakemake):

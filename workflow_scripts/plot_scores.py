@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.presentation.png import encode_png
-from workflow_scripts.lib.presentation.table import read_table
-from workflow_scripts.lib.scoring.registry import scores
-from workflow_scripts.lib.store.atomic import write_atomic
+from graftwork.core.atomic import write_atomic
+from graftwork.core.png import encode_png
+from graftwork.jobs.record import open_log
+from graftwork.reports.table import read_table
+from graftwork.scores.registry import scores
 
 
 def main(snakemake):

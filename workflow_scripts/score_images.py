@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import all_failures, blaming_settings, open_log
-from workflow_scripts.lib.presentation.table import cell_rows, write_table
-from workflow_scripts.lib.scoring.table import score_rows
-from workflow_scripts.lib.store.atomic import write_atomic
-from workflow_scripts.lib.store.layout import Store
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import all_failures, blaming_settings, open_log
+from graftwork.reports.table import cell_rows, write_table
+from graftwork.scores.table import score_rows
+from graftwork.store.layout import Store
 
 
 def main(snakemake):

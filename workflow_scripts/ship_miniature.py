@@ -5,8 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
-from workflow_scripts.lib.miniature.measure import read_measures
-from workflow_scripts.lib.miniature.recipes import STAGE_NEEDS
+from lab.miniature.measure import read_measures
+from lab.miniature.recipes import STAGE_NEEDS
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import open_log, read_manifests, work_of
-from workflow_scripts.lib.presentation.summary import NO_OP_COLUMNS, compare_settings, no_op_rows, summarize
-from workflow_scripts.lib.presentation.table import read_table, write_table
-from workflow_scripts.lib.scoring.table import describe_scores
-from workflow_scripts.lib.store.atomic import write_atomic
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import open_log, read_manifests, work_of
+from graftwork.reports.summary import NO_OP_COLUMNS, compare_settings, no_op_rows, summarize
+from graftwork.reports.table import read_table, write_table
+from graftwork.scores.table import describe_scores
 
 
 def main(snakemake):

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.presentation.table import read_table, write_table
-from workflow_scripts.lib.scoring.registry import score_of_summary
-from workflow_scripts.lib.scoring.table import stale_plots
-from workflow_scripts.lib.store.atomic import write_atomic
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import open_log
+from graftwork.reports.table import read_table, write_table
+from graftwork.scores.registry import score_of_summary
+from graftwork.scores.table import stale_plots
 
 
 def main(snakemake):

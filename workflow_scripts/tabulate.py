@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import all_failures, open_log
-from workflow_scripts.lib.presentation.pages import stale_pages
-from workflow_scripts.lib.presentation.table import cell_rows, read_table, write_table
-from workflow_scripts.lib.scoring.table import add_scores, stale_score_files
-from workflow_scripts.lib.store.atomic import write_atomic
-from workflow_scripts.lib.store.layout import Store
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import all_failures, open_log
+from graftwork.reports.pages import stale_pages
+from graftwork.reports.table import cell_rows, read_table, write_table
+from graftwork.scores.table import add_scores, stale_score_files
+from graftwork.store.layout import Store
 
 
 def main(snakemake):

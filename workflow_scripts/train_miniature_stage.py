@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.miniature.recipes import Recipe
-from workflow_scripts.lib.miniature.training.stages import Workshop, train_stage
+from graftwork.jobs.record import open_log
+from lab.miniature.recipes import Recipe
+from lab.miniature.training.stages import Workshop, train_stage
 
 
 def main(snakemake):

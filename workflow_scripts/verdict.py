@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from workflow_scripts.lib.jobs.record import open_log
-from workflow_scripts.lib.presentation.table import read_table
-from workflow_scripts.lib.store.atomic import write_atomic
+from graftwork.core.atomic import write_atomic
+from graftwork.jobs.record import open_log
+from graftwork.reports.table import read_table
 
 
 def main(snakemake):

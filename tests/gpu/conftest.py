@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from workflow_scripts.lib.models.random_models import random_pipeline
-from workflow_scripts.lib.models.z_image_fast import FastZImageGenerator
+from graftwork.models.generators.z_image.fast import FastZImageGenerator
+from lab.random_models import random_pipeline
 
 HERE = Path(__file__).parent
 HARDWARE = {"device": "cuda", "dtype": "bfloat16", "offload": "none", "cpu_threads": 2}
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def configured():
     if torch.cuda.is_available():
-        from workflow_scripts.lib.models.hardware import configure_torch
+        from graftwork.models.hardware import configure_torch
 
         configure_torch(HARDWARE)
 

@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 
-from workflow_scripts.lib.design.code_digest import REPOSITORY
+from graftwork.core.code_digest import REPOSITORY
 
 PROGRAM = """
 import logging, sys
 from pathlib import Path
-from workflow_scripts.lib.jobs.devices import take_device
+from graftwork.jobs.devices import take_device
 taken = take_device({"device": "cuda"}, logging.getLogger(), locks=Path(sys.argv[1]))
 import torch
 print(taken, torch.cuda.device_count(), torch.ones(1, device="cuda").item())

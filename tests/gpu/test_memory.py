@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from workflow_scripts.lib.design.code_digest import REPOSITORY
+from graftwork.core.code_digest import REPOSITORY
 
 GIB = 2**30
 # A card of 16 GB has a little less for one process; the context of CUDA is not counted by torch.
@@ -16,9 +16,9 @@ PROGRAM = """
 import json, sys, torch
 limit, rows, size, settings = json.loads(sys.argv[1])
 torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(0).total_memory)
-from workflow_scripts.lib.models.hardware import configure_torch
-from workflow_scripts.lib.models.random_models import random_pipeline
-from workflow_scripts.lib.models.z_image_fast import FastZImageGenerator
+from graftwork.models.hardware import configure_torch
+from lab.random_models import random_pipeline
+from graftwork.models.generators.z_image.fast import FastZImageGenerator
 hardware = {"device": "cuda", "dtype": "bfloat16", "offload": "none", "cpu_threads": 2, **settings}
 configure_torch(hardware)
 pipeline = random_pipeline("cuda", torch.bfloat16)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from graftwork.models.acceleration import find_conflict
+from graftwork.models.generators.z_image.generator import initial_latents
+from lab.random_models import keep_layers, random_pipeline, random_text_encoder
 from tests.gpu.conftest import FAST, SAMPLING, mean_difference
-from workflow_scripts.lib.models.acceleration import find_conflict
-from workflow_scripts.lib.models.random_models import keep_layers, random_pipeline, random_text_encoder
-from workflow_scripts.lib.models.z_image import initial_latents
 
 SEEDS = [1, 2, 3, 4]
 

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from graftwork.conditioning.build import conditioning_hash
+from graftwork.core.identity import digest
+from graftwork.jobs.generation import generate_images
+from graftwork.models import loading
+from graftwork.store.layout import Store
 from tests.gpu.conftest import FAST, HARDWARE
 from tests.workflow.harness import Workspace
-from workflow_scripts.lib.conditioning.build import conditioning_hash
-from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.jobs.generation import generate_images
-from workflow_scripts.lib.models import loading
-from workflow_scripts.lib.store.layout import Store
 
 CELLS = 50
 LOG = logging.getLogger("test")

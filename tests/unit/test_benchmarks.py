@@ -9,8 +9,8 @@ import torch
 from benchmarks import gpu
 from benchmarks.flops import image_flops, text_flops, vision_flops
 from benchmarks.gpu_idle import Timeline
-from workflow_scripts.lib.models import real_shapes
-from workflow_scripts.lib.models.acceleration import NEUTRAL
+from graftwork.models.acceleration import NEUTRAL
+from lab import real_shapes
 
 TERA = 1e12
 

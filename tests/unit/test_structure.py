@@ -192,7 +192,7 @@ def test_gpu_steps_import_no_torch_before_they_know_that_there_is_work():
 
 
 def test_what_is_imported_while_the_workflow_is_parsed_imports_no_model_library():
-    imported = modules_after("import workflow_scripts.lib.planning.scope")
+    imported = modules_after("import graftwork.planning.scope")
     assert imported & {"torch", "transformers", "diffusers", "h5py", "pandas", "matplotlib"} == set()
 
 

@@ -17,7 +17,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).parent / "probe"
-CODE = ("Snakefile", "rules", "workflow_scripts", "profiles")
+CODE = ("Snakefile", "rules", "graftwork", "lab", "workflow_scripts", "profiles")
 
 EXPERIMENT = {
     "title": "A small sweep",

@@ -6,7 +6,7 @@ from tests.workflow.harness import Workspace
 
 pytestmark = pytest.mark.slow
 
-SAMPLING = "workflow_scripts/lib/models/z_image.py"
+SAMPLING = "graftwork/models/generators/z_image/generator.py"
 
 
 def test_images_are_adopted_when_a_sample_is_equal(built: Workspace) -> None:

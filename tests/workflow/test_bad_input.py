@@ -13,9 +13,9 @@ import pytest
 import torch
 import yaml
 
+from graftwork.core.errors import DesignError
+from graftwork.design.project import Project
 from tests.workflow.harness import EXPERIMENT, REPOSITORY, Run, Workspace
-from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.design.project import Project
 
 EXPERIMENT_FILE = "config/experiments/small.yaml"
 CONFIG_FILE = "config/config.yaml"

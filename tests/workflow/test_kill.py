@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 SEED = 20
 KILLS = 20
-ATOMIC = "workflow_scripts/lib/store/atomic.py"
+ATOMIC = "graftwork/core/atomic.py"
 
 
 def kill_sequence(seed: int) -> tuple[list[str], list[str]]:

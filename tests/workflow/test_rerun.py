@@ -18,7 +18,7 @@ import pytest
 from tests.workflow.harness import Run, Workspace
 
 IMAGES = "images/*/*.png"
-LIBRARY = "workflow_scripts/lib"
+LIBRARY = "graftwork"
 # What a run loads for each kind of forward pass.
 LOADED = {
     "text": ["TruncatedQwen3Model"],

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.scoring.scored import CAPTIONS, SHOWN, save_picture
+from graftwork.core.png import is_complete_png
+from graftwork.scenes.world import ATTRIBUTES, render_scene
+from tests.unit.scores.scored import CAPTIONS, SHOWN, save_picture
 from tests.workflow.harness import Run, Workspace
-from workflow_scripts.lib.miniature.world import ATTRIBUTES, render_scene
-from workflow_scripts.lib.presentation.png import is_complete_png
 
 pytestmark = pytest.mark.slow
 

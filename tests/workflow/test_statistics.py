@@ -5,8 +5,8 @@ from copy import deepcopy
 import pytest
 import yaml
 
+from graftwork.core.png import is_complete_png
 from tests.workflow.harness import Workspace
-from workflow_scripts.lib.presentation.png import is_complete_png
 
 pytestmark = pytest.mark.slow
 

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.conditioning.samples import defaults
-from workflow_scripts.lib.conditioning import build
-from workflow_scripts.lib.conditioning.build import (
+from graftwork.conditioning import build
+from graftwork.conditioning.build import (
     Conditioning,
     as_float32,
     conditioning_hash,
     select_tokens,
 )
-from workflow_scripts.lib.conditioning.reference import prompt_statistics
-from workflow_scripts.lib.conditioning.registry import STAGES, transform, transforms
-from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS
-from workflow_scripts.lib.models.tokens import ROLE_CODES
-from workflow_scripts.lib.store.hidden_states import HiddenStates
+from graftwork.conditioning.reference import prompt_statistics
+from graftwork.design.schema import DEFAULT_TRANSFORMS
+from graftwork.models.tokens import ROLE_CODES
+from graftwork.store.hidden_states import HiddenStates
+from graftwork.transforms.registry import STAGES, transform, transforms
+from tests.unit.transforms.samples import defaults
 
 WIDTH = 6
 TEXT_ROLES = ["sink", "template", "prompt", "prompt", "prompt", "template", "template"]

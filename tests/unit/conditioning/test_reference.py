@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.conditioning.samples import roles, states
-from workflow_scripts.lib.conditioning.reference import prompt_statistics
+from graftwork.conditioning.reference import prompt_statistics
+from tests.unit.transforms.samples import roles, states
 
 
 def test_they_are_those_of_all_tokens_but_the_sink():

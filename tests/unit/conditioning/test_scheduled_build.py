@@ -4,6 +4,10 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
 
+from graftwork.conditioning import build
+from graftwork.conditioning.build import conditioning_hash
+from graftwork.models.generators.z_image.schedule import scheduler_sigmas
+from lab.real_shapes import Z_IMAGE_SCHEDULER
 from tests.unit.conditioning.test_build import (
     SOURCE_ROLES,
     TEXT_ALONE,
@@ -12,10 +16,6 @@ from tests.unit.conditioning.test_build import (
     recipe,
     states,
 )
-from workflow_scripts.lib.conditioning import build
-from workflow_scripts.lib.conditioning.build import conditioning_hash
-from workflow_scripts.lib.models.real_shapes import Z_IMAGE_SCHEDULER
-from workflow_scripts.lib.models.z_image_steps import scheduler_sigmas
 
 TEXT, SOURCE = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
 NEGATIVE = states(["sink", "template", "template"], seed=2)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from workflow_scripts.lib.conditioning.sketches import (
+from graftwork.conditioning.sketches import (
     NUMBERS,
     TOLERANCE,
     KnownSketches,
@@ -20,7 +20,7 @@ from workflow_scripts.lib.conditioning.sketches import (
     encode_sketch,
     signs,
 )
-from workflow_scripts.lib.conditioning.visibility import CaptionNorm
+from graftwork.conditioning.visibility import CaptionNorm
 
 MINIATURE = Path(__file__).parents[3] / "resources" / "miniature" / "family" / "z-image"
 TOKENS, DIM = 40, 96

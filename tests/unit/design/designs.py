@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from workflow_scripts.lib.design.cells import Design
-from workflow_scripts.lib.design.errors import require_known
-from workflow_scripts.lib.design.settings import Limits
-from workflow_scripts.lib.design.sweep import Expander
-from workflow_scripts.lib.models.catalog import Model
-from workflow_scripts.lib.store.fact_cache import FactCache
+from graftwork.core.errors import require_known
+from graftwork.core.fact_cache import FactCache
+from graftwork.design.cells import Design
+from graftwork.design.settings import Limits
+from graftwork.design.sweep import Expander
+from graftwork.models.catalog import Model
 
 SPECIAL_TOKENS = ["<|im_start|>", "<|im_end|>", "<|image_pad|>"]
 ENCODER = {"num_hidden_layers": 8, "hidden_size": 64, "special_tokens": SPECIAL_TOKENS}

@@ -5,13 +5,13 @@ from copy import deepcopy
 import pytest
 import yaml
 
+from graftwork.core.code_digest import REPOSITORY
+from graftwork.core.errors import DesignError
+from graftwork.core.fact_cache import FactCache
+from graftwork.design.analyses import AnalysisReader
+from graftwork.design.corpora import Corpora
+from graftwork.design.inputs import read_yaml
 from tests.unit.design.designs import Catalog, draw_references, some_models
-from workflow_scripts.lib.design.analyses import AnalysisReader
-from workflow_scripts.lib.design.code_digest import REPOSITORY
-from workflow_scripts.lib.design.corpora import Corpora
-from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.design.inputs import read_yaml
-from workflow_scripts.lib.store.fact_cache import FactCache
 
 FILE = "config/statistics/test.yaml"
 PLAIN = {

@@ -10,10 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from workflow_scripts.describe_config import main
-from workflow_scripts.lib.conditioning.registry import STAGES, transforms
-from workflow_scripts.lib.design.code_digest import REPOSITORY
-from workflow_scripts.lib.design.describe import (
+from graftwork.core.code_digest import REPOSITORY
+from graftwork.core.identity import NEUTRAL
+from graftwork.design.describe import (
     SCHEMAS,
     describe_type,
     find_drift,
@@ -21,9 +20,10 @@ from workflow_scripts.lib.design.describe import (
     generated_tables,
     schema_text,
 )
-from workflow_scripts.lib.design.identity import NEUTRAL
-from workflow_scripts.lib.design.schema import CellParameters, Experiment
-from workflow_scripts.lib.design.settings import Settings
+from graftwork.design.schema import CellParameters, Experiment
+from graftwork.design.settings import Settings
+from graftwork.transforms.registry import STAGES, transforms
+from workflow_scripts.describe_config import main
 
 
 def test_nothing_has_drifted():

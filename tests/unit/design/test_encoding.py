@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from graftwork.core.errors import DesignError
+from graftwork.core.identity import NEUTRAL, cell_id
+from graftwork.design.inputs import read_yaml
+from graftwork.design.schema import EncodingParameters
+from graftwork.models.catalog import Model
 from tests.unit.design.designs import ENCODER, expand, experiment, some_models
-from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.design.identity import NEUTRAL, cell_id
-from workflow_scripts.lib.design.inputs import read_yaml
-from workflow_scripts.lib.design.schema import EncodingParameters
-from workflow_scripts.lib.models.catalog import Model
 
 FILE = "config/experiments/test.yaml"
 NEW = [*EncodingParameters.model_fields, "source"]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from graftwork.core.errors import DesignError
+from graftwork.core.fact_cache import FactCache
+from graftwork.design.settings import Limits
+from graftwork.design.sweep import Expander
+from graftwork.models.catalog import ModelCatalog
 from tests.small_family import build_small_family, small_entries
 from tests.unit.design.designs import draw_references, experiment
-from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.design.settings import Limits
-from workflow_scripts.lib.design.sweep import Expander
-from workflow_scripts.lib.models.catalog import ModelCatalog
-from workflow_scripts.lib.store.fact_cache import FactCache
 
 
 @pytest.fixture(scope="module")

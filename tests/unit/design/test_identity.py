@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow_scripts.lib.design import identity
-from workflow_scripts.lib.design.identity import NEUTRAL, canonical_json, cell_id, digest
+from graftwork.core import identity
+from graftwork.core.identity import NEUTRAL, canonical_json, cell_id, digest
 
 TEXT_ALONE = {
     "alpha": 0.0,
@@ -165,13 +165,13 @@ def test_neutral_values_are_only_ever_added():
 
 def test_every_parameter_of_a_transform_has_a_neutral_value():
     """Else a transform that is added renames the cells of all others."""
-    from workflow_scripts.lib.conditioning.registry import parameter_fields
+    from graftwork.transforms.registry import parameter_fields
 
     assert set(parameter_fields()) <= set(NEUTRAL)
 
 
 def test_every_neutral_value_is_one_that_cells_may_have():
-    from workflow_scripts.lib.design.schema import CellParameters
+    from graftwork.design.schema import CellParameters
 
     assert set(NEUTRAL) <= set(CellParameters.model_fields)
     for name, value in NEUTRAL.items():
@@ -199,7 +199,7 @@ def test_a_negative_zero_is_neutral_where_zero_is(monkeypatch):
 
 def test_defaults_are_not_left_out():
     """Else a changed default would give the old cells' images under new parameters."""
-    from workflow_scripts.lib.design.schema import CellParameters
+    from graftwork.design.schema import CellParameters
 
     for name, field in CellParameters.model_fields.items():
         if name not in NEUTRAL:
@@ -294,7 +294,7 @@ def test_different_values_have_different_texts(one, other):
 def test_names_do_not_depend_on_the_process():
     """Not on hash randomisation, locale or time zone."""
     program = (
-        "from workflow_scripts.lib.design.identity import cell_id\n"
+        "from graftwork.core.identity import cell_id\n"
         "from tests.unit.design.test_identity import GOLDEN\n"
         "print([cell_id(parameters) == name for parameters, name in GOLDEN.values()])"
     )

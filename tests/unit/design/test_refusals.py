@@ -2,8 +2,8 @@
 
 import pytest
 
+from graftwork.core.errors import DesignError
 from tests.unit.design.designs import expand, experiment
-from workflow_scripts.lib.design.errors import DesignError
 
 FILE = "config/experiments/test.yaml"
 

@@ -2,12 +2,12 @@
 
 import pytest
 
+from graftwork.core.errors import DesignError
+from graftwork.core.identity import NEUTRAL
+from graftwork.design.sampling import GUIDANCE_NOTE, sampling_warnings
+from graftwork.models.catalog import Model
+from graftwork.models.generators.z_image.schedule import first_step
 from tests.unit.design.designs import GENERATOR, expand, experiment, some_models
-from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.design.identity import NEUTRAL
-from workflow_scripts.lib.design.sampling import GUIDANCE_NOTE, sampling_warnings
-from workflow_scripts.lib.models.catalog import Model
-from workflow_scripts.lib.models.z_image_steps import first_step
 
 LINEAR = {"kind": "linear"}
 NAMES = ("alpha_schedule", "negative_prompt", "cfg_normalization", "cfg_truncation", "init_image", "strength")
@@ -206,7 +206,7 @@ def test_a_schedule_that_cannot_be_begun_in_the_middle_is_refused(tmp_path):
 
 
 def test_negative_prompts_that_are_too_long_or_have_no_tokens_are_refused(tmp_path, monkeypatch):
-    from workflow_scripts.lib.design import encoding
+    from graftwork.design import encoding
 
     counted = []
 

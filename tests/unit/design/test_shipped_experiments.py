@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workflow_scripts.lib.conditioning.registry import STAGES, transforms
-from workflow_scripts.lib.design.code_digest import REPOSITORY
-from workflow_scripts.lib.design.project import Project
-from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS
+from graftwork.core.code_digest import REPOSITORY
+from graftwork.design.project import Project
+from graftwork.design.schema import DEFAULT_TRANSFORMS
+from graftwork.transforms.registry import STAGES, transforms
 
 EXPERIMENTS = sorted(path.stem for path in (REPOSITORY / "config/experiments").glob("*.yaml"))
 

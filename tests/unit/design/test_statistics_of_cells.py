@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import yaml
 
+from graftwork.core.errors import DesignError
+from graftwork.models.catalog import Model
+from graftwork.statistics.npz import write_npz
+from graftwork.statistics.reference import ReferenceStatistics
 from tests.unit.design.designs import expand, experiment, some_models
-from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.models.catalog import Model
-from workflow_scripts.lib.statistics.npz import write_npz
-from workflow_scripts.lib.statistics.reference import ReferenceStatistics
 
 FILE = "config/experiments/test.yaml"
 EMBEDDING = Model(

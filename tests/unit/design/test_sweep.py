@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graftwork.core.errors import DesignError
+from graftwork.core.identity import cell_id
+from graftwork.design.settings import Limits
 from tests.unit.design.designs import expand, experiment, some_models
-from workflow_scripts.lib.design.errors import DesignError
-from workflow_scripts.lib.design.identity import cell_id
-from workflow_scripts.lib.design.settings import Limits
 
 
 def of_role(design, role):

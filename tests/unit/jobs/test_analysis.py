@@ -7,13 +7,13 @@ import logging
 import numpy as np
 import pytest
 
+from graftwork.core.png import is_complete_png
+from graftwork.jobs.analysis import analyze
+from graftwork.jobs.statistics import measure_statistics
+from graftwork.statistics.compare import STD_MEASURES, TOKEN_MEASURES
+from graftwork.store.hidden_states import add_layers
+from graftwork.store.layout import Store
 from tests.unit.statistics.samples import role_codes
-from workflow_scripts.lib.jobs.analysis import analyze
-from workflow_scripts.lib.jobs.statistics import measure_statistics
-from workflow_scripts.lib.presentation.png import is_complete_png
-from workflow_scripts.lib.statistics.compare import STD_MEASURES, TOKEN_MEASURES
-from workflow_scripts.lib.store.hidden_states import add_layers
-from workflow_scripts.lib.store.layout import Store
 
 LOG = logging.getLogger("test")
 WIDTH = 8

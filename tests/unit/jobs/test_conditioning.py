@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workflow_scripts.lib.conditioning.build import conditioning_hash
-from workflow_scripts.lib.conditioning.visibility import CaptionNorm
-from workflow_scripts.lib.jobs.conditioning import condition
-from workflow_scripts.lib.models import loading
-from workflow_scripts.lib.models.tokens import ROLE_CODES
-from workflow_scripts.lib.store.hidden_states import add_layers
-from workflow_scripts.lib.store.layout import Store
-from workflow_scripts.lib.store.recipes import read_recipes
+from graftwork.conditioning.build import conditioning_hash
+from graftwork.conditioning.visibility import CaptionNorm
+from graftwork.jobs.conditioning import condition
+from graftwork.models import loading
+from graftwork.models.tokens import ROLE_CODES
+from graftwork.store.hidden_states import add_layers
+from graftwork.store.layout import Store
+from graftwork.store.recipes import read_recipes
 
 LOG = logging.getLogger("test")
 TEXT, SOURCE, GONE = "a" * 32, "b" * 32, "c" * 32

@@ -8,21 +8,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.unit.conditioning.samples import defaults
-from workflow_scripts.lib.conditioning.dimension_fixes import apply_dimension_fix, fit_dimension_fix
-from workflow_scripts.lib.conditioning.registry import STAGES, transform
-from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS
-from workflow_scripts.lib.jobs import acceptance
-from workflow_scripts.lib.jobs.conditioning import condition
-from workflow_scripts.lib.jobs.record import JobRecord
-from workflow_scripts.lib.jobs.statistics import measure_statistics
-from workflow_scripts.lib.models.tokens import ROLE_CODES
-from workflow_scripts.lib.statistics.npz import write_npz
-from workflow_scripts.lib.statistics.reference import ReferenceStatistics
-from workflow_scripts.lib.store.hidden_states import add_layers
-from workflow_scripts.lib.store.layout import Store
-from workflow_scripts.lib.store.recipes import read_recipes
-from workflow_scripts.lib.store.statistics import read_statistics
+from graftwork.design.schema import DEFAULT_TRANSFORMS
+from graftwork.jobs import acceptance
+from graftwork.jobs.conditioning import condition
+from graftwork.jobs.record import JobRecord
+from graftwork.jobs.statistics import measure_statistics
+from graftwork.models.tokens import ROLE_CODES
+from graftwork.statistics.npz import write_npz
+from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.store.hidden_states import add_layers
+from graftwork.store.layout import Store
+from graftwork.store.recipes import read_recipes
+from graftwork.store.statistics import read_statistics
+from graftwork.transforms.dimension_fixes import apply_dimension_fix, fit_dimension_fix
+from graftwork.transforms.registry import STAGES, transform
+from tests.unit.transforms.samples import defaults
 
 LOG = logging.getLogger("test")
 WIDTH = 6

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from workflow_scripts.lib.design.code_digest import REPOSITORY
-from workflow_scripts.lib.jobs import devices
-from workflow_scripts.lib.jobs.devices import take_device, visible_devices
+from graftwork.core.code_digest import REPOSITORY
+from graftwork.jobs import devices
+from graftwork.jobs.devices import take_device, visible_devices
 
 LOG = logging.getLogger("test")
 CUDA = {"device": "cuda"}
@@ -20,7 +20,7 @@ CUDA = {"device": "cuda"}
 JOB = """
 import logging, os, sys
 from pathlib import Path
-from workflow_scripts.lib.jobs.devices import take_device
+from graftwork.jobs.devices import take_device
 logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
 taken = take_device(
     {"device": "cuda"}, logging.getLogger(), locks=Path(sys.argv[1]), count=lambda: int(sys.argv[2]), poll_seconds=0.05
@@ -173,5 +173,5 @@ def test_what_there_is_to_choose_from(monkeypatch, listed, names):
 @pytest.mark.parametrize("job", ["extraction", "generation"])
 def test_jobs_take_a_device_before_anything_asks_for_one(job, monkeypatch):
     """In the order of the code: the environment is read when CUDA starts, and never again."""
-    source = (REPOSITORY / f"workflow_scripts/lib/jobs/{job}.py").read_text()
+    source = (REPOSITORY / f"graftwork/jobs/{job}.py").read_text()
     assert 0 < source.index("    take_device(") < source.index("        configure_torch(")

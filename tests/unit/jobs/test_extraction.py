@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from workflow_scripts.lib.design.code_digest import REPOSITORY
-from workflow_scripts.lib.jobs import extraction
-from workflow_scripts.lib.jobs.extraction import extract_hidden_states
-from workflow_scripts.lib.models import loading
-from workflow_scripts.lib.models.neutral_images import open_reference
-from workflow_scripts.lib.models.prompts import NEUTRAL_OPTIONS, InputOptions
-from workflow_scripts.lib.models.protocols import EncodedSequence
-from workflow_scripts.lib.store.fact_cache import FactCache
-from workflow_scripts.lib.store.hidden_states import intact_layers, read_layer
-from workflow_scripts.lib.store.layout import Store
+from graftwork.core.code_digest import REPOSITORY
+from graftwork.core.fact_cache import FactCache
+from graftwork.jobs import extraction
+from graftwork.jobs.extraction import extract_hidden_states
+from graftwork.models import loading
+from graftwork.models.neutral_images import open_reference
+from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
+from graftwork.models.protocols import EncodedSequence
+from graftwork.store.hidden_states import intact_layers, read_layer
+from graftwork.store.layout import Store
 
 LOG = logging.getLogger("test")
 

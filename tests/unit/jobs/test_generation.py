@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from workflow_scripts.lib.conditioning.build import conditioning_hash
-from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.jobs import generation
-from workflow_scripts.lib.jobs.generation import generate_images
-from workflow_scripts.lib.models import loading
-from workflow_scripts.lib.store.layout import Store
+from graftwork.conditioning.build import conditioning_hash
+from graftwork.core.identity import digest
+from graftwork.jobs import generation
+from graftwork.jobs.generation import generate_images
+from graftwork.models import loading
+from graftwork.store.layout import Store
 
 LOG = logging.getLogger("test")
 HARDWARE = {"device": "cpu", "dtype": "float32", "cpu_threads": 1, "batch_shape": 4}

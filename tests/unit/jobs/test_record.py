@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from workflow_scripts.lib.jobs.record import JobRecord, all_failures, open_log, read_manifests
+from graftwork.jobs.record import JobRecord, all_failures, open_log, read_manifests
 
 
 @pytest.fixture(autouse=True)

@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from graftwork.conditioning.build import conditioning_hash
+from graftwork.core.identity import digest
+from graftwork.jobs.conditioning import condition
+from graftwork.jobs.generation import generate_images
+from graftwork.models import loading
+from graftwork.store.layout import Store
+from graftwork.store.recipes import read_recipes
 from tests.unit.jobs.test_conditioning import recipe
 from tests.unit.jobs.test_conditioning import store as store_with_states  # noqa: F401, a fixture
 from tests.unit.jobs.test_generation import HARDWARE, shard
-from workflow_scripts.lib.conditioning.build import conditioning_hash
-from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.jobs.conditioning import condition
-from workflow_scripts.lib.jobs.generation import generate_images
-from workflow_scripts.lib.models import loading
-from workflow_scripts.lib.store.layout import Store
-from workflow_scripts.lib.store.recipes import read_recipes
 
 LOG = logging.getLogger("test")
 

@@ -6,12 +6,12 @@ import logging
 import numpy as np
 import pytest
 
-from workflow_scripts.lib.jobs.statistics import measure_statistics
-from workflow_scripts.lib.models.tokens import ROLE_CODES
-from workflow_scripts.lib.statistics.accumulator import TooFewTokens
-from workflow_scripts.lib.store.hidden_states import add_layers
-from workflow_scripts.lib.store.layout import Store
-from workflow_scripts.lib.store.statistics import (
+from graftwork.jobs.statistics import measure_statistics
+from graftwork.models.tokens import ROLE_CODES
+from graftwork.statistics.accumulator import TooFewTokens
+from graftwork.store.hidden_states import add_layers
+from graftwork.store.layout import Store
+from graftwork.store.statistics import (
     DamagedStatistics,
     is_intact,
     read_statistics,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from graftwork.models.loading import configure_torch, load_encoder, load_generator
 from tests.small_family import build_small_family, small_entries
-from workflow_scripts.lib.models.loading import configure_torch, load_encoder, load_generator
 
 HARDWARE = {"device": "cpu", "dtype": "float32", "offload": "none", "cpu_threads": 1}
 SAMPLING = {"height": 64, "width": 64, "num_inference_steps": 8, "guidance_scale": 0.0}

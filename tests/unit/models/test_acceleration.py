@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from tests.unit.models.conftest import HARDWARE
-from workflow_scripts.lib.design.settings import GenerationHardware
-from workflow_scripts.lib.models.acceleration import (
+from graftwork.design.settings import GenerationHardware
+from graftwork.models.acceleration import (
     ATTENTION_BACKENDS,
     NEUTRAL,
     changed_settings,
     find_conflict,
     is_accelerated,
 )
-from workflow_scripts.lib.models.loading import check_hardware
+from graftwork.models.loading import check_hardware
+from tests.unit.models.conftest import HARDWARE
 
 CUDA = {**HARDWARE, "device": "cuda", "dtype": "bfloat16"}
 
@@ -82,7 +82,7 @@ def test_importing_it_imports_no_torch():
     import subprocess
     import sys
 
-    program = "import sys, workflow_scripts.lib.models.acceleration; print('torch' in sys.modules)"
+    program = "import sys, graftwork.models.acceleration; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from graftwork.models.catalog import ModelCatalog, same_weights
 from tests.small_family import small_entries
-from workflow_scripts.lib.models.catalog import ModelCatalog, same_weights
 
 FILE = "config/models.yaml"
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from tests.unit.models.conftest import PROMPT
-from workflow_scripts.lib.models.description import (
+from graftwork.models.description import (
     describe_encoder,
     describe_generator,
     hub_patterns,
@@ -20,7 +19,8 @@ from workflow_scripts.lib.models.description import (
     padded_length,
     resolve_layer,
 )
-from workflow_scripts.lib.models.templates import count_prompt_tokens
+from graftwork.models.templates import count_prompt_tokens
+from tests.unit.models.conftest import PROMPT
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 HUB = {"family": "qwen3", "repo": "org/name", "revision": REVISION}
@@ -32,11 +32,11 @@ def names(paths):
 
 def test_importing_it_imports_nothing_heavy():
     code = (
-        "import sys; import workflow_scripts.lib.models.description, workflow_scripts.lib.models.tokens,"
-        "workflow_scripts.lib.models.protocols, workflow_scripts.lib.models.loading as l; print(sorted("
+        "import sys; import graftwork.models.description, graftwork.models.tokens,"
+        "graftwork.models.protocols, graftwork.models.loading as l; print(sorted("
         "{'transformers', 'diffusers'} & set(sys.modules)))"
     )
-    light = code.replace(", workflow_scripts.lib.models.loading as l", "").replace("{", "{'torch', ")
+    light = code.replace(", graftwork.models.loading as l", "").replace("{", "{'torch', ")
     for source in (code, light):
         done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]"
@@ -44,8 +44,8 @@ def test_importing_it_imports_nothing_heavy():
 
 def test_describe_imports_nothing_heavy(vl_entry):
     code = (
-        "import sys, json; from pathlib import Path; from workflow_scripts.lib.models.description import *\n"
-        "from workflow_scripts.lib.models.templates import count_prompt_tokens\n"
+        "import sys, json; from pathlib import Path; from graftwork.models.description import *\n"
+        "from graftwork.models.templates import count_prompt_tokens\n"
         f"entry = json.loads({json.dumps(vl_entry)!r}); folder = locate_model('vl', entry)\n"
         "describe_encoder(entry, folder), count_prompt_tokens(entry, folder, ['x'])\n"
         "print(sorted({'torch', 'transformers', 'diffusers', 'huggingface_hub'} & set(sys.modules)))"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from graftwork.models.generators.z_image.generator import initial_latents, padding_row, sample_images
+from graftwork.models.loading import load_generator
 from tests.unit.models.conftest import PROMPT, SAMPLING
-from workflow_scripts.lib.models.loading import load_generator
-from workflow_scripts.lib.models.z_image import initial_latents, padding_row, sample_images
 
 SEED = 7
 # At most one grey level in this share of all values; a control must differ in a hundred times as many.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from workflow_scripts.lib.models.images import load_reference_image
+from graftwork.models.images import load_reference_image
 
 RED = (200, 30, 40)
 

@@ -10,11 +10,11 @@ import torch
 from transformers import Qwen3ForCausalLM, Qwen3Model, Qwen3VLModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from graftwork.models.description import describe_encoder, model_files
+from graftwork.models.loading import load_encoder
+from graftwork.models.prompts import InputOptions
+from graftwork.models.tokens import ROLE_CODES, ROLES
 from tests.unit.models.conftest import PROMPT, relative_distance
-from workflow_scripts.lib.models.description import describe_encoder, model_files
-from workflow_scripts.lib.models.loading import load_encoder
-from workflow_scripts.lib.models.prompts import InputOptions
-from workflow_scripts.lib.models.tokens import ROLE_CODES, ROLES
 
 LAYERS = range(7)
 CHAT = f"<|im_start|>user\n{PROMPT}<|im_end|>\n<|im_start|>assistant\n"

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from tests.unit.models.conftest import HARDWARE
-from workflow_scripts.lib.models.loading import (
+from graftwork.models.loading import (
     check_hardware,
     configure_torch,
     ensure_model,
     load_encoder,
     load_generator,
 )
-from workflow_scripts.lib.models.weights import take_states
+from graftwork.models.weights import take_states
+from tests.unit.models.conftest import HARDWARE
 
 REVISION = "0" * 40
 

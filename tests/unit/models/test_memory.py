@@ -5,10 +5,10 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
 from transformers import Qwen3Config, Qwen3Model, Qwen3VLConfig, Qwen3VLModel
 
-from workflow_scripts.lib.models import real_shapes
-from workflow_scripts.lib.models.loading import load_encoder, load_generator
-from workflow_scripts.lib.models.memory import bytes_on_device, component_bytes
-from workflow_scripts.lib.models.z_image_blocks import fuse_blocks
+from graftwork.models.generators.z_image.blocks import fuse_blocks
+from graftwork.models.loading import load_encoder, load_generator
+from graftwork.models.memory import bytes_on_device, component_bytes
+from lab import real_shapes
 
 GIB = 2**30
 CARDS = {"24 GB": 24 * GIB, "16 GB": 16 * GIB}

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graftwork.models.encoders.qwen3 import load_tokenizer, tokenize
+from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions, lay_out, options_of
+from graftwork.models.templates import chat_renderer, count_prompt_tokens, text_around_prompt
+from graftwork.models.tokens import ROLE_CODES, ROLES, assign_roles
 from tests.small_family import small_entries
-from workflow_scripts.lib.models.prompts import NEUTRAL_OPTIONS, InputOptions, lay_out, options_of
-from workflow_scripts.lib.models.qwen3 import load_tokenizer, tokenize
-from workflow_scripts.lib.models.templates import chat_renderer, count_prompt_tokens, text_around_prompt
-from workflow_scripts.lib.models.tokens import ROLE_CODES, ROLES, assign_roles
 
 # What a template contains, or what code that looks for its parts may stumble over.
 TEMPLATE_WORDS = [

@@ -15,12 +15,17 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from PIL import Image
 
+from graftwork.models.generators.z_image.blocks import compile_blocks
+from graftwork.models.generators.z_image.fast import FastZImageGenerator, KeptSchedule, launch_images
+from graftwork.models.generators.z_image.generator import (
+    ZImageGenerator,
+    convert_rows,
+    embeds_at,
+    sample_images,
+)
+from graftwork.models.generators.z_image.schedule import first_step
+from lab import real_shapes
 from tests.unit.models.conftest import PROMPT, SAMPLING
-from workflow_scripts.lib.models import real_shapes
-from workflow_scripts.lib.models.z_image import ZImageGenerator, convert_rows, embeds_at, sample_images
-from workflow_scripts.lib.models.z_image_blocks import compile_blocks
-from workflow_scripts.lib.models.z_image_fast import FastZImageGenerator, KeptSchedule, launch_images
-from workflow_scripts.lib.models.z_image_steps import first_step
 
 SEED = 7
 STEPS = 4

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from graftwork.models.description import describe_encoder, describe_generator, missing_files
 from tests.small_family import MARKER, build_small_family, small_entries
-from workflow_scripts.lib.models.description import describe_encoder, describe_generator, missing_files
 
 
 def digests(folder):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import Qwen3Model
 
+from graftwork.models.loading import load_encoder
 from tests.unit.models.conftest import PROMPT, relative_distance
-from workflow_scripts.lib.models.loading import load_encoder
 
 TOLERANCE = 1e-6
 LAYERS = 6

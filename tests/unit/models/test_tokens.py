@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow_scripts.lib.models.description import locate_model
-from workflow_scripts.lib.models.qwen3 import load_tokenizer, tokenize
-from workflow_scripts.lib.models.templates import count_prompt_tokens
-from workflow_scripts.lib.models.tokens import ROLE_CODES, ROLES, PromptLayout, assign_roles, lay_out_prompt
+from graftwork.models.description import locate_model
+from graftwork.models.encoders.qwen3 import load_tokenizer, tokenize
+from graftwork.models.templates import count_prompt_tokens
+from graftwork.models.tokens import ROLE_CODES, ROLES, PromptLayout, assign_roles, lay_out_prompt
 
 BEFORE, AFTER = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 ODD_PROMPTS = [

@@ -7,9 +7,9 @@ from PIL import Image
 from transformers import Qwen3VLModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from graftwork.models.loading import load_encoder
+from graftwork.models.tokens import ROLE_CODES
 from tests.unit.models.conftest import PROMPT, relative_distance
-from workflow_scripts.lib.models.loading import load_encoder
-from workflow_scripts.lib.models.tokens import ROLE_CODES
 
 LAYERS = 6
 

@@ -9,17 +9,17 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipe
 from diffusers.models import attention_dispatch
 from diffusers.models.transformers.transformer_z_image import RopeEmbedder
 
-from tests.unit.models.conftest import PROMPT, SAMPLING
-from workflow_scripts.lib.models import real_shapes
-from workflow_scripts.lib.models.loading import load_generator
-from workflow_scripts.lib.models.z_image import ZImageGenerator, sample_images
-from workflow_scripts.lib.models.z_image_blocks import (
+from graftwork.models.generators.z_image.blocks import (
     RealRopeEmbedder,
     compile_blocks,
     compile_decoder,
     rotate,
 )
-from workflow_scripts.lib.models.z_image_fast import FastZImageGenerator, KeptSchedule, launch_images
+from graftwork.models.generators.z_image.fast import FastZImageGenerator, KeptSchedule, launch_images
+from graftwork.models.generators.z_image.generator import ZImageGenerator, sample_images
+from graftwork.models.loading import load_generator
+from lab import real_shapes
+from tests.unit.models.conftest import PROMPT, SAMPLING
 
 SEEDS = [7, 8, 9]
 

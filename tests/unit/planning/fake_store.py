@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from graftwork.core.fact_cache import FactCache, stat_signature
+from graftwork.core.identity import digest
+from graftwork.core.png import encode_png
+from graftwork.design.settings import Hardware, Sharding
+from graftwork.planning.keys import Keys
+from graftwork.planning.plan import cells_of, merged, plan_conditioning, plan_images
+from graftwork.store.layout import Store
+from graftwork.store.recipes import add_recipes
 from tests.unit.design.designs import expand, experiment
-from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.design.settings import Hardware, Sharding
-from workflow_scripts.lib.planning.keys import Keys
-from workflow_scripts.lib.planning.plan import cells_of, merged, plan_conditioning, plan_images
-from workflow_scripts.lib.presentation.png import encode_png
-from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
-from workflow_scripts.lib.store.layout import Store
-from workflow_scripts.lib.store.recipes import add_recipes
 
 PNG = encode_png(np.zeros((2, 2, 3), dtype=np.uint8))
 

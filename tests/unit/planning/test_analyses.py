@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from workflow_scripts.lib.design.code_digest import REPOSITORY
-from workflow_scripts.lib.planning.analyses import plan_analysis
-from workflow_scripts.lib.planning.scope import Scopes, load_project
+from graftwork.core.code_digest import REPOSITORY
+from graftwork.planning.analyses import plan_analysis
+from graftwork.planning.scope import Scopes, load_project
 
 CONFIG = {"experiments": ["demo"], "statistics": ["miniature"]}
 

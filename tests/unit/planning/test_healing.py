@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from graftwork.planning.healing import find_damage, forget
 from tests.unit.planning.fake_store import Situation
-from workflow_scripts.lib.planning.healing import find_damage, forget
 
 
 @pytest.fixture

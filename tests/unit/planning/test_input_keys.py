@@ -4,13 +4,13 @@ import itertools
 
 import pytest
 
+from graftwork.core.identity import NEUTRAL
+from graftwork.design.schema import EncodingParameters, SourceParameters
+from graftwork.design.settings import Hardware
+from graftwork.models.prompts import NEUTRAL_OPTIONS, options_of
+from graftwork.planning.keys import Keys
+from graftwork.planning.plan import merged
 from tests.unit.design.designs import expand, experiment
-from workflow_scripts.lib.design.identity import NEUTRAL
-from workflow_scripts.lib.design.schema import EncodingParameters, SourceParameters
-from workflow_scripts.lib.design.settings import Hardware
-from workflow_scripts.lib.models.prompts import NEUTRAL_OPTIONS, options_of
-from workflow_scripts.lib.planning.keys import Keys
-from workflow_scripts.lib.planning.plan import merged
 
 MODELS = {
     "host": {"facts": {"family": "qwen3", "num_hidden_layers": 8, "rope_theta": 1e6}},

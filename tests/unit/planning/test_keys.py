@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 from pydantic import Field, create_model
 
-from workflow_scripts.lib.conditioning import registry
-from workflow_scripts.lib.conditioning.registry import STAGES, Transform, TransformParameters, transforms
-from workflow_scripts.lib.conditioning.schedules import AlphaSchedule
-from workflow_scripts.lib.design.code_digest import code_digest
-from workflow_scripts.lib.design.identity import NEUTRAL as SAMPLING_NEUTRAL
-from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.design.settings import Hardware
-from workflow_scripts.lib.models.acceleration import NEUTRAL
-from workflow_scripts.lib.planning import keys as module
-from workflow_scripts.lib.planning.code_lists import (
+from graftwork.core.code_digest import code_digest
+from graftwork.core.identity import NEUTRAL as SAMPLING_NEUTRAL
+from graftwork.core.identity import digest
+from graftwork.design.settings import Hardware
+from graftwork.models.acceleration import NEUTRAL
+from graftwork.planning import keys as module
+from graftwork.planning.code_lists import (
     CONDITIONING_CODE,
     EXTRACTION_CODE,
     FAST_SAMPLING_CODE,
     INIT_IMAGE_CODE,
     SAMPLING_CODE,
 )
-from workflow_scripts.lib.planning.keys import Keys, batch_group, sampling_work
+from graftwork.planning.keys import Keys, batch_group, sampling_work
+from graftwork.transforms import registry
+from graftwork.transforms.registry import STAGES, Transform, TransformParameters, transforms
+from graftwork.transforms.schedules import AlphaSchedule
 
 TEXT, TEXT_B, SOURCE, SOURCE_B, IMAGE, IMAGE_B = (
     f"content:{letter * 32}" for letter in ("a", "b", "c", "d", "e", "f")
@@ -374,7 +374,7 @@ def test_all_of_the_code_counts(parts_of):
 
 
 def test_code_of_other_families_and_transforms_does_not_count(parts_of):
-    edited = {"workflow_scripts.lib.models.qwen3:Qwen3Encoder", "somewhere:else"}
+    edited = {"graftwork.models.encoders.qwen3:Qwen3Encoder", "somewhere:else"}
     assert parts_of("hidden states", Situation()) == parts_of("hidden states", Situation(edited_code=edited))
     assert parts_of("image", Situation()) == parts_of("image", Situation(edited_code=edited))
 
@@ -452,7 +452,7 @@ def test_code_of_the_accelerated_generator_counts_where_it_runs(change):
 
 def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
     """Over all keys together, and with every transform chosen that has parameters."""
-    from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS, CellParameters
+    from graftwork.design.schema import DEFAULT_TRANSFORMS, CellParameters
 
     real = {**CellParameters().model_dump(), **CELL, **DEFAULT_TRANSFORMS, "fix_corpus": CORPUS}
     others = {

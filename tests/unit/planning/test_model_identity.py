@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from workflow_scripts.lib.design.inputs import find_reference
-from workflow_scripts.lib.models.catalog import ModelCatalog
-from workflow_scripts.lib.models.description import model_files
-from workflow_scripts.lib.store.fact_cache import FactCache
+from graftwork.core.fact_cache import FactCache
+from graftwork.design.inputs import find_reference
+from graftwork.models.catalog import ModelCatalog
+from graftwork.models.description import model_files
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TEXT = {"family": "qwen3", "subfolder": "text_encoder", "tokenizer_subfolder": "tokenizer"}

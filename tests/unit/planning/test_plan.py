@@ -2,12 +2,12 @@
 
 import pytest
 
+from graftwork.core.identity import digest
+from graftwork.core.png import is_complete_png
+from graftwork.planning.plan import count_missing, drop_conditioning, resolve_images
+from graftwork.planning.shards import read_shard
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import PNG, Situation
-from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.planning.plan import count_missing, drop_conditioning, resolve_images
-from workflow_scripts.lib.planning.shards import read_shard
-from workflow_scripts.lib.presentation.png import is_complete_png
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 import pytest
 
+from graftwork.planning.plan import count_missing, resolve_images
+from graftwork.planning.shards import read_shard
+from graftwork.reports.table import cell_rows
+from graftwork.store.recipes import add_recipes
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
-from workflow_scripts.lib.planning.plan import count_missing, resolve_images
-from workflow_scripts.lib.planning.shards import read_shard
-from workflow_scripts.lib.presentation.table import cell_rows
-from workflow_scripts.lib.store.recipes import add_recipes
 
 ONE_PROMPT = {"prompts": ["a red apple"], "alpha": 0.0}
 

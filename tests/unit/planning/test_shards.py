@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow_scripts.lib.planning.shards import read_shard, split_evenly, write_shard
+from graftwork.planning.shards import read_shard, split_evenly, write_shard
 
 group_sizes = st.lists(st.integers(0, 30), max_size=12)
 counts = st.integers(1, 9)

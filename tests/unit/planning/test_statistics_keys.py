@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
+from graftwork.core.identity import digest
+from graftwork.design.schema import DEFAULT_TRANSFORMS, CellParameters
+from graftwork.design.settings import Hardware
+from graftwork.planning import corpus_keys
+from graftwork.planning.corpus_keys import STATISTICS_CODE, corpus_inputs
+from graftwork.planning.inputs_plan import statistics_of
+from graftwork.planning.keys import Keys
+from graftwork.transforms.registry import STAGES
 from tests.unit.planning.test_keys import CELL, MODELS, SOURCE, TEXT
-from workflow_scripts.lib.conditioning.registry import STAGES
-from workflow_scripts.lib.design.identity import digest
-from workflow_scripts.lib.design.schema import DEFAULT_TRANSFORMS, CellParameters
-from workflow_scripts.lib.design.settings import Hardware
-from workflow_scripts.lib.planning import corpus_keys
-from workflow_scripts.lib.planning.corpus_keys import STATISTICS_CODE, corpus_inputs
-from workflow_scripts.lib.planning.inputs_plan import statistics_of
-from workflow_scripts.lib.planning.keys import Keys
 
 PROMPTS, REFERENCES = ["a hat", "a boat"], ["1" * 64, "2" * 64]
 CORPORA = {

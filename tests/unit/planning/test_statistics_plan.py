@@ -4,13 +4,13 @@ import json
 
 import pytest
 
+from graftwork.core.fact_cache import FactCache, stat_signature
+from graftwork.planning.healing import find_damage, forget
+from graftwork.planning.keys import Keys
+from graftwork.planning.plan import merged
+from graftwork.planning.shards import read_shard
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
-from workflow_scripts.lib.planning.healing import find_damage, forget
-from workflow_scripts.lib.planning.keys import Keys
-from workflow_scripts.lib.planning.plan import merged
-from workflow_scripts.lib.planning.shards import read_shard
-from workflow_scripts.lib.store.fact_cache import FactCache, stat_signature
 
 TAKEN = {"normalization": "whiten", "masking": "zero", "statistics": {"corpus": "world"}}
 

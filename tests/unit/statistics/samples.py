@@ -3,8 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from workflow_scripts.lib.models.tokens import ROLE_CODES, ROLES
-from workflow_scripts.lib.statistics.accumulator import decode_states
+from graftwork.models.tokens import ROLE_CODES, ROLES
+from graftwork.statistics.accumulator import decode_states
 
 WIDTH = 4
 

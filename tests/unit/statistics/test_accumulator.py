@@ -7,16 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.statistics.samples import (
-    WIDTH,
-    float32_ulp,
-    gaussian,
-    role_codes,
-    roles_of,
-    states,
-    with_sink,
-)
-from workflow_scripts.lib.statistics.accumulator import (
+from graftwork.statistics.accumulator import (
     NonFiniteStates,
     TooFewTokens,
     decode_states,
@@ -27,7 +18,16 @@ from workflow_scripts.lib.statistics.accumulator import (
     merge_moments,
     summarize,
 )
-from workflow_scripts.lib.statistics.token_classes import TOKEN_CLASSES
+from graftwork.statistics.token_classes import TOKEN_CLASSES
+from tests.unit.statistics.samples import (
+    WIDTH,
+    float32_ulp,
+    gaussian,
+    role_codes,
+    roles_of,
+    states,
+    with_sink,
+)
 
 VECTORS = ("mean", "std", "minimum", "maximum", "skewness", "kurtosis")
 PARTS = ("mean", "m2", "m3", "m4", "minimum", "maximum", "token_rms", "scatter")

@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
-from tests.unit.statistics.samples import gaussian, role_codes, with_sink
-from workflow_scripts.lib.statistics import analysis
-from workflow_scripts.lib.statistics.accumulator import (
+from graftwork.statistics import analysis
+from graftwork.statistics.accumulator import (
     fold_inputs,
     measure_input,
     summarize,
 )
-from workflow_scripts.lib.statistics.analysis import (
+from graftwork.statistics.analysis import (
     LayerReading,
     ReadInput,
     expected_stds,
     pair_inputs,
     report_sink,
 )
+from tests.unit.statistics.samples import gaussian, role_codes, with_sink
 
 TEXT = ["sink", "template", "prompt", "prompt", "template"]
 VISION = [

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tests.unit.statistics.samples import gaussian, role_codes, with_sink
-from workflow_scripts.lib.statistics.accumulator import measure_tokens, summarize
-from workflow_scripts.lib.statistics.compare import (
+from graftwork.statistics.accumulator import measure_tokens, summarize
+from graftwork.statistics.compare import (
     STD_MEASURES,
     TOKEN_MEASURES,
     compare_statistics,
@@ -22,7 +21,8 @@ from workflow_scripts.lib.statistics.compare import (
     spearman,
     top_dimensions,
 )
-from workflow_scripts.lib.statistics.reference import ReferenceStatistics
+from graftwork.statistics.reference import ReferenceStatistics
+from tests.unit.statistics.samples import gaussian, role_codes, with_sink
 
 WIDTH = 12
 positive = arrays.arrays(np.float64, WIDTH, elements=st.floats(1e-3, 1e4))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from workflow_scripts.lib.statistics.dimensions import (
+from graftwork.statistics.dimensions import (
     DimensionLimits,
     compare_dimensions,
     dead_dimensions,

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.statistics.samples import gaussian
-from workflow_scripts.lib.statistics import plots
-from workflow_scripts.lib.statistics.dimensions import worst_dimensions
-from workflow_scripts.lib.statistics.plots import (
+from graftwork.reports.analysis import plots
+from graftwork.reports.analysis.plots import (
     Series,
     plot_magnitude_map,
     plot_std_against_length,
     plot_std_scatter,
 )
+from graftwork.statistics.dimensions import worst_dimensions
+from tests.unit.statistics.samples import gaussian
 
 matplotlib = pytest.importorskip("matplotlib", reason="figures need Matplotlib, which is not installed")
 
@@ -176,7 +176,7 @@ def test_what_cannot_be_drawn(draw, message):
 
 def test_importing_the_module_imports_no_matplotlib():
     program = (
-        "import sys, workflow_scripts.lib.statistics.plots as plots, workflow_scripts.lib.statistics.tables\n"
+        "import sys, graftwork.reports.analysis.plots as plots, graftwork.reports.analysis.tables\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules and 'scipy' not in sys.modules"
     )
     root = Path(__file__).resolve().parents[3]

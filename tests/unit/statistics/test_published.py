@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workflow_scripts.lib.statistics.compare import pearson
-from workflow_scripts.lib.statistics.dimensions import dead_dimensions, hyperactive_dimensions
-from workflow_scripts.lib.statistics.reference import ReferenceStatistics, global_mean, global_std
-from workflow_scripts.lib.statistics.sink import (
+from graftwork.statistics.compare import pearson
+from graftwork.statistics.dimensions import dead_dimensions, hyperactive_dimensions
+from graftwork.statistics.reference import ReferenceStatistics, global_mean, global_std
+from graftwork.statistics.sink import (
     energy_shares,
     expected_global_std,
     largest_shares,

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.statistics.samples import gaussian, states, with_sink
-from workflow_scripts.lib.statistics.accumulator import measure_tokens, summarize
-from workflow_scripts.lib.statistics.npz import write_npz
-from workflow_scripts.lib.statistics.reference import (
+from graftwork.statistics.accumulator import measure_tokens, summarize
+from graftwork.statistics.npz import write_npz
+from graftwork.statistics.reference import (
     MissingStatistic,
     ReferenceStatistics,
     global_mean,
     global_std,
 )
+from tests.unit.statistics.samples import gaussian, states, with_sink
 
 FIELDS = [field.name for field in dataclasses.fields(ReferenceStatistics)]
 

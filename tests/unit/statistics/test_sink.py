@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.statistics.samples import gaussian, role_codes, states, with_sink
-from workflow_scripts.lib.statistics.accumulator import measure_tokens, merge_moments, summarize
-from workflow_scripts.lib.statistics.reference import ReferenceStatistics, global_std
-from workflow_scripts.lib.statistics.sink import (
+from graftwork.statistics.accumulator import measure_tokens, merge_moments, summarize
+from graftwork.statistics.reference import ReferenceStatistics, global_std
+from graftwork.statistics.sink import (
     energy_shares,
     expected_global_std,
     find_massive_activations,
@@ -20,6 +19,7 @@ from workflow_scripts.lib.statistics.sink import (
     subtract_tokens,
     variance_shares,
 )
+from tests.unit.statistics.samples import gaussian, role_codes, states, with_sink
 
 
 def roles(tokens: int) -> np.ndarray:

@@ -7,17 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from tests.unit.statistics.samples import gaussian, with_sink
-from workflow_scripts.lib.statistics.accumulator import measure_tokens, summarize
-from workflow_scripts.lib.statistics.compare import compare_statistics
-from workflow_scripts.lib.statistics.dimensions import worst_dimensions
-from workflow_scripts.lib.statistics.reference import ReferenceStatistics
-from workflow_scripts.lib.statistics.tables import (
+from graftwork.reports.analysis.tables import (
     comparison_table,
     lengths_table,
     statistics_table,
     worst_dimensions_table,
 )
+from graftwork.statistics.accumulator import measure_tokens, summarize
+from graftwork.statistics.compare import compare_statistics
+from graftwork.statistics.dimensions import worst_dimensions
+from graftwork.statistics.reference import ReferenceStatistics
+from tests.unit.statistics.samples import gaussian, with_sink
 
 
 def rows(text: str) -> list[dict[str, str]]:

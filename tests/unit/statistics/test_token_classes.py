@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graftwork.models.tokens import ROLES
+from graftwork.statistics.token_classes import TOKEN_CLASSES, check_roles, select_class
 from tests.unit.statistics.samples import role_codes
-from workflow_scripts.lib.models.tokens import ROLES
-from workflow_scripts.lib.statistics.token_classes import TOKEN_CLASSES, check_roles, select_class
 
 role_sequences = st.lists(st.sampled_from(ROLES), max_size=60)
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from workflow_scripts.lib.store import hidden_states
-from workflow_scripts.lib.store.hidden_states import (
+from graftwork.store import hidden_states
+from graftwork.store.hidden_states import (
     DamagedHiddenStates,
     add_layers,
     intact_layers,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow_scripts.lib.store import recipes
-from workflow_scripts.lib.store.recipes import add_recipes, compact_recipes, read_recipes
+from graftwork.store import recipes
+from graftwork.store.recipes import add_recipes, compact_recipes, read_recipes
 
 
 def row(number: int) -> tuple[str, dict[str, object]]:

@@ -166,7 +166,7 @@ _PATCHES = {
     ],
     "diffusers.models.transformers.transformer_z_image": _forward("ZImageTransformer2DModel"),
     "h5py": _patch_h5py,
-    "workflow_scripts.lib.planning.plan": lambda module: _wrap(
+    "graftwork.planning.plan": lambda module: _wrap(
         module, "write_shard", lambda *a, **k: kill_point("plan-shard")
     ),
 }

@@ -1,0 +1,90 @@
+"""Files that are either there and whole, or not there.
+
+Everything the store keeps is written to a temporary name beside its place and moved there with `os.replace`. The
+temporary name says which process wrote it, so that what a killed process left behind can be swept, and only that.
+"""
+
+import contextlib
+import os
+import re
+import socket
+import uuid
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+OUTSIDE_DIGESTS = "writes files; what is in them is decided elsewhere"
+
+_TEMPORARY = re.compile(r"\.tmp-(?P<host>[^~]+)~(?P<pid>\d+)~(?P<start>\d+)~[0-9a-f]{8}$")
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `target`; when the block succeeds, what was written there becomes `target`.
+
+    The file is flushed to disk before it is moved, so that a machine that loses power leaves no empty file under a
+    final name. When the block fails, the temporary file is removed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + _temporary_suffix())
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(target: Path, data: bytes | str) -> None:
+    """Writes `data` (text as UTF-8) so that readers see the old file or the new one, never a part."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def sweep_temporary_files(folder: Path) -> list[Path]:
+    """Removes the temporary files under `folder` whose writer is dead, and returns them.
+
+    A file of another host is left alone: whether its writer lives cannot be known from here.
+    """
+    swept = []
+    if not folder.is_dir():
+        return swept
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            match = _TEMPORARY.search(name)
+            if match and match["host"] == _host() and _start_time(int(match["pid"])) != match["start"]:
+                path = Path(parent, name)
+                path.unlink(missing_ok=True)
+                swept.append(path)
+    return swept
+
+
+def _temporary_suffix() -> str:
+    pid = os.getpid()
+    return f".tmp-{_host()}~{pid}~{_start_time(pid)}~{uuid.uuid4().hex[:8]}"
+
+
+@cache
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())
+
+
+def _start_time(pid: int) -> str:
+    """Returns when the process started, or "" if it is dead: a process id alone is soon given to another process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # Z: dead, but not collected by its parent, which in a container may never happen.
+        return "" if fields[0] in "ZX" else fields[19]
+    except OSError:
+        # No such process, or no /proc (macOS): there a live process is told by a signal that does nothing.
+        if Path("/proc/self/stat").exists():
+            return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "0"

@@ -1,0 +1,75 @@
+"""What is known of a file as long as its size and modification time stay the same.
+
+Hashing a 12 GB checkpoint or decoding a reference image at every start would make a run that has nothing to do
+slow, so facts are kept beside the file's stat. A lost cache costs time, never correctness.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from graftwork.core.atomic import write_atomic
+from graftwork.core.locks import exclusive_lock
+
+
+def stat_signature(path: Path) -> list[int] | None:
+    """Returns [size in bytes, modification time in ns], or None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+class FactCache:
+    """A JSON file that maps a path to its stat and the facts found then."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._entries = self._read()
+        self._new: dict[str, Any] = {}
+
+    def get(self, path: Path, find_facts: Callable[[Path], Any]) -> Any:
+        """Returns the facts of `path`, found anew if the file changed. Errors of `find_facts` are not kept."""
+        known = self.known(path)
+        if known is not None:
+            return known
+        signature = stat_signature(path)
+        facts = find_facts(path)
+        self.put(path, facts, signature)
+        return facts
+
+    def known(self, path: Path) -> Any | None:
+        """Returns the facts of `path` if it is unchanged since they were found, else None."""
+        entry, signature = self._entries.get(str(path)), stat_signature(path)
+        if entry is None or signature is None or entry["stat"] != signature:
+            return None
+        return entry["facts"]
+
+    def last_known(self, path: Path) -> Any | None:
+        """Returns the last facts found, whatever became of the file."""
+        entry = self._entries.get(str(path))
+        return None if entry is None else entry["facts"]
+
+    def put(self, path: Path, facts: Any, signature: list[int] | None) -> None:
+        """Records facts; `save` makes them last."""
+        self._entries[str(path)] = self._new[str(path)] = {"stat": signature, "facts": facts}
+
+    def save(self) -> None:
+        """Merges what this process found into the file, so that processes side by side lose nothing."""
+        if not self._new:
+            return
+        with exclusive_lock(self.path.with_suffix(".lock")):
+            entries: Mapping[str, Any] = {**self._read(), **self._new}
+            write_atomic(self.path, json.dumps(entries, sort_keys=True, indent=0, ensure_ascii=False))
+        self._new = {}
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            entries = json.loads(self.path.read_text(encoding="utf-8"))
+            return {path: {"stat": entry["stat"], "facts": entry["facts"]} for path, entry in entries.items()}
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
+            # Absent or damaged: the facts are found again.
+            return {}

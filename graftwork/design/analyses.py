@@ -1,0 +1,247 @@
+"""Analyses: statistics of several encoders over one corpus, compared, for people to look at."""
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from graftwork.core.errors import DesignError, explain, require_known
+from graftwork.core.identity import digest
+from graftwork.core.labels import slugify
+from graftwork.design.corpora import Corpora, check_class, check_corpus_for
+from graftwork.design.encoding import check_prompting, fill_in_formats
+from graftwork.design.forms import GivenText, Instruct, Strict, Text
+from graftwork.design.inputs import read_yaml
+from graftwork.design.statistics_of_cells import add_model, check_layer, not_neutral
+from graftwork.models.catalog import Model, ModelCatalog
+from graftwork.transforms.reference_choice import TokenClass
+
+ANALYSIS_FOLDER = "config/statistics"
+
+
+class AnalysisOptions(Strict):
+    """How an encoder is shown the corpus, as in experiments."""
+
+    prompt_format: Literal["natural", "chat", "raw"] | Instruct = Field(
+        "natural", description="As `prompt_format` in experiments."
+    )
+    system_prompt: Text | None = Field(None, description="As `system_prompt` in experiments.")
+    think_block: Literal["template", "empty"] | GivenText = Field(
+        "template", description="As `think_block` in experiments."
+    )
+    rope_theta: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="As `rope_theta` in experiments."
+    )
+    positions: Literal["checkpoint", "sequential"] = Field(
+        "checkpoint", description="As `positions` in experiments."
+    )
+
+
+class AnalysisEncoder(Strict):
+    """An encoder of an analysis."""
+
+    encoder: str = Field(description="A name in config/models.yaml.")
+    hidden_layers: Annotated[list[int], Field(min_length=1)] = Field(
+        description="Layers, as in experiments: -2 is the last but one."
+    )
+    name: str | None = Field(
+        None,
+        description="What tables and comparisons call it; the encoder's name where missing. Needed where an encoder occurs "
+        "twice.",
+    )
+    options: AnalysisOptions = Field(
+        default_factory=AnalysisOptions, description="How it is shown the corpus; see below."
+    )
+
+
+class Side(Strict):
+    """One side of a comparison."""
+
+    encoder: str = Field(description="Name of one of the `encoders`.")
+    hidden_layer: int = Field(description="One of its `hidden_layers`.")
+    tokens: TokenClass = Field("all", description="Token class.")
+
+
+class Comparison(Strict):
+    """Two sides that are compared; ratios are those of `a` to `b`."""
+
+    a: Side = Field(description="{encoder, hidden_layer, tokens}.")
+    b: Side = Field(description="{encoder, hidden_layer, tokens}, the one that is compared with.")
+
+
+class Analysis(Strict):
+    """A file in config/statistics/: statistics of encoders over a corpus, and comparisons of them."""
+
+    title: str = Field(
+        "", description="Heading of the summary and of plots; the file's name where it is empty."
+    )
+    question: str = Field("", description="What the analysis asks, shown under the title.")
+    corpus: str = Field(description="Name of a file in config/corpora/.")
+    encoders: Annotated[list[AnalysisEncoder], Field(min_length=1)] = Field(
+        description="Encoders that read the corpus; see below."
+    )
+    token_classes: Annotated[list[TokenClass], Field(min_length=1)] = Field(
+        default_factory=lambda: ["all", "non_sink", "image", "prompt", "template"],
+        description="Token classes that get a table; those that an encoder cannot have are left out for it.",
+    )
+    comparisons: list[Comparison] = Field(
+        default_factory=list, description="Pairs of sides, {a, b}, each {encoder, hidden_layer, tokens}."
+    )
+    massive_magnitude: Annotated[float, Field(ge=0)] = Field(
+        100.0,
+        description="A massive activation is above this, as Sun et al. (2024) have it, and"
+        " at least `massive_factor` times the median magnitude.",
+    )
+    massive_factor: Annotated[float, Field(ge=1)] = Field(1000.0, description="See `massive_magnitude`.")
+
+
+@dataclass(frozen=True)
+class AnalysisDesign:
+    """An analysis, resolved.
+
+    Attributes:
+        name: Of its file.
+        title: Heading.
+        question: What it asks.
+        corpus: Digest.
+        corpora: Digest -> {name, prompts, references}.
+        entries: [{name, encoder (identity), hidden_layers, options, token_classes}].
+        comparisons: [{name, a, b}], sides {entry, hidden_layer, tokens}.
+        massive: {magnitude, factor}.
+        models: Identity -> {kind, name, entry, facts}.
+        references: SHA-256 -> path.
+    """
+
+    name: str
+    title: str
+    question: str
+    corpus: str
+    corpora: dict[str, Any]
+    entries: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+    massive: dict[str, float]
+    models: dict[str, Any] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """Stands for everything in it."""
+        return digest({key: value for key, value in vars(self).items() if key != "digest"})
+
+
+class AnalysisReader:
+    """Reads analyses against one set of models and corpora."""
+
+    def __init__(self, root: Path, models: ModelCatalog, corpora: Corpora):
+        self._root = root
+        self._models = models
+        self._corpora = corpora
+
+    def names(self) -> list[str]:
+        """Returns the names of all analysis files."""
+        return sorted(file.stem for file in (self._root / ANALYSIS_FOLDER).glob("*.yaml"))
+
+    def read(self, name: str) -> AnalysisDesign:
+        """Returns an analysis.
+
+        Raises:
+            DesignError: for anything that cannot be measured, before any model is loaded.
+        """
+        file = f"{ANALYSIS_FOLDER}/{name}.yaml"
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+            raise DesignError(
+                f"{file}: an analysis cannot be called {name!r}; allowed: letters, digits, _ and -"
+            )
+        raw = read_yaml(self._root / file, file)
+        if not isinstance(raw, dict):
+            raise DesignError(f"{file} must be a mapping with the key `corpus`; it is {type(raw).__name__}")
+        try:
+            analysis = Analysis.model_validate(raw)
+        except ValidationError as error:
+            raise explain(error, file, Analysis) from error
+        corpus = self._corpora.get(analysis.corpus, f"{file}: corpus")
+        design = AnalysisDesign(
+            name,
+            analysis.title or name,
+            analysis.question,
+            corpus.digest,
+            {corpus.digest: {"name": corpus.name, **corpus.content}},
+            [],
+            [],
+            {"magnitude": analysis.massive_magnitude, "factor": analysis.massive_factor},
+        )
+        for reference in corpus.references:
+            design.references[reference.sha256] = reference.path
+        models: dict[str, Model] = {}
+        for index, entry in enumerate(analysis.encoders):
+            where = f"{file}: encoders.{index}"
+            model = self._models.get("encoder", entry.encoder, f"{where}.encoder")
+            shown = entry.name or entry.encoder
+            if slugify(shown) in {slugify(other) for other in models}:
+                raise DesignError(
+                    f"{where}: name {shown!r} occurs more than once; give each encoder a name of its own"
+                )
+            for layer in entry.hidden_layers:
+                check_layer(layer, model, f"{where}.hidden_layers:")
+            check_corpus_for(corpus, model)
+            options = fill_in_formats(entry.options.model_dump(), model, model)
+            check_prompting(options, model, "", f"{where}.options")
+            classes = [tokens for tokens in analysis.token_classes if _possible(corpus, model, tokens)]
+            add_model(model, design.models)
+            models[shown] = model
+            design.entries.append(
+                {
+                    "name": shown,
+                    "encoder": model.identity,
+                    "hidden_layers": list(dict.fromkeys(entry.hidden_layers)),
+                    "options": not_neutral(options),
+                    "token_classes": classes,
+                }
+            )
+        for index, comparison in enumerate(analysis.comparisons):
+            where = f"{file}: comparisons.{index}"
+            sides = {}
+            for key in ("a", "b"):
+                side: Side = getattr(comparison, key)
+                require_known(side.encoder, models, "encoder", f"{where}.{key}.encoder")
+                entry = next(entry for entry in design.entries if entry["name"] == side.encoder)
+                layers = entry["hidden_layers"]
+                if side.hidden_layer not in layers:
+                    raise DesignError(
+                        f"{where}.{key}.hidden_layer: {side.hidden_layer} is none of the hidden_layers of "
+                        f"{side.encoder!r}; allowed: {', '.join(map(str, layers))}"
+                    )
+                check_class(corpus, models[side.encoder], side.tokens, f"{where}.{key}.tokens")
+                sides[key] = {
+                    "entry": side.encoder,
+                    "hidden_layer": side.hidden_layer,
+                    "tokens": side.tokens,
+                }
+            widths = {models[side["entry"]].facts["hidden_size"] for side in sides.values()}
+            if len(widths) > 1:
+                raise DesignError(
+                    f"{where}: the sides have hidden states of widths {' and '.join(map(str, sorted(widths)))}; compare "
+                    "encoders of one width"
+                )
+            name_of = comparison_name(sides)
+            if name_of in {other["name"] for other in design.comparisons}:
+                raise DesignError(f"{where}: the same pair of sides occurs twice; remove one")
+            design.comparisons.append({"name": name_of, **sides})
+        return design
+
+
+def _possible(corpus: Any, model: Model, tokens: str) -> bool:
+    return tokens != "image" or bool(model.facts["accepts_images"] and corpus.references)
+
+
+def side_name(side: dict[str, Any]) -> str:
+    """Returns a part of a file's name for an encoder, a layer and a token class."""
+    return f"{slugify(side['entry'])}_layer{side['hidden_layer']}_{side['tokens']}"
+
+
+def comparison_name(sides: dict[str, Any]) -> str:
+    """Returns the name of a comparison's files."""
+    return f"{side_name(sides['a'])}_vs_{side_name(sides['b'])}"

@@ -1,0 +1,104 @@
+"""The whole configuration of a run: settings, models and experiments."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from graftwork.core.errors import DesignError, explain, require_known, suggest
+from graftwork.core.fact_cache import FactCache
+from graftwork.design.analyses import ANALYSIS_FOLDER, AnalysisReader
+from graftwork.design.cells import Design
+from graftwork.design.corpora import Corpora
+from graftwork.design.inputs import read_yaml
+from graftwork.design.schema import Base
+from graftwork.design.settings import Models, Settings
+from graftwork.design.sweep import Expander
+from graftwork.models.acceleration import find_conflict
+from graftwork.models.catalog import ModelCatalog
+
+EXPERIMENT_FOLDER = "config/experiments"
+# Folders of results, and what stands for the experiments of config/config.yaml.
+_TAKEN = ("all", "models", "plan", "statistics", "store")
+FACTS_FOLDER = "results/store/facts"
+
+
+class Project:
+    """Settings, models and experiments of one working directory, validated when first needed."""
+
+    def __init__(self, config: Mapping[str, Any], root: Path, file: str = "config/config.yaml"):
+        """Validates the settings.
+
+        Args:
+            config: Content of config/config.yaml, with whatever replaced parts of it.
+            root: Working directory.
+            file: For messages.
+
+        Raises:
+            DesignError: where the settings or the models file say something that is not allowed.
+        """
+        self.root = root
+        try:
+            self.settings = Settings.model_validate(dict(config))
+        except ValidationError as error:
+            raise explain(error, file, Settings) from error
+        conflict = find_conflict(self.settings.hardware.generation.model_dump())
+        if conflict is not None:
+            raise DesignError(f"{file}: {conflict}")
+        try:
+            # Only to look at the defaults by themselves: a mistake in them is none of an experiment's.
+            Base.model_validate({"prompts": ["any"], **self.settings.defaults})
+        except ValidationError as error:
+            raise explain(error, file, Base, "defaults") from error
+        models_file = self.settings.models
+        try:
+            models = Models.model_validate(read_yaml(root / models_file, models_file))
+        except ValidationError as error:
+            raise explain(error, models_file, Models) from error
+        facts = root / FACTS_FOLDER
+        self._references = FactCache(facts / "references.json")
+        self.models = ModelCatalog(models.model_dump(), models_file, facts)
+        self._expander = Expander(
+            root, self.models, self._references, self.settings.limits, self.settings.defaults
+        )
+        self.design = cache(self._design)
+        self._analyses = AnalysisReader(root, self.models, Corpora(root, self._references))
+        self.analysis = cache(self._analyses.read)
+        for name in self.settings.statistics:
+            require_known(name, self.analysis_names(), f"file in {ANALYSIS_FOLDER}/", f"{file}: statistics")
+        unknown = [name for name in self.settings.experiments if name not in self.experiment_names()]
+        if unknown:
+            raise DesignError(
+                f"{file}: experiments: {unknown[0]!r} is no file in {EXPERIMENT_FOLDER}/; there are: "
+                f"{', '.join(self.experiment_names()) or 'none'}{suggest(unknown[0], self.experiment_names())}"
+            )
+
+    def experiment_names(self) -> list[str]:
+        """Returns the names of all experiment files, whether or not the default target builds them."""
+        return sorted(file.stem for file in (self.root / EXPERIMENT_FOLDER).glob("*.yaml"))
+
+    def analysis_names(self) -> list[str]:
+        """Returns the names of all analysis files, whether or not the default target builds them."""
+        return self._analyses.names()
+
+    def _design(self, experiment: str) -> Design:
+        file = f"{EXPERIMENT_FOLDER}/{experiment}.yaml"
+        if experiment in _TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", experiment):
+            raise DesignError(
+                f"{file}: an experiment cannot be called {experiment!r}, for its results are in results/{experiment}; "
+                f"allowed: letters, digits, _ and -, but not {', '.join(_TAKEN)}"
+            )
+        return self._expander.expand(experiment, read_yaml(self.root / file, file), file)
+
+    def save_facts(self) -> None:
+        """Keeps hashes and decoded facts for the next start."""
+        self._references.save()
+        self.models.save()
+
+    def identity_settings(self) -> dict[str, Any]:
+        """Returns the settings that decide what experiments expand to, as `Project` takes them."""
+        settings = self.settings.model_dump()
+        return {key: settings[key] for key in ("experiments", "models", "limits", "defaults")}

@@ -1,0 +1,241 @@
+"""What configuration files may say: one definition, with a description for every field.
+
+The JSON schemas in config/schema/ and the tables in config/README.md are generated from these models
+(`python -m workflow_scripts.describe_config --fix`).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, create_model
+from pydantic_core import PydanticCustomError
+
+from graftwork.design.forms import GivenText, Instruct, Seed, Share, Strict, Text
+from graftwork.scores.registry import scores
+from graftwork.transforms.registry import STAGES, parameter_fields, transforms
+from graftwork.transforms.schedules import AlphaSchedule
+
+# config/experiments/*.yaml
+
+
+class SamplingParameters(Strict):
+    """How an image is sampled from its conditioning."""
+
+    height: Annotated[int, Field(ge=16)] = Field(1024, description="Pixels.")
+    width: Annotated[int, Field(ge=16)] = Field(1024, description="Pixels.")
+    num_inference_steps: Annotated[int, Field(ge=1)] = Field(
+        8, description="Denoising steps; 8 for the Turbo model."
+    )
+    guidance_scale: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="Classifier-free guidance as in diffusers: pos + guidance_scale * (pos - neg); 0 is none, which Turbo "
+        "models were distilled for. Each step then runs the transformer on twice as many rows.",
+    )
+    negative_prompt: str | None = Field(
+        None,
+        description="With guidance: what to lead away from, shown to the generator's own text encoder as the prompt is. "
+        '`null` is "".',
+    )
+    cfg_normalization: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="With guidance: the most that its prediction's norm may be, as a multiple of the norm without it; 0 "
+        "for no such limit.",
+    )
+    cfg_truncation: Share = Field(
+        1.0, description="With guidance: steps at which 1 - sigma is above this go without."
+    )
+    init_image: Text | None = Field(
+        None,
+        description="Image to start from in place of pure noise, stretched to height x width: `reference` for the cell's "
+        "own, or a name or path as in `references`.",
+    )
+    strength: Share = Field(
+        0.6,
+        description="With `init_image`: how much of the schedule is run. 1 starts from pure noise, near 0 the image hardly "
+        "changes.",
+    )
+
+
+def _different(layers: list[int]) -> list[int]:
+    if len(set(layers)) < len(layers):
+        raise PydanticCustomError("layers", "a list in which no layer occurs twice")
+    return layers
+
+
+Layers = Annotated[list[int], Field(min_length=2), AfterValidator(_different)]
+
+
+class SourceParameters(Strict):
+    """Which hidden states are taken, and how far they replace the text's."""
+
+    encoder: str | None = Field(
+        None, description="Encoder whose hidden states are blended in; a name in config/models.yaml."
+    )
+    source: Literal["hidden_states", "vision_tower"] = Field(
+        "hidden_states",
+        description="What is taken of the encoder: hidden states of its language model, or the output of its vision tower, "
+        "which no text and no layer has a part in.",
+    )
+    hidden_layer: int | Layers = Field(
+        -2,
+        description="Layer of the encoder: -1 is the last, with the final norm; 0 the embeddings. A list of layers for "
+        "combination `layer_mix`.",
+    )
+    text_hidden_layer: int = Field(
+        -2, description="Layer of the generator's own text encoder; -2 is what Z-Image was trained on."
+    )
+    neutral_reference: str | None = Field(
+        "grey",
+        description="What blend `style_delta` compares the reference with: `grey`, solid grey (128) of the reference's size, "
+        "or an image, given as references are.",
+    )
+    alpha: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Weight of the encoder's hidden states; 0 is the text alone."
+    )
+    alpha_schedule: AlphaSchedule | None = Field(
+        None,
+        description="What alpha is multiplied with at each step of the sampling, see [Schedules](#schedules); `null` for 1 "
+        "at all of them.",
+    )
+
+
+_FORMAT = (
+    "`chat` is the chat template, `raw` the text alone, {instruct: task} `Instruct: task`, a line break and `Query: ` "
+    "before it; `natural` the `natural_format` of the encoder in config/models.yaml."
+)
+_THINK = (
+    "`template` is what the chat template does by itself, `empty` an empty think block, {text: thought} one with that "
+    "thought inside."
+)
+_SYSTEM = "Text of a system turn before the prompt; `null` for none of ours."
+
+
+class EncodingParameters(Strict):
+    """What the encoders are shown, and how."""
+
+    source_text: Literal["prompt", "none"] | GivenText = Field(
+        "prompt",
+        description="What the encoder is shown beside the reference: the prompt, no text, or {text: another text}.",
+    )
+    prompt_format: Literal["natural", "chat", "raw"] | Instruct = Field(
+        "natural", description=f"How the encoder is shown its text: {_FORMAT}"
+    )
+    system_prompt: Text | None = Field(None, description=f"For the encoder. {_SYSTEM}")
+    think_block: Literal["template", "empty"] | GivenText = Field(
+        "template", description=f"What the encoder's assistant has thought: {_THINK}"
+    )
+    rope_theta: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Base of the encoder's rotary embedding; `null` for the checkpoint's own."
+    )
+    positions: Literal["checkpoint", "sequential"] = Field(
+        "checkpoint",
+        description="Where the encoder places tokens: `checkpoint` as it was trained, `sequential` at 0, 1, 2 and so on, "
+        "also those of an image, in place of M-RoPE's time, height and width.",
+    )
+    text_prompt_format: Literal["natural", "chat", "raw"] | Instruct = Field(
+        "natural", description="Like `prompt_format`, for the generator's own text encoder."
+    )
+    text_system_prompt: Text | None = Field(
+        None, description="Like `system_prompt`, for the generator's own text encoder."
+    )
+    text_think_block: Literal["template", "empty"] | GivenText = Field(
+        "template", description="Like `think_block`, for the generator's own text encoder."
+    )
+
+
+DEFAULT_TRANSFORMS = {
+    "token_mode": "full",
+    "masking": "none",
+    "dimension_fix": "none",
+    "normalization": "none",
+    "length_matching": "area",
+    "combination": "none",
+    "blend": "linear",
+}
+
+
+def _transform_fields() -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for stage in STAGES:
+        names = tuple(transforms(stage))
+        description = f"{stage.replace('_', ' ').capitalize()}; see the table of transforms."
+        fields[stage] = (Literal[names], Field(DEFAULT_TRANSFORMS[stage], description=description))
+    fields |= parameter_fields()
+    return fields
+
+
+TransformChoices = create_model("TransformChoices", __base__=Strict, **_transform_fields())
+
+
+class CellParameters(SourceParameters, EncodingParameters, TransformChoices, SamplingParameters):  # type: ignore[valid-type, misc]
+    """Every parameter of a cell that an experiment may set or vary, but for prompt, reference and seed."""
+
+    generator: str | None = Field(
+        None, description="What makes the image; a name in config/models.yaml. Needed, here or in `defaults`."
+    )
+
+
+class NamedPrompt(Strict):
+    """A prompt with a short name for labels and file names."""
+
+    name: str
+    text: str
+
+
+class Base(CellParameters):
+    """What is constant in an experiment, and its prompts, references and seeds."""
+
+    prompts: str | list[str | NamedPrompt] = Field(
+        description="Name of a file in config/prompts/, or a list of prompts, each a text or {name, text}."
+    )
+    references: list[str | Annotated[list[str], Field(min_length=2)] | None] = Field(
+        default_factory=list,
+        description="Reference images: names of files in config/references/ or resources/references/ without "
+        "their ending, or paths. `null` stands for no reference, a list for several that are combined.",
+    )
+    seeds: list[Seed] = Field(default_factory=lambda: [42], description="Seeds of the initial noise.")
+
+
+class Range(Strict):
+    """Evenly spaced values, both ends included."""
+
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(description="[first, last]")
+    count: Annotated[int, Field(ge=2)] = Field(description="How many values.")
+
+
+class Grid(Strict):
+    """A labelled grid; there is one page per combination of the axes that are not on it."""
+
+    x: str = Field(description="Axis of the columns.")
+    y: str | None = Field(None, description="Axis of the rows.")
+
+
+ScoreName = Literal[tuple(scores())]  # type: ignore[valid-type]
+
+
+class Experiment(Strict):
+    """A file in config/experiments/: one sweep."""
+
+    title: str = Field("", description="Heading of grids and tables; the file's name where it is empty.")
+    question: str = Field("", description="What the experiment asks, shown under the title.")
+    base: Base = Field(description="Prompts, references, seeds and constant parameters.")
+    axes: dict[str, list[Any] | Range] = Field(
+        default_factory=dict, description="Parameters that vary: name to list of values, or {range, count}."
+    )
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Combinations of parameters that are compared as they are: name to parameters. They make one further "
+        "axis, `setting`.",
+    )
+    grids: list[Grid] = Field(default_factory=list, description="Grids to draw.")
+    scores: list[ScoreName] = Field(
+        default_factory=list, description="What to measure of the images; see the table of scores."
+    )
+    baseline: bool = Field(
+        True, description="Add for each prompt and seed the image of the text alone (role `baseline`)."
+    )
+    max_images: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Replaces `limits.max_images` of config/config.yaml for this experiment."
+    )
+    allow_control_tokens: bool = Field(
+        False, description="Allow prompts that contain control tokens such as <|im_end|>."
+    )

@@ -1,0 +1,356 @@
+"""From an experiment file to cells: the product of its axes, resolved, checked and named."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from graftwork.core.errors import DesignError, explain, require_known
+from graftwork.core.fact_cache import FactCache
+from graftwork.core.identity import NEUTRAL, cell_id
+from graftwork.design.axes import (
+    SETTING,
+    axis_labels,
+    every_value_of,
+    plain_values,
+    spread_range,
+    validate_value,
+)
+from graftwork.design.cells import Axis, Cell, Design
+from graftwork.design.encoding import check_encoding, check_texts, fill_in_formats
+from graftwork.design.fit import check_fit
+from graftwork.design.inputs import (
+    Prompt,
+    Reference,
+    ReferenceSet,
+    find_reference,
+    parts_of,
+    read_prompts,
+)
+from graftwork.design.sampling import (
+    check_sampling,
+    check_what_acts,
+    fill_in_sampling,
+    find_init_image,
+    sampling_notes,
+)
+from graftwork.design.schema import CellParameters, Experiment, Range
+from graftwork.design.settings import Limits
+from graftwork.design.statistics_of_cells import StatisticsOfCells, without_nulls
+from graftwork.models.catalog import Model, ModelCatalog, same_weights
+from graftwork.models.neutral_images import GREY, grey_reference
+from graftwork.scores.registry import ScoreInputs, check_scores
+from graftwork.transforms.registry import fill_in_defaults
+
+# Parameters that come as lists in `base`, and the key there.
+INPUT_AXES = {"prompt": "prompts", "reference": "references", "seed": "seeds"}
+# What a baseline (the text alone) depends on; everything else about a cell concerns the source.
+BASELINE_PARAMETERS = (
+    "prompt",
+    "seed",
+    "generator",
+    "text_hidden_layer",
+    "text_prompt_format",
+    "text_system_prompt",
+    "text_think_block",
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+    "negative_prompt",
+    "cfg_normalization",
+    "cfg_truncation",
+    "init_image",
+    "strength",
+)
+# A page has at most 12000 pixels on a side, and a tile at least 96.
+MOST_TILES_ON_A_SIDE = 100
+
+
+class Expander:
+    """Expands experiments against one set of models, references and limits."""
+
+    def __init__(
+        self,
+        root: Path,
+        models: ModelCatalog,
+        references: FactCache,
+        limits: Limits,
+        defaults: dict[str, Any],
+    ):
+        self._root = root
+        self._models = models
+        self._references = references
+        self._limits = limits
+        self._defaults = defaults
+        self._statistics = StatisticsOfCells(root, models, references)
+
+    def expand(self, name: str, raw: Any, file: str) -> Design:
+        """Returns the design of one experiment.
+
+        Args:
+            name: Of the experiment.
+            raw: Content of its file.
+            file: Path of the file, for messages.
+
+        Raises:
+            DesignError: for anything that cannot be built, before any model is loaded.
+        """
+        experiment = self._validate(raw, file)
+        axes = self._axes(experiment, file)
+        self._check_size(experiment, axes, file)
+        grids = self._check_grids(experiment, axes, file)
+        design = Design(
+            name,
+            experiment.title or name,
+            experiment.question,
+            [Axis(axis, plain_values(values), axis_labels(axis, values)) for axis, values in axes.items()],
+            [],
+            [],
+            {},
+            grids,
+            scores=list(experiment.scores),
+        )
+        constant = experiment.base.model_dump(exclude=set(INPUT_AXES.values()))
+        varied = every_value_of(axes, constant)
+        hosts, encoders = self._models_used(constant, varied, file)
+        check_texts(varied, constant, hosts, encoders, experiment.allow_control_tokens, file)
+        check_what_acts(varied, constant, file)
+        design.notes = same_weights([*itertools.chain(*hosts), *encoders], self._models.file)
+        self._check_scores(experiment, varied, file)
+        cells: dict[str, Cell] = {}
+        baselines: dict[str, Cell] = {}
+        resolved: dict[str, Cell] = {}
+        for indices in itertools.product(*(range(len(values)) for values in axes.values())):
+            chosen = {axis: axes[axis][index] for axis, index in zip(axes, indices, strict=True)}
+            setting = chosen.pop(SETTING, None)
+            values = {**constant, **chosen, **(setting["parameters"] if setting else {})}
+            # A baseline starts from the same image as its cell, though it has no reference.
+            place = "axes" if "init_image" in axes else "base"
+            if setting and "init_image" in setting["parameters"]:
+                place = f"settings.{setting['name']}"
+            values["init_image"] = find_init_image(values, self._reference, f"{file}: {place}.init_image")
+            cell = self._resolve(values, "cell", design, file)
+            if setting:
+                cell.shown[SETTING] = setting["name"]
+                known = cells.get(cell.cell)
+                if known is not None and known.shown[SETTING] != setting["name"]:
+                    raise DesignError(
+                        f"{file}: settings.{setting['name']} and settings.{known.shown[SETTING]} are the same: they give "
+                        "every parameter the same value; remove one of them"
+                    )
+            cells.setdefault(cell.cell, cell)
+            design.positions.append((list(indices), cell.cell))
+            if experiment.baseline:
+                parameters = {key: values[key] for key in BASELINE_PARAMETERS}
+                choice = repr(parameters)  # Values may be structured, which a key may not.
+                if choice not in resolved:
+                    resolved[choice] = self._resolve({**parameters, "alpha": 0.0}, "baseline", design, file)
+                baseline = resolved[choice]
+                baselines.setdefault(baseline.cell, baseline)
+                design.baselines[cell.cell] = baseline.cell
+        design.cells = [
+            *(cell for cell in baselines.values() if cell.cell not in cells),
+            *cells.values(),
+        ]
+        design.notes += sampling_notes(cell.parameters for cell in design.cells)
+        design.notes += self._statistics.notes(design)
+        return design
+
+    def _validate(self, raw: Any, file: str) -> Experiment:
+        if not isinstance(raw, dict):
+            raise DesignError(f"{file} must be a mapping with the key `base`; it is {type(raw).__name__}")
+        base = raw.get("base")
+        if isinstance(base, dict):
+            raw = {**raw, "base": {**self._defaults, **base}}
+        try:
+            return Experiment.model_validate(raw)
+        except ValidationError as error:
+            raise explain(error, file, Experiment) from error
+
+    def _axes(self, experiment: Experiment, file: str) -> dict[str, list[Any]]:
+        base = experiment.base
+        axes: dict[str, list[Any]] = {
+            "prompt": read_prompts(base.prompts, self._root, f"{file}: base.prompts"),
+            "reference": [self._reference(item, f"{file}: base.references") for item in base.references]
+            or [None],
+            "seed": list(base.seeds),
+        }
+        if experiment.settings:
+            axes[SETTING] = self._settings(experiment, file)
+        known = [*INPUT_AXES, *CellParameters.model_fields]
+        for name, values in experiment.axes.items():
+            where = f"{file}: axes.{name}"
+            if name not in known:
+                require_known(name, known, "axis", f"{file}: axes")
+            items = spread_range(values) if isinstance(values, Range) else values
+            if name == "prompt":
+                axes[name] = read_prompts(items, self._root, where)
+            elif name == "reference":
+                axes[name] = [self._reference(item, where) for item in items]
+            else:
+                axes[name] = [validate_value(name, item, where) for item in items]
+        for name, values in axes.items():
+            where = f"{file}: " + (
+                f"axes.{name}" if name in experiment.axes else f"base.{INPUT_AXES.get(name, name)}"
+            )
+            if not values:
+                raise DesignError(f"{where}: the list is empty; give at least one value, or remove the axis")
+            shown = [repr(value) for value in values]
+            repeated = [item for item in shown if shown.count(item) > 1]
+            if repeated:
+                raise DesignError(f"{where}: value {repeated[0]} occurs more than once")
+        return axes
+
+    def _settings(self, experiment: Experiment, file: str) -> list[dict[str, Any]]:
+        settings = []
+        for name, parameters in experiment.settings.items():
+            where = f"{file}: settings.{name}"
+            for parameter in parameters:
+                require_known(parameter, CellParameters.model_fields, "parameter", where)
+                if parameter in experiment.axes:
+                    raise DesignError(
+                        f"{where}: {parameter} is an axis too, so it would have two values; give it in one of the two"
+                    )
+            values = {key: validate_value(key, value, f"{where}.{key}") for key, value in parameters.items()}
+            settings.append({"name": name, "parameters": values})
+        return settings
+
+    def _reference(self, item: Any, where: str) -> Reference | ReferenceSet | None:
+        if item is None:
+            return None
+        if isinstance(item, list) and len(item) > 1:
+            parts = [self._reference(part, where) for part in item]
+            if not all(isinstance(part, Reference) for part in parts):
+                raise DesignError(
+                    f"{where}: {item!r} is no set of references; allowed: a list of names or paths"
+                )
+            return ReferenceSet(" + ".join(part.name for part in parts), tuple(parts))
+        if not isinstance(item, str):
+            raise DesignError(
+                f"{where}: {item!r} is no reference; allowed: a name, a path, null, or a list of two or more names"
+            )
+        return find_reference(item, self._root, self._references, where)
+
+    def _neutral_references(
+        self, values: dict[str, Any], references: tuple[Reference, ...], design: Design, file: str
+    ) -> str | list[str]:
+        """Returns what each reference is compared with, as identities, in the form of the cell's reference."""
+        named = values["neutral_reference"]
+        if values["blend"] != "style_delta" or values["alpha"] == 0.0 or not references:
+            return NEUTRAL["neutral_reference"]
+        if named == GREY:
+            found = [grey_reference(part.width, part.height) for part in references]
+        else:
+            neutral = find_reference(named, self._root, self._references, f"{file}: neutral_reference")
+            design.references.setdefault(neutral.sha256, neutral.path)
+            found = [neutral.sha256] * len(references)
+        return found if isinstance(values["reference"], ReferenceSet) else found[0]
+
+    def _check_size(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
+        count = math.prod(len(values) for values in axes.values())
+        own = experiment.max_images
+        allowed = own or self._limits.max_images
+        if count > allowed:
+            factors = " x ".join(f"{len(values)} {name}" for name, values in axes.items() if len(values) > 1)
+            key = f"{file}: max_images" if own else "config/config.yaml: limits.max_images"
+            raise DesignError(
+                f"{file}: {factors} = {count} cells, more than max_images {allowed}; shorten an axis, or set "
+                f"max_images: {count} in {file} (the limit comes from {key})"
+            )
+
+    def _check_grids(
+        self, experiment: Experiment, axes: dict[str, list[Any]], file: str
+    ) -> list[dict[str, Any]]:
+        grids = []
+        for index, grid in enumerate(experiment.grids):
+            for side in (grid.x, grid.y):
+                if side is not None:
+                    require_known(side, axes, "axis", f"{file}: grids.{index}")
+                if side is not None and len(axes[side]) > MOST_TILES_ON_A_SIDE:
+                    raise DesignError(
+                        f"{file}: grids.{index}: {side} has {len(axes[side])} values, more than fit on a page "
+                        f"({MOST_TILES_ON_A_SIDE}); put another axis on the grid, or split the experiment"
+                    )
+            if grid.x == grid.y:
+                raise DesignError(f"{file}: grids.{index}: x and y are both {grid.x!r}; they must differ")
+            grids.append({"x": grid.x, "y": grid.y})
+        if len({(grid["x"], grid["y"]) for grid in grids}) < len(grids):
+            raise DesignError(f"{file}: grids: the same pair of axes occurs twice")
+        return grids
+
+    def _models_used(
+        self, constant: dict[str, Any], axes: dict[str, list[Any]], file: str
+    ) -> tuple[list[tuple[Model, Model]], list[Model]]:
+        """Returns the generators, each with its text encoder, and the encoders that are blended in."""
+        generators = [self._generator(name, file) for name in axes.get("generator", [constant["generator"]])]
+        names = [name for name in axes.get("encoder", [constant["encoder"]]) if name]
+        encoders = [self._models.get("encoder", name, f"{file}: encoder") for name in names]
+        return [(generator, self._text_encoder(generator)) for generator in generators], encoders
+
+    def _check_scores(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
+        names = experiment.scores
+        if len(set(names)) < len(names):
+            raise DesignError(f"{file}: scores: {max(names, key=names.count)!r} occurs more than once")
+        sides = (axes.get(name, [getattr(experiment.base, name)]) for name in ("height", "width"))
+        sizes = list(itertools.product(*sides))
+        references = [part for reference in axes["reference"] for part in parts_of(reference)]
+        check_scores(names, ScoreInputs(axes["prompt"], references, sizes, self._root, file))
+
+    def _generator(self, name: str | None, file: str) -> Model:
+        if name is None:
+            raise DesignError(
+                f"{file}: base.generator is missing; allowed: {', '.join(self._models.names('generator'))} (or set "
+                "defaults.generator in config/config.yaml)"
+            )
+        return self._models.get("generator", name, f"{file}: generator")
+
+    def _text_encoder(self, generator: Model) -> Model:
+        where = f"{self._models.file}: generators.{generator.name}.text_encoder"
+        return self._models.get("encoder", generator.entry["text_encoder"], where)
+
+    def _resolve(self, values: dict[str, Any], role: str, design: Design, file: str) -> Cell:
+        generator = self._generator(values["generator"], file)
+        text = self._text_encoder(generator)
+        encoder = values.get("encoder") and self._models.get(
+            "encoder", values["encoder"], f"{file}: base.encoder"
+        )
+        reference: Reference | ReferenceSet | None = values.get("reference")
+        init_image: Reference | None = values["init_image"]
+        prompt: Prompt = values["prompt"]
+        values = fill_in_sampling(fill_in_formats(fill_in_defaults(values), text, encoder))
+        check_fit(values, generator, text, encoder, self._models.file, file)
+        check_encoding(values, text, encoder, file)
+        check_sampling(values, generator, file)
+        for model in filter(None, (generator, text, encoder)):
+            design.models.setdefault(
+                model.identity,
+                {"kind": model.kind, "name": model.name, "entry": model.entry, "facts": model.facts},
+            )
+        references = parts_of(reference)
+        for image in filter(None, (*references, init_image)):
+            design.references.setdefault(image.sha256, image.path)
+        shown = {
+            **{name: without_nulls(value) for name, value in values.items()},
+            "prompt": prompt.text,
+            "prompt_name": prompt.name if prompt.name != prompt.text else None,
+            "reference": reference and reference.name,
+            "init_image": init_image and init_image.name,
+        }
+        parameters = {
+            **values,
+            "prompt": prompt.text,
+            "reference": [part.sha256 for part in references]
+            if isinstance(reference, ReferenceSet)
+            else reference and reference.sha256,
+            "init_image": init_image and init_image.sha256,
+            "generator": generator.identity,
+            "text_encoder": text.identity,
+            "encoder": encoder.identity if encoder else None,
+            **self._statistics.resolve(values, generator, text, encoder, design, file),
+        }
+        if "neutral_reference" in values:
+            parameters["neutral_reference"] = self._neutral_references(values, references, design, file)
+        return Cell(cell_id(parameters), role, parameters, shown)

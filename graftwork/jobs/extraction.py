@@ -1,0 +1,127 @@
+"""Extraction: the hidden states of a shard of encoder inputs, into the store."""
+
+import logging
+import queue
+import threading
+from typing import Any
+
+from graftwork.core.fact_cache import FactCache, stat_signature
+from graftwork.core.progress import Progress
+from graftwork.jobs.devices import take_device
+from graftwork.jobs.record import JobRecord, blaming_settings
+from graftwork.models.protocols import EncodedSequence
+from graftwork.store.hidden_states import add_layers, intact_layers
+from graftwork.store.layout import Store
+
+
+def extract_hidden_states(shard: dict[str, Any], store: Store, log: logging.Logger) -> JobRecord:
+    """Extracts what the store lacks of the shard.
+
+    The store is asked before torch is imported: a job whose work another one did costs nothing. An input that fails
+    (an image that cannot be read, states that are not finite) is recorded, and the others go on.
+    """
+    record = JobRecord(log)
+    pending = []
+    for item in shard["inputs"]:
+        present = intact_layers(store.hidden_states(item["key"]))
+        layers = [layer for layer in item["layers"] if layer not in present]
+        if layers:
+            pending.append({**item, "layers": layers})
+        else:
+            record.found.append(item["key"])
+    if not pending:
+        return record
+
+    from graftwork.models.hardware import configure_torch
+    from graftwork.models.loading import load_encoder
+    from graftwork.models.neutral_images import open_reference
+    from graftwork.models.prompts import options_of
+
+    take_device(shard["hardware"], log)
+    with blaming_settings(log):
+        configure_torch(shard["hardware"])
+    layers = sorted({layer for item in pending for layer in item["layers"]})
+    name = shard["encoder"]["name"]
+    log.info("loading encoder %s up to layer %s for %s inputs", name, layers[-1], len(pending))
+    encoder = load_encoder(name, shard["encoder"]["entry"], layers, shard["hardware"])
+    progress = Progress(f"inputs of {name} encoded", len(pending))
+    image_key, image = None, None
+    with _Writer(store, shard["hardware"]["dtype"], record) as writer:
+        for item in pending:
+            try:
+                if item["path"] is not None and item["origin"]["reference"] != image_key:
+                    image_key, image = None, None
+                    image = open_reference(item["path"])
+                    image_key = item["origin"]["reference"]
+                seen = (image, image_key) if item["path"] is not None else (None, None)
+                if item["origin"].get("source") == "vision_tower":
+                    encoded = encoder.encode_image(*seen)
+                else:
+                    encoded = encoder.encode(
+                        item["origin"]["prompt"], *seen, item["layers"], options_of(item["origin"])
+                    )
+                writer.put(item, encoded)
+            except Exception as error:  # one input's failure is that input's result
+                record.fail(item["key"], error)
+            progress.advance()
+    return record
+
+
+class _Writer:
+    """Stores hidden states behind the encoder's back, so that it does not wait for the disk.
+
+    One thread, for HDF5 does one thing at a time. An error in it is that input's failure.
+    """
+
+    # Inputs that wait: an input of a large picture has some ten megabytes.
+    _MOST_WAITING = 8
+
+    def __init__(self, store: Store, dtype: str, record: JobRecord):
+        self._store, self._dtype, self._record = store, dtype, record
+        self._verified = FactCache(store.verified)
+        self._queue: queue.Queue[tuple[dict[str, Any], EncodedSequence] | None] = queue.Queue(
+            maxsize=self._MOST_WAITING
+        )
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "_Writer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self._verified.save()
+
+    def put(self, item: dict[str, Any], encoded: EncodedSequence) -> None:
+        """Stores an input of the shard, some time before the block ends."""
+        self._queue.put((item, encoded))
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            item, encoded = work
+            try:
+                path = self._store.hidden_states(item["key"])
+                layers = add_layers(
+                    path,
+                    {layer: _as_stored(states) for layer, states in encoded.hidden_states.items()},
+                    self._dtype,
+                    {
+                        "token_ids": encoded.token_ids,
+                        "roles": encoded.roles,
+                        "positions": encoded.positions,
+                    },
+                    item["origin"],
+                )
+                self._verified.put(path, layers, stat_signature(path))
+                self._record.made.append(item["key"])
+            except Exception as error:  # a full disk fails this input, not the ones that fit
+                self._record.fail(item["key"], error)
+
+
+def _as_stored(states: Any) -> Any:
+    import torch
+
+    if states.dtype == torch.bfloat16:
+        return states.view(torch.int16).numpy().view("uint16")
+    return states.numpy()

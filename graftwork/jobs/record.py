@@ -1,0 +1,95 @@
+"""What every job leaves behind: a log, and a manifest that says what was made and what failed."""
+
+import contextlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from graftwork.core.atomic import write_atomic
+from graftwork.core.code_digest import outside_digests
+
+PACKAGES = ("torch", "transformers", "diffusers", "numpy", "h5py", "pillow")
+
+
+class JobRecord:
+    """Collects what a job did. Failures of single items are results: the job itself goes on."""
+
+    def __init__(self, log: logging.Logger):
+        self._log = log
+        self._start = time.monotonic()
+        self.made: list[str] = []
+        self.found: list[str] = []
+        self.failures: dict[str, str] = {}
+        self.notes: dict[str, Any] = {}
+
+    def fail(self, item: str, error: BaseException | str) -> None:
+        """Records why an item failed; an exception's traceback goes to the log."""
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        self._log.error(
+            "%s failed: %s",
+            item,
+            text,
+            exc_info=None if isinstance(error, str) else (type(error), error, error.__traceback__),
+        )
+        self.failures[item] = text
+
+    def write(self, path: str | Path) -> None:
+        """Writes the manifest. Equal work gives equal text but for `seconds`."""
+        manifest: Mapping[str, Any] = {
+            "made": sorted(self.made),
+            "found": sorted(self.found),
+            "failures": dict(sorted(self.failures.items())),
+            "seconds": round(time.monotonic() - self._start, 3),
+            "packages": {name: version(name) for name in PACKAGES},
+            **self.notes,
+        }
+        write_atomic(Path(path), json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def blaming_settings(log: logging.Logger) -> Iterator[None]:
+    """Ends the job with the message alone: an error in the block is one of the settings, and no traceback helps."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        log.error(str(error))
+        sys.exit(str(error))
+
+
+def read_manifests(paths: list[str] | list[Path]) -> list[dict[str, Any]]:
+    """Returns the manifests at these paths."""
+    return [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+
+
+def work_of(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns what jobs did together: `images` made, `seconds`, and `packages` as they are installed now."""
+    return {
+        "images": sum(len(manifest["made"]) for manifest in manifests),
+        "seconds": sum(manifest["seconds"] for manifest in manifests),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def all_failures(paths: list[str] | list[Path]) -> dict[str, str]:
+    """Returns item -> error over several manifests."""
+    return {item: error for manifest in read_manifests(paths) for item, error in manifest["failures"].items()}
+
+
+@outside_digests("writes a log")
+def open_log(path: str | Path) -> logging.Logger:
+    """Sends what the package logs to the job's log file."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger("graftwork")
+    logger.setLevel(logging.INFO)
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.handlers = [handler]
+    logger.propagate = False
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers = [handler]
+    return logger

@@ -1,0 +1,176 @@
+"""Models by name: where they are, what they are, and the identity that cells and keys carry.
+
+A hub model is identified by its repository and commit; a local folder by the content of the files that decide its
+output. Both are remembered, so that a run with nothing to do needs no model at all.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from graftwork.core.errors import DesignError, require_known
+from graftwork.core.fact_cache import FactCache
+from graftwork.core.identity import digest
+from graftwork.models.description import (
+    describe_encoder,
+    describe_generator,
+    hub_source,
+    locate_model,
+    missing_files,
+    model_files,
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as cells and jobs know it.
+
+    Attributes:
+        name: Name in the models file.
+        kind: "encoder" or "generator".
+        entry: Its entry in the models file, without empty keys.
+        identity: Stands for its content in every key.
+        facts: What `describe_encoder` or `describe_generator` returned.
+        weights: Stands for the bytes of its weights alone, whatever lies beside them; None where they are not known
+            without reading a hub model's files.
+    """
+
+    name: str
+    kind: str
+    entry: dict[str, Any]
+    identity: str
+    facts: dict[str, Any]
+    weights: str | None = None
+
+
+class ModelCatalog:
+    """Resolves the entries of the models file, each at most once."""
+
+    def __init__(self, entries: Mapping[str, Mapping[str, Mapping[str, Any]]], file: str, cache_folder: Path):
+        self.file = file
+        self._entries = entries
+        self._files = FactCache(cache_folder / "model_files.json")
+        self._models = FactCache(cache_folder / "models.json")
+        self._resolved: dict[tuple[str, str], Model] = {}
+
+    def names(self, kind: str) -> list[str]:
+        """Returns the names of one kind."""
+        return list(self._entries[f"{kind}s"])
+
+    def get(self, kind: str, name: str, where: str) -> Model:
+        """Returns a model.
+
+        Args:
+            kind: "encoder" or "generator".
+            name: Name in the models file.
+            where: File and key that asked for it, for the message.
+
+        Raises:
+            DesignError: for an unknown name, and for a folder that is missing or incomplete and was never seen.
+        """
+        require_known(name, self.names(kind), kind, where)
+        if (kind, name) not in self._resolved:
+            self._resolved[kind, name] = self._resolve(kind, name)
+        return self._resolved[kind, name]
+
+    def save(self) -> None:
+        """Keeps what was found for the next start."""
+        self._files.save()
+        self._models.save()
+
+    def _resolve(self, kind: str, name: str) -> Model:
+        entry = {key: value for key, value in self._entries[f"{kind}s"][name].items() if value is not None}
+        section = f"{self.file}: {kind}s.{name}"
+        try:
+            folder = locate_model(name, entry)
+        except ValueError as error:
+            raise DesignError(str(error)) from error
+        # Not a path that exists: the cache then keeps the last answer whatever happens to the folder.
+        memory = Path(f"{kind}:{name}:{digest(entry)}")
+        missing = missing_files(entry, kind, folder) if folder else None
+        if missing or folder is None:
+            known = self._models.last_known(memory)
+            if known is not None:
+                return Model(name, kind, entry, known["identity"], known["facts"], known.get("weights"))
+            raise DesignError(_absence(section, entry, folder, missing))
+        try:
+            describe = describe_encoder if kind == "encoder" else describe_generator
+            facts = describe(entry, folder, name)
+        except (ValueError, KeyError, json.JSONDecodeError) as error:
+            shown = entry.get("path") or folder
+            raise DesignError(f"{section}: {shown} cannot be used as {kind}: {error}") from error
+        identity = self._fingerprint(kind, entry, folder) if entry.get("path") else _hub_identity(name, entry)
+        weights = self._weights(kind, entry, folder)
+        found = {"identity": identity, "facts": facts, "weights": weights}
+        if self._models.last_known(memory) != found:
+            self._models.put(memory, found, None)
+        return Model(name, kind, entry, identity, facts, weights)
+
+    def _fingerprint(self, kind: str, entry: dict[str, Any], folder: Path) -> str:
+        files = {
+            path.as_posix(): self._files.get(folder / path, _sha256)
+            for path in model_files(entry, kind, folder)
+        }
+        return f"content:{digest(files)}"
+
+    def _weights(self, kind: str, entry: dict[str, Any], folder: Path) -> str | None:
+        files = [folder / path for path in model_files(entry, kind, folder) if path.suffix == ".safetensors"]
+        if entry.get("path"):
+            hashes = [self._files.get(file, _sha256) for file in files]
+        else:
+            # The hub's cache links to files that are named by the SHA-256 of what was uploaded as large.
+            hashes = [os.readlink(file).rpartition("/")[2] if file.is_symlink() else "" for file in files]
+        return digest(sorted(hashes)) if all(len(name) == 64 for name in hashes) else None
+
+
+def same_weights(models: Iterable[Model], file: str) -> list[str]:
+    """Returns a line for every two names in the models file that stand for the same weights.
+
+    Nothing is wrong with that, but an experiment that compares them compares a model with itself.
+    """
+    named = list({(model.kind, model.name): model for model in models}.values())
+    lines = []
+    for one, other in itertools.combinations(named, 2):
+        if one.kind != other.kind:
+            continue
+        pair = f"{one.kind}s {one.name!r} and {other.name!r} of {file}"
+        if one.identity == other.identity:
+            lines.append(
+                f"{pair} are the same model; what is made with the one is what is made with the other"
+            )
+        elif one.weights is not None and one.weights == other.weights:
+            lines.append(
+                f"{pair} have the same weights; they are told apart by where they come from or by another file than "
+                "weights"
+            )
+    return lines
+
+
+def _hub_identity(name: str, entry: dict[str, Any]) -> str:
+    repo, revision = hub_source(name, entry)
+    parts = {key: entry[key] for key in ("subfolder", "tokenizer_subfolder") if entry.get(key)}
+    return f"{repo}@{revision}" + (f"?{urlencode(parts)}" if parts else "")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _absence(section: str, entry: dict[str, Any], folder: Path | None, missing: list[str] | None) -> str:
+    if folder is not None:
+        shown = entry.get("path") or folder
+        return f"{section}: {shown} lacks {', '.join(missing or [])}; complete it, or change the path"
+    if entry.get("path"):
+        return f"{section}.path: folder {entry['path']} does not exist; set it to a folder in `save_pretrained` form"
+    return (
+        f"{section}: {entry['repo']} is not in the hub cache; download it once with\n"
+        f"  hf download {entry['repo']} --revision {entry['revision']}\n"
+        "or set `path` to a local copy"
+    )

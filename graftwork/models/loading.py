@@ -1,0 +1,109 @@
+"""Loading an encoder or a generator by its entry in config/models.yaml."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graftwork.models.acceleration import is_accelerated
+from graftwork.models.description import (
+    ENCODER_FAMILIES,
+    GENERATOR_FAMILIES,
+    hub_patterns,
+    hub_source,
+    locate_model,
+    missing_files,
+)
+from graftwork.models.hardware import check_hardware, configure_torch
+from graftwork.models.protocols import Encoder, Generator
+
+__all__ = ["check_hardware", "configure_torch", "ensure_model", "load_encoder", "load_generator"]
+
+
+def load_encoder(
+    name: str, entry: Mapping[str, Any], layers: Sequence[int] | None, hardware: Mapping[str, Any]
+) -> Encoder:
+    """Loads an encoder up to the deepest layer that is needed.
+
+    Args:
+        name: Name of the encoder in config/models.yaml.
+        entry: `family`, `path` or `repo` and `revision`, optionally `subfolder` and `tokenizer_subfolder`.
+        layers: Entries of `hidden_states`, non-negative, that will be asked for; None for all.
+        hardware: See `configure_torch`. Offloading does not apply to a single model.
+
+    Raises:
+        ValueError: where the family is unknown, files are missing, or a value is not allowed.
+        RuntimeError: where the model cannot be downloaded, or there is no such device.
+    """
+    check_hardware(hardware)
+    family = entry.get("family")
+    # Imported where they are used: an encoder's classes take seconds that the others need not pay.
+    if family == "qwen3":
+        from graftwork.models.encoders.qwen3 import Qwen3Encoder as encoder_class
+    elif family == "qwen3_vl":
+        from graftwork.models.encoders.qwen3_vl import Qwen3VLEncoder as encoder_class
+    else:
+        raise ValueError(
+            f"family {family!r} of encoder {name!r} is not one of {', '.join(ENCODER_FAMILIES)}; "
+            f"set config/models.yaml: encoders.{name}.family"
+        )
+    return encoder_class.load(ensure_model(name, entry, "encoder"), entry, layers, hardware)
+
+
+def load_generator(name: str, entry: Mapping[str, Any], hardware: Mapping[str, Any]) -> Generator:
+    """Loads a generator without its text encoder.
+
+    Args:
+        name: Name of the generator in config/models.yaml.
+        entry: `family`, and `path` or `repo` and `revision`.
+        hardware: See `configure_torch`.
+
+    Raises:
+        ValueError: where the family is unknown, files are missing, or a value is not allowed.
+        RuntimeError: where the model cannot be downloaded, or there is no such device.
+    """
+    check_hardware(hardware)
+    family = entry.get("family")
+    if family != "z_image":
+        raise ValueError(
+            f"family {family!r} of generator {name!r} is not one of {', '.join(GENERATOR_FAMILIES)}; "
+            f"set config/models.yaml: generators.{name}.family"
+        )
+    if is_accelerated(hardware):
+        from graftwork.models.generators.z_image.fast import FastZImageGenerator as generator_class
+    else:
+        from graftwork.models.generators.z_image.generator import ZImageGenerator as generator_class
+    return generator_class.load(ensure_model(name, entry, "generator"), entry, hardware)
+
+
+def ensure_model(name: str, entry: Mapping[str, Any], kind: str) -> Path:
+    """Returns the folder of a complete model, downloading it where it comes from the hub and is not here.
+
+    Raises:
+        ValueError: where a local folder does not exist or lacks files.
+        RuntimeError: where a download fails, saying how to get the model.
+    """
+    section = f"config/models.yaml: {kind}s.{name}"
+    folder = locate_model(name, entry)
+    missing = missing_files(entry, kind, folder) if folder is not None else []
+    if folder is not None and not missing:
+        return folder
+    if entry.get("path"):
+        if folder is None:
+            raise ValueError(f"folder {entry['path']} of {kind} {name!r} does not exist; set {section}.path")
+        raise ValueError(f"folder {folder} of {kind} {name!r} lacks {', '.join(missing)}; set {section}.path")
+
+    from huggingface_hub import snapshot_download
+
+    repo, revision = hub_source(name, entry)
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=hub_patterns(entry, kind)))
+    # The hub's client raises its own and its HTTP library's errors; all mean that there is no model.
+    except Exception as error:
+        raise RuntimeError(
+            f"{kind} {name!r} ({repo} at {revision}) is not in the hub cache and cannot be downloaded: "
+            f"{error}; run where the network is available, or set {section}.path to a local copy"
+        ) from error
+    missing = missing_files(entry, kind, folder)
+    if missing:
+        raise ValueError(f"{repo} at {revision} lacks {', '.join(missing)}; set {section}.repo or .revision")
+    return folder

@@ -1,0 +1,89 @@
+"""Images for people and other programs: well-named PNGs that carry their parameters as text.
+
+Pixels are not encoded again: text chunks are inserted into the stored file, so that an exported image has the very
+pixels of the store.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graftwork.core.atomic import write_atomic
+from graftwork.core.labels import slugify
+from graftwork.core.png import insert_text_chunks
+from graftwork.design.effects import takes_part
+from graftwork.reports.infotext import GRAFTWORK_KEY, PARAMETERS_KEY, format_infotext
+
+_INFOTEXT_NAMES = {
+    "num_inference_steps": "Steps",
+    "guidance_scale": "CFG scale",
+    "seed": "Seed",
+    "generator": "Model",
+}
+_NOT_IN_INFOTEXT = ("prompt", "prompt_name", "height", "width", "negative_prompt", "reference_sha256")
+_OTHER_NAMES = {"strength": "Denoising strength"}
+
+
+def export_cell(row: Mapping[str, str], parameters: Mapping[str, Any], versions: Mapping[str, str]) -> bytes:
+    """Returns the PNG of a cell with the A1111 `parameters` infotext and one JSON text of our own.
+
+    Args:
+        row: Of cells.csv, with status `done`.
+        parameters: The cell's parameters as people know them.
+        versions: Of the workflow and its libraries.
+    """
+    infotext = {_INFOTEXT_NAMES[name]: parameters[name] for name in _INFOTEXT_NAMES}
+    infotext["Size"] = f"{parameters['width']}x{parameters['height']}"
+    for name, value in parameters.items():
+        said_elsewhere = name in (*_INFOTEXT_NAMES, *_NOT_IN_INFOTEXT)
+        if value is not None and not said_elsewhere and takes_part(name, parameters):
+            infotext[_OTHER_NAMES.get(name, name.replace("_", " ").capitalize())] = value
+    own = {"cell": row["cell"], "role": row["role"], "conditioning": row["conditioning"]}
+    texts = {
+        PARAMETERS_KEY: format_infotext(
+            parameters["prompt"], negative_prompt=parameters.get("negative_prompt"), parameters=infotext
+        ),
+        GRAFTWORK_KEY: json.dumps(
+            {**own, "parameters": dict(parameters), "versions": dict(versions)},
+            sort_keys=True,
+            ensure_ascii=False,
+        ),
+    }
+    return insert_text_chunks(Path(row["image"]).read_bytes(), texts)
+
+
+def export_name(row: Mapping[str, str], number: int, varying: Sequence[str]) -> str:
+    """Returns a file name that sorts like the table and says where the cell is on the axes.
+
+    Args:
+        row: Of cells.csv.
+        number: Of the row, from 1.
+        varying: Names of the axes with more than one value.
+    """
+    words = [
+        row["prompt_name"] or row["prompt"] if name == "prompt" else f"{name} {row[name]}" for name in varying
+    ]
+    if row["role"] != "cell":
+        words = [row["role"], *words[:1]]
+    return f"{number:05d}_{slugify(' '.join(words), max_length=80)}_{row['cell']}.png"
+
+
+def export_images(
+    design: Mapping[str, Any], rows: Sequence[Mapping[str, str]], folder: Path, versions: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Writes one PNG per finished cell into `folder`, removes those of cells that are gone, and returns an index."""
+    shown = {cell["cell"]: cell["shown"] for cell in design["cells"]}
+    varying = [axis["name"] for axis in design["axes"] if len(axis["values"]) > 1]
+    index = []
+    for number, row in enumerate(rows, start=1):
+        if row["status"] != "done":
+            continue
+        name = export_name(row, number, varying)
+        write_atomic(folder / name, export_cell(row, shown[row["cell"]], versions))
+        index.append({"file": name, "cell": row["cell"]})
+    written = {entry["file"] for entry in index}
+    for old in folder.glob("*.png"):
+        if old.name not in written:
+            old.unlink()
+    return index

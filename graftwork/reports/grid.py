@@ -1,0 +1,297 @@
+"""Draws a page of labelled images; it knows files, labels and sizes, and nothing of what they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, UnidentifiedImageError
+
+from graftwork.reports.grid_layout import MIN_TILE_SIDE, layout_grid, make_message
+from graftwork.reports.grid_page import Box, GridPage, Layout, Strip, TextBlock, Tile, TileBox
+from graftwork.reports.typography import line_height, load_font
+
+__all__ = ["GridPage", "Layout", "Strip", "Tile", "draw_grid", "fit_grid", "layout_grid", "measure_images"]
+
+# A page of photographs this large has about 75 MB as PNG; Pillow warns about images above 89 million.
+MAX_PIXELS = 50_000_000
+
+_PREFERRED_SIDE = 512
+_READABLE_SIDE = 192
+_SMALL_TARGET_SIDE = 256
+_DEFAULT_SIDE = 256
+
+_BACKGROUND = "#ffffff"
+_RULE = "#d4d4d4"
+_MARK = "#2f6db3"
+_MARK_PALE = "#e6eef8"
+_TEXT_COLORS = {
+    "title": "#222222",
+    "subtitle": "#5f5f5f",
+    "x_label": "#333333",
+    "y_label": "#333333",
+    "heading": "#333333",
+    "caption": "#24527f",
+    "footer": "#5f5f5f",
+}
+# Fill, border and text of tiles without an image.
+_STATE_COLORS = {
+    "failed": ("#fdecea", "#efb8b2", "#8a1f15"),
+    "unreadable": ("#fff4df", "#e8cb92", "#75510a"),
+    "missing": ("#f4f4f4", "#dcdcdc", "#7a7a7a"),
+    "image": ("#f4f4f4", "#f4f4f4", "#7a7a7a"),
+}
+
+
+def draw_grid(
+    page: GridPage,
+    *,
+    tile_size: tuple[int, int] | None = None,
+    max_side: int = 12000,
+    min_tile: int = 96,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Draws a page.
+
+    Images keep their aspect ratio: smaller ones are enlarged by an integer factor without smoothing, larger
+    ones reduced with a Lanczos filter. A file that cannot be read becomes a tile that says so.
+
+    Args:
+        page: What to show.
+        tile_size: Preferred (width, height) of a tile in pixels. By default the largest image of the grid
+            itself decides, not its companions: 192 to 512 pixels on the longer side.
+        max_side: Largest width and height of the page.
+        min_tile: Tiles are reduced to fit, but not below this longer side.
+        max_pixels: Largest area of the page.
+
+    Returns:
+        An RGB image; the same pixels for the same page and files.
+
+    Raises:
+        ValueError: The page does not fit, or is malformed (see `layout_grid`).
+    """
+    sizes, problems = measure_images(page)
+    own = [sizes[tile.image] for tile in page.tiles.values() if tile.image in sizes] or list(sizes.values())
+    layout = fit_grid(
+        page,
+        _choose_tile_size(own) if tile_size is None else tile_size,
+        problems=problems,
+        natural_side=max((max(size) for size in own), default=None),
+        max_side=max_side,
+        min_tile=min_tile,
+        max_pixels=max_pixels,
+    )
+    canvas = Image.new("RGB", (layout.width, layout.height), _BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    for rule in layout.rules:
+        _fill(draw, rule, _RULE)
+    for tile in layout.tiles:
+        _draw_tile(canvas, draw, tile, layout.scale)
+    for text in layout.texts:
+        _draw_text(draw, text, _TEXT_COLORS[text.role])
+    return canvas
+
+
+def measure_images(page: GridPage) -> tuple[dict[Path, tuple[int, int]], dict[Path, str]]:
+    """Reads the headers of all images of a page.
+
+    Returns:
+        The (width, height) of the readable files, and for each other file why it is not.
+    """
+    sizes: dict[Path, tuple[int, int]] = {}
+    problems: dict[Path, str] = {}
+    for tile in _iterate_tiles(page):
+        for path in tile.images if tile.error is None else ():
+            if path in sizes or path in problems:
+                continue
+            try:
+                with Image.open(path) as image:
+                    sizes[path] = image.size
+            except Exception as error:
+                problems[path] = _explain(error)
+    return sizes, problems
+
+
+def fit_grid(
+    page: GridPage,
+    tile_size: tuple[int, int],
+    *,
+    problems: dict[Path, str] | None = None,
+    natural_side: int | None = None,
+    max_side: int = 12000,
+    min_tile: int = 96,
+    max_pixels: int = MAX_PIXELS,
+) -> Layout:
+    """Lays a page out with the largest tiles, up to `tile_size`, for which it is not too large.
+
+    Args:
+        page: What to show.
+        tile_size: Preferred (width, height) of a tile in pixels.
+        problems: Image files that cannot be read, with the reason.
+        natural_side: Longer side of the images; enlarged tiles stay at a multiple of it where possible.
+        max_side: Largest width and height of the page.
+        min_tile: Smallest longer side of a tile; a smaller `tile_size` is taken as it is.
+        max_pixels: Largest area of the page.
+
+    Raises:
+        ValueError: Even the smallest tiles do not fit, or the page is malformed.
+    """
+
+    def lay_out(side: int) -> Layout:
+        return layout_grid(page, _scale_size(tile_size, side), problems)
+
+    def fits(layout: Layout) -> bool:
+        return max(layout.width, layout.height) <= max_side and layout.width * layout.height <= max_pixels
+
+    preferred = max(tile_size)
+    layout = lay_out(preferred)
+    if fits(layout):
+        return layout
+    low = min(min_tile, preferred)
+    layout = lay_out(low)
+    if not fits(layout):
+        raise ValueError(_explain_too_large(page, layout, low, max_side, max_pixels))
+    high = preferred
+    while high - low > 1:
+        middle = (low + high) // 2
+        candidate = lay_out(middle)
+        if fits(candidate):
+            low, layout = middle, candidate
+        else:
+            high = middle
+    if natural_side and low > natural_side:
+        snapped = low - low % natural_side
+        candidate = lay_out(snapped)
+        if snapped >= min(min_tile, preferred) and fits(candidate):
+            layout = candidate
+    return layout
+
+
+def _iterate_tiles(page: GridPage) -> Iterator[Tile]:
+    yield from page.tiles.values()
+    for strip in page.companions:
+        yield from strip.tiles.values()
+
+
+def _choose_tile_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    if not sizes:
+        return _DEFAULT_SIDE, _DEFAULT_SIDE
+    width, height = max(width for width, _ in sizes), max(height for _, height in sizes)
+    side = max(width, height)
+    if side < _READABLE_SIDE:
+        factor = max(_SMALL_TARGET_SIDE // side, -(-_READABLE_SIDE // side))
+        return _scale_size((width, height), side * factor)
+    return _scale_size((width, height), min(side, _PREFERRED_SIDE))
+
+
+def _scale_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Returns the size with another longer side; the shorter one leaves room for a few words."""
+    longer = max(size)
+    shortest = max(MIN_TILE_SIDE, side // 4)
+    width, height = (max(shortest, (part * side + longer // 2) // longer) for part in size)
+    return width, height
+
+
+def _explain_too_large(page: GridPage, layout: Layout, side: int, max_side: int, max_pixels: int) -> str:
+    columns, rows = len(page.x_labels), len(page.y_labels)
+    first = layout.tiles[0].box
+    gap = round(8 * layout.scale)
+    pitch_x, pitch_y = first.width + gap, first.height + gap
+    most_columns = max(0, (max_side - layout.width) // pitch_x + columns)
+    most_rows = max(0, (max_side - layout.height) // pitch_y + rows)
+    return (
+        f"the grid {page.title!r} has {columns} columns and {rows} rows: with tiles of {side} pixels, the "
+        f"smallest allowed, the page has {layout.width} x {layout.height} pixels; allowed are {max_side} on "
+        f"a side and {max_pixels} in all, here at most {min(most_columns, columns)} columns and "
+        f"{min(most_rows, rows)} rows, and about {max_pixels // (pitch_x * pitch_y)} tiles. Split it into "
+        f"several: give fewer values to x and y in the key `grids` of the experiment file"
+    )
+
+
+def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: TileBox, scale: float) -> None:
+    box, message, state = tile.box, tile.message, tile.state
+    if tile.caption:
+        # The frame lies outside the image, in the gap, so that no pixel of it is hidden.
+        reach = max(2, round(2 * scale))
+        frame = Box(box.left - reach, box.top - reach, box.right + reach, tile.caption.box.bottom)
+        _fill(draw, frame, _MARK)
+        _fill(draw, Box(box.left, box.bottom, box.right, tile.caption.box.bottom - reach), _MARK_PALE)
+        _draw_text(draw, tile.caption, _TEXT_COLORS["caption"])
+    if state == "image":
+        try:
+            image = _load_images(tile.tile.images, box)
+        except Exception as error:
+            state = "unreadable"
+            message = make_message(f"unreadable: {_explain(error)}", box, scale)
+        else:
+            if image.size != (box.width, box.height):
+                _fill(draw, box, _STATE_COLORS["image"][0])
+            left, top = (box.width - image.width) // 2, (box.height - image.height) // 2
+            canvas.paste(image, (box.left + left, box.top + top))
+            return
+    fill, border, color = _STATE_COLORS[state]
+    draw.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), fill=fill, outline=border)
+    _draw_text(draw, message, color)
+
+
+def _load_images(paths: Sequence[Path], box: Box) -> Image.Image:
+    """Loads images as RGB and fits them into a box, several in equal parts of it, row by row."""
+    if len(paths) == 1:
+        return _load_image(paths[0], box)
+    side = math.ceil(math.sqrt(len(paths)))
+    lines = math.ceil(len(paths) / side)
+    width, height = box.width // side, box.height // lines
+    whole = Image.new("RGB", (box.width, box.height), _BACKGROUND)
+    for number, path in enumerate(paths):
+        left, top = number % side * width, number // side * height
+        # A pixel between neighbours, so that they are seen to be several.
+        image = _load_image(path, Box(0, 0, max(width - 1, 1), max(height - 1, 1)))
+        whole.paste(image, (left + (width - image.width) // 2, top + (height - image.height) // 2))
+    return whole
+
+
+def _load_image(path: Path, box: Box) -> Image.Image:
+    """Loads an image as RGB and fits it into a box."""
+    with Image.open(path) as file:
+        if file.has_transparency_data:
+            layered = file.convert("RGBA")
+            image = Image.new("RGB", layered.size, _BACKGROUND)
+            image.paste(layered, mask=layered.getchannel("A"))
+        else:
+            image = file.convert("RGB")
+    factor = min(box.width // image.width, box.height // image.height)
+    if factor >= 1:
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    ratio = min(box.width / image.width, box.height / image.height)
+    width, height = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
+    return image.resize((min(width, box.width), min(height, box.height)), Image.Resampling.LANCZOS)
+
+
+def _explain(error: Exception) -> str:
+    """Says why a file could not be read, without its path, which differs between machines.
+
+    Pillow's decoders raise errors of many types for damaged files, and one bad file must not cost the page.
+    """
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _fill(draw: ImageDraw.ImageDraw, box: Box, color: str) -> None:
+    draw.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), fill=color)
+
+
+def _draw_text(draw: ImageDraw.ImageDraw, block: TextBlock, color: str) -> None:
+    font = load_font(block.size, block.bold)
+    step = line_height(font)
+    box = block.box
+    top = box.top + (box.height - len(block.lines) * step) // 2
+    for index, line in enumerate(block.lines):
+        slack = box.width - font.getlength(line)
+        shift = {"left": 0.0, "center": slack / 2, "right": slack}[block.align]
+        draw.text((box.left + int(shift), top + index * step), line, font=font, fill=color)

@@ -1,0 +1,189 @@
+"""Which pages an experiment's grids have, and what is on each."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graftwork.core.labels import format_schedules, format_value, label
+from graftwork.design.effects import takes_part
+from graftwork.reports.grid_page import GridPage, Strip, Tile
+
+# Constants that say nothing to somebody who looks at a grid, or are said elsewhere on it.
+_UNSHOWN = {"prompt_name", "reference", "reference_sha256"}
+_LONGEST_CONSTANT = 160
+
+
+def page_names(
+    axes: Sequence[Mapping[str, Any]], grids: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Returns page name -> {x, y, fixed}, one page per combination of the axes that a grid does not show.
+
+    Args:
+        axes: [{name, values, ...}].
+        grids: [{x, y}]; y may be None.
+    """
+    pages = {}
+    for grid in grids:
+        rest = [axis for axis in axes if axis["name"] not in (grid["x"], grid["y"])]
+        combinations = list(itertools.product(*(range(len(axis["values"])) for axis in rest)))
+        name = grid["x"] if grid["y"] is None else f"{grid['x']}_by_{grid['y']}"
+        for number, combination in enumerate(combinations, start=1):
+            page = name if len(combinations) == 1 else f"{name}_{number:03d}"
+            fixed = {axis["name"]: index for axis, index in zip(rest, combination, strict=True)}
+            pages[page] = {"x": grid["x"], "y": grid["y"], "fixed": fixed}
+    return pages
+
+
+def stale_pages(design: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Returns the grids in `folder` that the design no longer has: beside the others they would be taken for current."""
+    current = {f"{name}.png" for name in page_names(design["axes"], design["grids"])}
+    return [path for path in sorted(folder.glob("*.png")) if path.name not in current]
+
+
+def build_page(
+    design: Mapping[str, Any], page: Mapping[str, Any], rows: Sequence[Mapping[str, str]], root: Path
+) -> GridPage:
+    """Returns what is on a page.
+
+    Args:
+        design: As in design.json.
+        page: {x, y, fixed}, from `page_names`.
+        rows: Of cells.csv.
+        root: What paths are relative to.
+    """
+    axes = {axis["name"]: axis for axis in design["axes"]}
+    order = list(axes)
+    row_of = {row["cell"]: row for row in rows}
+    cell_at = {tuple(indices): cell for indices, cell in design["positions"]}
+    labels_of = {cell: _coordinates(axes, indices) for indices, cell in reversed(design["positions"])}
+    x, y = page["x"], page["y"]
+
+    def at(row: int, column: int) -> str:
+        indices = {**page["fixed"], x: column, **({y: row} if y else {})}
+        return cell_at[tuple(indices[name] for name in order)]
+
+    columns = range(len(axes[x]["values"]))
+    lines = range(len(axes[y]["values"])) if y else range(1)
+    places = list(itertools.product(lines, columns))
+    cells = {place: at(*place) for place in places}
+    tiles = {
+        place: _tile(row_of[cell], row_of, labels_of, labels_of[cell], root) for place, cell in cells.items()
+    }
+    subtitle = [
+        _axis_labels(axes[name])[index]
+        for name, index in page["fixed"].items()
+        if len(axes[name]["values"]) > 1 or name in ("prompt", "reference")
+    ]
+    subtitle = [text for text in subtitle if text != "reference = none"]
+    return GridPage(
+        title=design["title"],
+        subtitle="\n".join(filter(None, [design["question"], ", ".join(subtitle)])),
+        x_labels=_axis_labels(axes[x]),
+        y_labels=_axis_labels(axes[y]) if y else [""],
+        tiles=tiles,
+        companions=_companions(design, cells, row_of, x, y, root),
+        footer=_footer(design, list(cells.values()), (x, y), page["fixed"]),
+    )
+
+
+def _axis_labels(axis: Mapping[str, Any]) -> list[str]:
+    if axis["name"] == "prompt":
+        return [f"prompt = {value['text']}" for value in axis["values"]]
+    return [label(axis["name"], text) for text in axis["labels"]]
+
+
+def _coordinates(axes: Mapping[str, Any], indices: Sequence[int]) -> dict[str, str]:
+    return {name: axes[name]["labels"][index] for name, index in zip(axes, indices, strict=True)}
+
+
+def _tile(
+    row: Mapping[str, str],
+    row_of: Mapping[str, Mapping[str, str]],
+    labels_of: Mapping[str, Mapping[str, str]],
+    own: Mapping[str, str],
+    root: Path,
+) -> Tile:
+    if row["status"] != "done":
+        return Tile(None, error=row["error"] or None)
+    note = None
+    if row["same_as"]:
+        other = row["same_as"]
+        if row_of[other]["role"] == "baseline":
+            note = "same image as the text alone"
+        else:
+            differing = [label(name, text) for name, text in labels_of[other].items() if own[name] != text]
+            note = f"same image as {', '.join(differing)}" if differing else "same image as another cell"
+    return Tile(root / row["image"], note=note)
+
+
+def _companions(
+    design: Mapping[str, Any],
+    cells: Mapping[tuple[int, int], str],
+    row_of: Mapping[str, Mapping[str, str]],
+    x: str,
+    y: str | None,
+    root: Path,
+) -> list[Strip]:
+    references, beginnings, baselines = {}, {}, {}
+    for place, cell in cells.items():
+        files = tuple(root / design["references"][part] for part in row_of[cell]["reference_sha256"].split())
+        references[place] = Tile(files[0] if len(files) == 1 else files) if files else None
+        init = row_of[cell]["init_image_sha256"]
+        is_reference = init == row_of[cell]["reference_sha256"]
+        beginnings[place] = Tile(root / design["references"][init]) if init and not is_reference else None
+        baseline = row_of.get(design["baselines"].get(cell, ""))
+        if baseline is None:
+            baselines[place] = None
+        elif baseline["status"] == "done":
+            baselines[place] = Tile(root / baseline["image"])
+        else:
+            baselines[place] = Tile(None, error=baseline["error"] or None)
+    strips = [
+        _strip("reference", references),
+        _strip("init image", beginnings),
+        _strip("text alone", baselines),
+    ]
+    return [strip for strip in strips if strip is not None]
+
+
+def _strip(name: str, tiles: Mapping[tuple[int, int], Tile | None]) -> Strip | None:
+    """Returns the tiles once for each row, column or place that they differ by."""
+    if not any(tiles.values()):
+        return None
+    empty = Tile(None, error="none")
+    full = {place: tile or empty for place, tile in tiles.items()}
+    constant_along_x = all(tile == full[row, 0] for (row, _), tile in full.items())
+    constant_along_y = all(tile == full[0, column] for (_, column), tile in full.items())
+    if constant_along_x and constant_along_y:
+        return Strip(name, {(0, 0): full[0, 0]}, "none")
+    if constant_along_x:
+        return Strip(name, {place: tile for place, tile in full.items() if place[1] == 0}, "y")
+    if constant_along_y:
+        return Strip(name, {place: tile for place, tile in full.items() if place[0] == 0}, "x")
+    return Strip(name, full, "both")
+
+
+def _footer(
+    design: Mapping[str, Any],
+    cells: Sequence[str],
+    shown_axes: Sequence[str | None],
+    fixed: Mapping[str, int],
+) -> list[str]:
+    shown_of = {cell["cell"]: cell["shown"] for cell in design["cells"]}
+    first = shown_of[cells[0]]
+    varying = {axis["name"] for axis in design["axes"] if len(axis["values"]) > 1}
+    constants = []
+    for name, value in first.items():
+        if name in _UNSHOWN or name in shown_axes or name in varying or value is None:
+            continue
+        if not takes_part(name, first):
+            continue
+        if any(shown_of[cell].get(name) != value for cell in cells):
+            continue
+        text = value if isinstance(value, str) else format_value(value)
+        if name == "alpha_schedule":
+            (text,) = format_schedules([value])
+        if len(text) <= _LONGEST_CONSTANT and not (name == "prompt" and "prompt" in fixed):
+            constants.append(label(name, text))
+    return [", ".join(constants), f"experiment {design['experiment']}"]

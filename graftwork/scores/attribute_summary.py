@@ -1,0 +1,214 @@
+"""attributes.csv: how often attributes follow the prompt, and how often the reference, by alpha and one thing more.
+
+What is counted is an attribute of a cell. Cells with the same image each count. They are different recipes, and that
+they give one image is a result; but an interval takes them for what they are worth (`effective_number`), so that no
+number of recipes makes one image look like many. The attributes of one image are taken for independent.
+
+The text alone, alpha 0, is the same image for every layer, token mode and reference, and belongs to each of them.
+Where an experiment has cells at alpha 0, these are counted. Where it has none, its baselines stand in for them: once for
+each combination of everything else that a cell has. So a baseline's image is held against the reference too, which
+it never saw: that share is what meeting the reference by accident looks like.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graftwork.core.identity import canonical_json, digest
+from graftwork.core.labels import format_values
+from graftwork.scenes.world import ATTRIBUTES
+from graftwork.scores.following import (
+    STANDS,
+    chance_levels,
+    follows_prompt,
+    follows_reference,
+    stand,
+)
+from graftwork.scores.proportions import effective_number, wilson_interval
+
+ALL_ATTRIBUTES = "all"
+# What a table is broken down by, whether or not it varies.
+ALWAYS_BY = ("hidden_layer", "token_mode", "reference")
+# Axes that are no breakdown of their own.
+_NEVER_BY = ("alpha", "prompt", "seed")
+PROMPT_SAYS = "prompt_says"
+MEASURES = ("prompt", "reference")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One attribute of one cell.
+
+    Attributes:
+        alpha: Of the cell.
+        groups: What a table is broken down by -> where the cell belongs.
+        attribute: Which.
+        image: Path of the image, or None where there is none.
+        targets: Measure -> the value to be read for a 1; a measure that is not counted here is left out.
+        follows: Measure -> 1 or 0; nothing without an image.
+        confidence: Of the reading, or None without an image.
+    """
+
+    alpha: float
+    groups: dict[str, str]
+    attribute: str
+    image: str | None
+    targets: dict[str, str]
+    follows: dict[str, int]
+    confidence: float | None
+
+
+def breakdowns(axes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns what a table is broken down by besides alpha: the usual axes, and every other that varies.
+
+    Args:
+        axes: [{name, values, ...}].
+    """
+    varying = [axis["name"] for axis in axes if len(axis["values"]) > 1]
+    return [*ALWAYS_BY, *(name for name in varying if name not in (*ALWAYS_BY, *_NEVER_BY)), PROMPT_SAYS]
+
+
+def summarize_attributes(
+    design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """Returns the rows of attributes.csv.
+
+    Args:
+        design: As in design.json.
+        rows: Of scores.csv.
+
+    Returns:
+        One row for each `by` (empty: nothing but alpha), `value` of it, attribute ("all": each attribute of each cell
+        counts) and alpha. For each measure, prompt and reference: `_n`, how many were counted; `_n_effective`, what
+        they are worth where images repeat; `follows_`, the share, with the ends of its 95 % interval; `_chance`, the
+        share of a picture that has nothing to do with either. Besides `readings`, how many attributes of
+        cells have one, `unscored`, how many have none, and `confidence`, the mean over the readings. Empty where
+        nothing was counted.
+    """
+    observed = observe(design, rows)
+    summary = []
+    for by in ["", *breakdowns(design["axes"])]:
+        values = list(dict.fromkeys(o.groups[by] for o in observed)) if by else [""]
+        if by == PROMPT_SAYS:
+            values = [value for value in STANDS if value in values]
+        groups: dict[tuple[str, str, float], list[Observation]] = defaultdict(list)
+        for o in observed:
+            value = o.groups[by] if by else ""
+            groups[value, ALL_ATTRIBUTES, o.alpha].append(o)
+            groups[value, o.attribute, o.alpha].append(o)
+        summary += [
+            {
+                "by": by,
+                "value": value,
+                "attribute": attribute,
+                "alpha": alpha,
+                **summarize_group(groups[value, attribute, alpha]),
+            }
+            for value in values
+            for attribute in (ALL_ATTRIBUTES, *ATTRIBUTES)
+            for alpha in sorted({key[2] for key in groups if key[:2] == (value, attribute)})
+        ]
+    return summary
+
+
+def summarize_group(observed: Sequence[Observation]) -> dict[str, Any]:
+    """Returns the counts, shares and intervals of some observations."""
+    columns: dict[str, Any] = {}
+    for measure in MEASURES:
+        counted = [o for o in observed if measure in o.follows]
+        names = [f"{measure}_n", f"{measure}_n_effective", f"follows_{measure}"]
+        names += [f"follows_{measure}_low", f"follows_{measure}_high", f"{measure}_chance"]
+        values: list[Any] = [len(counted), *[None] * 5]
+        if counted:
+            share = sum(o.follows[measure] for o in counted) / len(counted)
+            worth = effective_number((o.image, o.attribute) for o in counted)
+            chance = sum(chance_levels()[o.attribute][o.targets[measure]] for o in counted) / len(counted)
+            # Six digits: the low bits of a sum depend on its order.
+            rounded = [round(x, 6) for x in (worth, share, *wilson_interval(share, worth), chance)]
+            values = [len(counted), *rounded]
+        columns |= dict(zip(names, values, strict=True))
+    confidences = [o.confidence for o in observed if o.confidence is not None]
+    columns["readings"], columns["unscored"] = len(confidences), len(observed) - len(confidences)
+    columns["confidence"] = round(sum(confidences) / len(confidences), 6) if confidences else None
+    return columns
+
+
+def observe(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> list[Observation]:
+    """Returns each attribute of each cell, baselines where they stand in for cells at alpha 0.
+
+    Args:
+        design: As in design.json.
+        rows: Of scores.csv.
+    """
+    row_of = {row["cell"]: row for row in rows}
+    cells = [cell for cell in design["cells"] if cell["role"] == "cell"]
+    labels = _labels(cells, breakdowns(design["axes"]))
+    observed, at_zero = [], {_but_alpha(c) for c in cells if c["parameters"]["alpha"] == 0.0}
+    for cell, groups in zip(cells, labels, strict=True):
+        row = row_of[cell["cell"]]
+        observed += _observe_cell(cell["parameters"]["alpha"], groups, row, row)
+        baseline, recipe = design["baselines"].get(cell["cell"]), _but_alpha(cell)
+        if baseline is not None and recipe not in at_zero:
+            at_zero.add(recipe)
+            observed += _observe_cell(0.0, groups, row_of[baseline], row)
+    return observed
+
+
+def _but_alpha(cell: Mapping[str, Any]) -> str:
+    return canonical_json({name: value for name, value in cell["parameters"].items() if name != "alpha"})
+
+
+def _labels(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, str]]:
+    """Returns where each cell belongs in each breakdown, as text; different values have different text."""
+    columns: dict[str, list[str]] = {}
+    for name in names:
+        if name == PROMPT_SAYS:
+            continue
+        columns[name] = format_values([cell["shown"].get(name) for cell in cells])
+    if "reference" in columns:
+        columns["reference"] = _distinct_references(cells)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _distinct_references(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns names of references; two files of one name are told apart by their content."""
+    files = defaultdict(set)
+    for cell in cells:
+        files[cell["shown"]["reference"]].add(_as_one(cell["parameters"]["reference"]))
+    found = []
+    for cell in cells:
+        name, sha256 = cell["shown"]["reference"], _as_one(cell["parameters"]["reference"])
+        found.append("none" if name is None else f"{name} {sha256[:8]}" if len(files[name]) > 1 else name)
+    return found
+
+
+def _as_one(reference: str | list[str] | None) -> str | None:
+    """Returns what stands for a reference, or for a set of them."""
+    return digest(reference) if isinstance(reference, list) else reference
+
+
+def _observe_cell(
+    alpha: float, groups: Mapping[str, str], read: Mapping[str, str], aimed: Mapping[str, str]
+) -> list[Observation]:
+    """Holds the reading of one row against the prompt and the reference of another, which may be the same."""
+    observed = []
+    for attribute in ATTRIBUTES:
+        p, r = aimed[f"prompt_{attribute}"] or None, aimed[f"reference_{attribute}"] or None
+        value = read[f"read_{attribute}"] or None
+        targets = {"prompt": p, "reference": r if p != r else None}
+        follows = {}
+        if value is not None:
+            follows = {"prompt": follows_prompt(value, p), "reference": follows_reference(value, p, r)}
+        observed.append(
+            Observation(
+                alpha,
+                {**groups, PROMPT_SAYS: stand(p, r)},
+                attribute,
+                read["image"] or None,
+                {measure: target for measure, target in targets.items() if target is not None},
+                {measure: result for measure, result in follows.items() if result is not None},
+                float(read[f"confidence_{attribute}"]) if value is not None else None,
+            )
+        )
+    return observed

@@ -1,0 +1,204 @@
+"""The score `scene_attributes`: which attributes of a picture follow the prompt, and which the reference.
+
+For experiments on the miniature world: prompts are captions of its scenes, references are pictures of them. What a
+caption states and what a reference shows is known exactly, and every image is decoded to the nearest scene. A picture
+of no scene is decoded too, with a confidence near 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graftwork.core.errors import DesignError
+from graftwork.models.images import load_reference_image
+from graftwork.scenes.partial import parse_partial
+from graftwork.scenes.reader import Reading, SceneReader
+from graftwork.scenes.world import ATTRIBUTES
+from graftwork.scores.attribute_plots import attribute_plots, draw_attribute_plot
+from graftwork.scores.attribute_summary import summarize_attributes
+from graftwork.scores.attribute_text import describe_attributes
+from graftwork.scores.following import follows_prompt, follows_reference
+from graftwork.scores.registry import CellToScore, Score, ScoreInputs, register
+
+# Half way between "is this scene" and "is not": renders have 1, renders with noise of 16 levels 0.97, photographs and
+# drawings of other things below 0.1.
+LEAST_REFERENCE_CONFIDENCE = 0.5
+# The reader takes pictures of one size, whose side is a multiple of this.
+_SIDE = 64
+# Pictures that are read at once; bounds the memory.
+_BATCH = 256
+
+COLUMNS = (
+    "unscored",
+    *(f"read_{attribute}" for attribute in ATTRIBUTES),
+    *(f"confidence_{attribute}" for attribute in ATTRIBUTES),
+    "least_confidence",
+    *(f"prompt_{attribute}" for attribute in ATTRIBUTES),
+    *(f"reference_{attribute}" for attribute in ATTRIBUTES),
+    *(f"follows_prompt_{attribute}" for attribute in ATTRIBUTES),
+    *(f"follows_reference_{attribute}" for attribute in ATTRIBUTES),
+)
+
+
+def check_inputs(inputs: ScoreInputs) -> None:
+    """Refuses prompts, references and sizes that cannot be scored.
+
+    Raises:
+        DesignError: naming the value, what is allowed, and the file.
+    """
+    where = f"{inputs.file}: scores: scene_attributes"
+    for prompt in inputs.prompts:
+        try:
+            stated = parse_partial(prompt.text)
+        except ValueError:
+            named = f"prompt {prompt.name!r}" + (f", {prompt.text!r}," if prompt.name != prompt.text else "")
+            raise DesignError(
+                f"{where}: {named} is no caption of the miniature world; allowed: full captions such as 'a large red "
+                "circle on the left of a plain blue background', of the object alone, 'a large red circle on the "
+                "left', or of the setting alone, 'a plain blue background'; change the prompt, or remove the score"
+            ) from None
+        if stated.get("colour", "") == stated.get("background"):
+            raise DesignError(
+                f"{where}: prompt {prompt.name!r} asks for a {stated['colour']} object on a {stated['background']} "
+                "background, which no scene has; allowed: two different colours"
+            )
+    for height, width in inputs.sizes:
+        if height != width or height % _SIDE:
+            raise DesignError(
+                f"{where}: images of height {height} and width {width} cannot be read; allowed: square ones whose "
+                f"side is a multiple of {_SIDE}; set height and width in {inputs.file}"
+            )
+    try:
+        read_references({item.name: inputs.root / item.path for item in inputs.references})
+    except ValueError as error:
+        raise DesignError(f"{where}: {error}") from error
+
+
+def read_references(paths: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """Reads the scenes that reference images show; there is no other record of them.
+
+    Args:
+        paths: Name -> file.
+
+    Returns:
+        Name -> attribute -> value.
+
+    Raises:
+        ValueError: Naming the first reference whose scene cannot be read.
+    """
+    reader, found = SceneReader(), {}
+    for name, path in paths.items():
+        pixels = np.asarray(load_reference_image(path))
+        height, width = pixels.shape[:2]
+        if height != width or height % _SIDE:
+            raise ValueError(
+                f"reference {name!r} ({path}) has {width} x {height} pixels; allowed: pictures of the miniature "
+                f"world, square, with a side that is a multiple of {_SIDE}"
+            )
+        reading = reader.read(pixels[None])
+        confidence = float(reading.least_confidence[0])
+        if confidence < LEAST_REFERENCE_CONFIDENCE:
+            raise ValueError(
+                f"reference {name!r} ({path}) does not look like a scene of the miniature world: the reader's least "
+                f"confidence is {confidence:.3f}; allowed: at least {LEAST_REFERENCE_CONFIDENCE}, as renders have"
+            )
+        found[name] = {attribute: reading.names(attribute)[0] for attribute in ATTRIBUTES}
+    return found
+
+
+def common_attributes(scenes: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Returns what all scenes have in common, attribute -> value: what a set of references shows."""
+    return {
+        attribute: value
+        for attribute, value in (scenes[0].items() if scenes else ())
+        if all(scene[attribute] == value for scene in scenes)
+    }
+
+
+def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Returns the columns of each cell.
+
+    Without an image, what the prompt states and the reference shows is there all the same; `unscored` says why the rest
+    is empty.
+
+    Args:
+        cells: What to score.
+        references: SHA-256 -> path.
+    """
+    truths = read_references(references)
+    seen = _read_images(sorted({cell.image for cell in cells if cell.image is not None}))
+    rows = []
+    for cell in cells:
+        stated = parse_partial(cell.prompt)
+        shown = common_attributes([truths[reference] for reference in cell.references])
+        row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        row |= {f"prompt_{attribute}": value for attribute, value in stated.items()}
+        row |= {f"reference_{attribute}": value for attribute, value in shown.items()}
+        reading = seen[cell.image] if cell.image is not None else "there is no image"
+        if isinstance(reading, str):
+            row["unscored"] = reading
+        else:
+            row |= _reading_columns(reading)
+            for attribute in ATTRIBUTES:
+                value, p, r = row[f"read_{attribute}"], stated.get(attribute), shown.get(attribute)
+                row[f"follows_prompt_{attribute}"] = follows_prompt(value, p)
+                row[f"follows_reference_{attribute}"] = follows_reference(value, p, r)
+        rows.append(row)
+    return rows
+
+
+def _read_images(paths: Sequence[Path]) -> dict[Path, Reading | str]:
+    """Returns for each image its reading, of one picture, or why it cannot be read."""
+    reader, found = SceneReader(), {}
+    for start in range(0, len(paths), _BATCH):
+        by_shape: dict[tuple[int, ...], list[tuple[Path, np.ndarray]]] = {}
+        for path in paths[start : start + _BATCH]:
+            try:
+                pixels = np.asarray(load_reference_image(path))
+                by_shape.setdefault(pixels.shape, []).append((path, pixels))
+            except ValueError as error:
+                found[path] = str(error).partition(";")[0].replace("reference image", "image")
+        for group in by_shape.values():
+            reading = reader.read(np.stack([pixels for _, pixels in group]))
+            found |= {path: _single(reading, i) for i, (path, _) in enumerate(group)}
+    return found
+
+
+def _single(reading: Reading, index: int) -> Reading:
+    at = slice(index, index + 1)
+    return Reading(
+        {name: values[at] for name, values in reading.values.items()},
+        {name: values[at] for name, values in reading.confidence.items()},
+        reading.error[at],
+    )
+
+
+def _reading_columns(reading: Reading) -> dict[str, Any]:
+    # Four digits: the low bits depend on what else was read at once.
+    confidence = {name: round(float(values[0]), 4) for name, values in reading.confidence.items()}
+    return {
+        **{f"read_{attribute}": reading.names(attribute)[0] for attribute in ATTRIBUTES},
+        **{f"confidence_{attribute}": confidence[attribute] for attribute in ATTRIBUTES},
+        "least_confidence": min(confidence.values()),
+    }
+
+
+register(
+    Score(
+        name="scene_attributes",
+        meaning="Reads every image as a scene of the miniature world, and says for each attribute whether it follows "
+        "the prompt or the reference.",
+        needs="Prompts that are captions of the world, full or of the object or the setting alone; references that are "
+        "pictures of its scenes; square images whose side is a multiple of 64.",
+        columns=COLUMNS,
+        check=check_inputs,
+        measure=measure_cells,
+        summary="attributes",
+        summarize=summarize_attributes,
+        plots=attribute_plots,
+        draw=draw_attribute_plot,
+        describe=describe_attributes,
+    )
+)

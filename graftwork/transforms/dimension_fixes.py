@@ -1,0 +1,298 @@
+"""Fixes of single dimensions: another encoder's states brought closer to those that the generator was trained on.
+
+A fix is fitted on statistics, of the donor (the other encoder) and of the host (the generator's own), and applied to
+states of any prompt. Fit on one set of prompts, judge on another.
+
+The registered functions take the selected source tokens, float32 (tokens, dim), and their roles, uint8 (tokens,), and
+by keyword `fix_corpus`, which in a recipe stands for the two statistics over that corpus: (donor, host). They return
+float32 (tokens, dim) and what they changed, one text per dimension.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from pydantic import Field
+
+from graftwork.statistics.dimensions import (
+    DimensionLimits,
+    compare_dimensions,
+    dead_dimensions,
+    std_ratio,
+)
+from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.transforms.outliers import rows_of_class
+from graftwork.transforms.reference_choice import TokenClass
+from graftwork.transforms.registry import TransformParameters, register
+
+if TYPE_CHECKING:
+    import torch
+
+FixMode = Literal["rescale", "mask", "clamp", "full"]
+# Half the width to which `clamp` holds a dimension, in standard deviations of the host.
+CLAMP_SIGMA = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class DimensionFix:
+    """What to do to each dimension: min(max(x * scale + shift, low), high).
+
+    Attributes:
+        mode: What was fitted.
+        scale: float32 (channels,), 0 where a dimension is silenced.
+        shift: float32 (channels,).
+        low: float32 (channels,), minus infinity where nothing is clamped.
+        high: float32 (channels,), infinity where nothing is clamped.
+        changed: Kind of change -> sorted dimensions, for reports.
+    """
+
+    mode: str
+    scale: np.ndarray
+    shift: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    changed: dict[str, list[int]]
+
+
+def fit_dimension_fix(
+    mode: FixMode,
+    donor: ReferenceStatistics,
+    host: ReferenceStatistics,
+    limits: DimensionLimits | None = None,
+) -> DimensionFix:
+    """Fits a fix.
+
+    `rescale` multiplies outliers (ratio of standard deviations above the limit or below its inverse) to the host's
+    standard deviation; `mask` also silences dimensions that are dead in the donor alone; `clamp` also holds those that
+    are hyperactive in the donor alone to the host's mean +- 3 standard deviations; `full` gives every dimension the
+    host's mean and standard deviation. Source: fix modes of the seed document on Qwen3-Embedding.
+
+    A dimension that is dead in the donor has no spread to rescale: what little it has is noise, and would be multiplied
+    by hundreds. `rescale` leaves it alone, and `full` gives it the host's mean.
+
+    Args:
+        mode: One of the four.
+        donor: Of the encoder to be fixed.
+        host: Of the generator's own, of the same width.
+        limits: Where classes of dimensions begin.
+
+    Raises:
+        ValueError: for another mode, or another width.
+    """
+    if mode not in get_args(FixMode):
+        raise ValueError(f"fix mode {mode!r} does not exist; allowed: {', '.join(get_args(FixMode))}")
+    limits = limits or DimensionLimits()
+    found = compare_dimensions(donor.std, host.std, limits)
+    dead = dead_dimensions(donor.std, limits)
+    channels = donor.channels
+    scale, shift = np.ones(channels), np.zeros(channels)
+    low, high = np.full(channels, -np.inf), np.full(channels, np.inf)
+    to_host = np.divide(1.0, std_ratio(donor.std, host.std), out=np.zeros(channels), where=~dead)
+    changed: dict[str, np.ndarray] = {}
+    if mode == "full":
+        scale = to_host
+        shift = host.mean - donor.mean * scale
+        changed = {"standardized": np.flatnonzero(~dead), "set to the mean": np.flatnonzero(dead)}
+    else:
+        outliers = np.union1d(found.outlier.only_a, found.outlier.only_b)
+        outliers = outliers[~dead[outliers]]
+        scale[outliers] = to_host[outliers]
+        changed["rescaled"] = outliers
+    if mode in ("mask", "clamp"):
+        scale[found.dead.only_a] = 0.0
+        changed["silenced"] = found.dead.only_a
+    if mode == "clamp":
+        held = found.hyperactive.only_a
+        low[held] = host.mean[held] - CLAMP_SIGMA * host.std[held]
+        high[held] = host.mean[held] + CLAMP_SIGMA * host.std[held]
+        changed["clamped"] = held
+    return DimensionFix(
+        mode,
+        *(part.astype(np.float32) for part in (scale, shift, low, high)),
+        {kind: dimensions.tolist() for kind, dimensions in changed.items()},
+    )
+
+
+def apply_dimension_fix(states: "torch.Tensor", fix: DimensionFix, in_place: bool = False) -> "torch.Tensor":
+    """Returns the states with a fix applied: float32 (tokens, channels), of any tokens.
+
+    Args:
+        states: float32 (tokens, channels).
+        fix: What to do.
+        in_place: Overwrite the states.
+
+    Raises:
+        ValueError: where the states are of another width than the fix.
+    """
+    import torch
+
+    if states.shape[1] != len(fix.scale):
+        raise ValueError(f"the fix is for {len(fix.scale)} dimensions, the states have {states.shape[1]}")
+    scale, shift, low, high = (torch.from_numpy(part) for part in (fix.scale, fix.shift, fix.low, fix.high))
+    result = torch.addcmul(shift, states, scale, out=states if in_place else None)
+    if bool(torch.isfinite(low).any()):
+        result.clamp_(low, high)
+    return result
+
+
+class FixParameters(TransformParameters):
+    """Parameters of every dimension fix but `none`."""
+
+    fix_corpus: str | None = Field(
+        None,
+        description="Corpus that a dimension fix is fitted on, a name in config/corpora/: `encoder` at `hidden_layer` "
+        "against the generator's own text encoder at `text_hidden_layer`.",
+    )
+    fix_tokens: TokenClass = Field(
+        "non_sink",
+        description="Tokens that a dimension fix is fitted on and changes, by class. Of `image` the text encoder has none: "
+        "there its `non_sink` tokens count.",
+    )
+
+
+# How many dimensions are named in the table of cells.
+_MOST_LISTED = 32
+_SOURCE = "fix modes of the seed document on Qwen3-Embedding"
+
+
+def host_class(fix_tokens: str) -> str:
+    """Returns the token class of the host that one of the donor is fitted to."""
+    return "non_sink" if fix_tokens == "image" else fix_tokens
+
+
+def _problem_with_fix(parameters: dict[str, Any]) -> str | None:
+    if parameters.get("fix_corpus") is None:
+        return (
+            f"dimension_fix {parameters['dimension_fix']!r} needs fix_corpus, the corpus that it is fitted on; allowed: a "
+            "name in config/corpora/, or dimension_fix: none"
+        )
+    if parameters.get("source") == "vision_tower":
+        return (
+            f"dimension_fix {parameters['dimension_fix']!r} is fitted on layers of the language model, which source "
+            "'vision_tower' has no part in; set source: hidden_states, or dimension_fix: none"
+        )
+    return None
+
+
+def described_changes(fix: DimensionFix) -> list[str]:
+    """Returns "dimension change" for each, with the factor where it was multiplied, most extreme first; of many a count."""
+    lines = []
+    for kind, dimensions in fix.changed.items():
+        if kind == "rescaled":
+            factors = fix.scale[dimensions]
+            order = np.argsort(-np.maximum(factors, 1.0 / factors), kind="stable")
+            lines += [f"{dimensions[i]} {kind} {factors[i]:.4g}" for i in order]
+        else:
+            lines += [f"{dimension} {kind}" for dimension in dimensions]
+    if fix.mode == "full":
+        counts = ((kind, len(dimensions)) for kind, dimensions in fix.changed.items())
+        return [f"{count} {kind}" for kind, count in counts if count]
+    more = [f"and {len(lines) - _MOST_LISTED} more"] if len(lines) > _MOST_LISTED else []
+    return lines[:_MOST_LISTED] + more
+
+
+def fix_tokens_of_class(
+    mode: FixMode,
+    source: "torch.Tensor",
+    roles: np.ndarray,
+    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
+    fix_tokens: str,
+) -> "tuple[torch.Tensor, list[str]]":
+    """Fits a fix and applies it to the tokens of a class; warns where the source has none."""
+    rows = rows_of_class(roles, fix_tokens)
+    if rows is None:
+        warnings.warn(
+            f"dimension_fix: the selected tokens include none of class {fix_tokens}; nothing is fixed",
+            stacklevel=2,
+        )
+        return source, []
+    fix = fit_dimension_fix(mode, *fix_corpus)
+    result = source.clone()
+    if isinstance(rows, slice):
+        apply_dimension_fix(result[rows], fix, in_place=True)  # A view.
+    else:
+        result[rows[:, 0]] = apply_dimension_fix(source[rows[:, 0]], fix)
+    return result, described_changes(fix)
+
+
+@register("dimension_fix", "none", formula="x", source="identity")
+def fix_none(source: "torch.Tensor", roles: np.ndarray) -> "tuple[torch.Tensor, list[str]]":
+    """Returns the source as it is."""
+    return source, []
+
+
+@register(
+    "dimension_fix",
+    "rescale",
+    formula="x_d * h_std_d / e_std_d where e_std_d / h_std_d is above 3 or below 1/3",
+    source=_SOURCE,
+    parameters=FixParameters,
+    problem_with=_problem_with_fix,
+)
+def fix_by_rescaling(
+    source: "torch.Tensor",
+    roles: np.ndarray,
+    *,
+    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
+    fix_tokens: str,
+) -> "tuple[torch.Tensor, list[str]]":
+    """Multiplies outlier dimensions to the host's standard deviation; those that are dead in the donor stay."""
+    return fix_tokens_of_class("rescale", source, roles, fix_corpus, fix_tokens)
+
+
+@register(
+    "dimension_fix",
+    "mask",
+    formula="rescale, and x_d = 0 where e_std_d < 0.01 and h_std_d is not",
+    source=_SOURCE,
+    parameters=FixParameters,
+    problem_with=_problem_with_fix,
+)
+def fix_by_silencing(
+    source: "torch.Tensor",
+    roles: np.ndarray,
+    *,
+    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
+    fix_tokens: str,
+) -> "tuple[torch.Tensor, list[str]]":
+    """Rescales, and silences dimensions that are dead in the donor alone."""
+    return fix_tokens_of_class("mask", source, roles, fix_corpus, fix_tokens)
+
+
+@register(
+    "dimension_fix",
+    "clamp",
+    formula="mask, and x_d held to h_mean_d +- 3 h_std_d where e_std_d is above 5 times its median and h_std_d is not",
+    source=_SOURCE,
+    parameters=FixParameters,
+    problem_with=_problem_with_fix,
+)
+def fix_by_clamping(
+    source: "torch.Tensor",
+    roles: np.ndarray,
+    *,
+    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
+    fix_tokens: str,
+) -> "tuple[torch.Tensor, list[str]]":
+    """Rescales, silences, and clamps dimensions that are hyperactive in the donor alone."""
+    return fix_tokens_of_class("clamp", source, roles, fix_corpus, fix_tokens)
+
+
+@register(
+    "dimension_fix",
+    "full",
+    formula="(x_d - e_mean_d) / e_std_d * h_std_d + h_mean_d; h_mean_d where e_std_d < 0.01",
+    source=_SOURCE,
+    parameters=FixParameters,
+    problem_with=_problem_with_fix,
+)
+def fix_fully(
+    source: "torch.Tensor",
+    roles: np.ndarray,
+    *,
+    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
+    fix_tokens: str,
+) -> "tuple[torch.Tensor, list[str]]":
+    """Gives every dimension the mean and standard deviation of the host, going by those of the donor over the corpus."""
+    return fix_tokens_of_class("full", source, roles, fix_corpus, fix_tokens)

@@ -1,0 +1,161 @@
+"""The diffusion transformer: flow matching on latents, conditioned on the text encoder's hidden states."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ZImageTransformer2DModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from graftwork.scenes.partial import draw_scene_agreeing_with, write_partial
+from graftwork.scenes.world import Scene, sample_scenes, scene_index, split_scenes
+from lab.miniature.recipes import Recipe
+from lab.miniature.training.autoencoder import encode_scenes
+from lab.miniature.training.loop import fit, step_generator, step_rng
+from lab.miniature.training.text_encoder import caption_states
+
+# What captions speak of: some leave the setting or the object open, and then any will do.
+ABOUT_WEIGHTS = {"everything": 0.7, "object": 0.18, "setting": 0.12}
+# That of the pipeline's scheduler: noise levels are drawn where sampling will ask for them.
+SHIFT = 3.0
+# What is the same all over the picture, as a texture is, can be read off the noisy latents up to sigmas of 0.95, and
+# with few higher ones nothing is learnt about what the caption says of it; but sampling starts at 1. So from this
+# share of the steps on, this share of the noise levels is drawn from the highest ones.
+HIGH_NOISE_AFTER = 0.6
+HIGH_NOISE_SHARE = 0.35
+HIGH_NOISE = (0.95, 1.0)
+
+
+@torch.no_grad()
+def initialise_padding(transformer: ZImageTransformer2DModel, seed: int) -> None:
+    """Draws the learnt padding tokens, which the library leaves uninitialised."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    for parameter in (transformer.x_pad_token, transformer.cap_pad_token):
+        parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+
+
+def draw_noise_levels(count: int, generator: torch.Generator, high_noise: bool = False) -> torch.Tensor:
+    """Returns sigmas in (0, 1]: logit-normal, shifted as the scheduler shifts its own; float32 (count,).
+
+    Args:
+        count: How many.
+        generator: Decides them.
+        high_noise: Whether `HIGH_NOISE_SHARE` of them are drawn uniformly from `HIGH_NOISE`.
+    """
+    levels = torch.sigmoid(torch.randn(count, generator=generator))
+    levels = SHIFT * levels / (1 + (SHIFT - 1) * levels)
+    if high_noise:
+        low, high = HIGH_NOISE
+        chosen = torch.rand(count, generator=generator) < HIGH_NOISE_SHARE
+        levels = torch.where(chosen, high - (high - low) * torch.rand(count, generator=generator), levels)
+    return levels
+
+
+def draw_captions(
+    scenes: tuple[Scene, ...], rng: np.random.Generator, count: int
+) -> tuple[list[str], list[Scene]]:
+    """Returns captions, and for each a scene that it is true of."""
+    captions, targets = [], []
+    for about in rng.choice(list(ABOUT_WEIGHTS), size=count, p=list(ABOUT_WEIGHTS.values())):
+        scene = scenes[int(rng.integers(len(scenes)))]
+        captions.append(write_partial(scene, str(about), int(rng.integers(2**31))))
+        targets.append(draw_scene_agreeing_with(scene, str(about), int(rng.integers(2**31))))
+    return captions, targets
+
+
+def predict_velocity(
+    transformer: ZImageTransformer2DModel,
+    noisy: torch.Tensor,
+    sigmas: torch.Tensor,
+    states: list[torch.Tensor],
+) -> torch.Tensor:
+    """Returns what the pipeline integrates: noise minus latents, of the shape of `noisy`.
+
+    The transformer takes 1 - sigma as its time and gives the negative of it, as in `ZImagePipeline.__call__`.
+
+    Args:
+        transformer: On the device of the others.
+        noisy: float32 (batch, 16, height, width).
+        sigmas: float32 (batch,).
+        states: (tokens_i, channels) each, ragged, of one padded length.
+    """
+    output = transformer(list(noisy.unsqueeze(2).unbind(0)), 1.0 - sigmas, states, return_dict=False)[0]
+    return -torch.stack(list(output)).squeeze(2)
+
+
+def mixed_precision(device: str) -> AbstractContextManager:
+    """Returns the context to train in: bfloat16 products, and on a CPU attention in parts, where it is faster."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+def plain_attention(device: str) -> AbstractContextManager:
+    """On a CPU, torch's fused attention takes four times as long in bfloat16 as its parts."""
+    return sdpa_kernel(SDPBackend.MATH) if torch.device(device).type == "cpu" else nullcontext()
+
+
+def train_transformer(
+    transformer: ZImageTransformer2DModel,
+    vae: AutoencoderKL,
+    text_encoder: Any,
+    tokenizer: Any,
+    recipe: Recipe,
+    folder: Path,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> None:
+    """Trains on the latents and captions of the training scenes; text encoder and VAE stay as they are."""
+    initialise_padding(transformer, recipe.seed)
+    transformer.to(device)
+    text_encoder.to(device).eval().requires_grad_(False)
+    text_encoder.set_attn_implementation("eager" if torch.device(device).type == "cpu" else "sdpa")
+    scenes = split_scenes("train")
+    row_of = {scene_index(scene): row for row, scene in enumerate(scenes)}
+    latents = encode_scenes(vae.to(device), scenes, device)
+
+    def losses(step: int) -> Mapping[str, torch.Tensor]:
+        captions, targets = draw_captions(scenes, step_rng(recipe.seed, step), recipe.batch_size)
+        clean = latents[[row_of[scene_index(scene)] for scene in targets]].to(device)
+        generator = step_generator(recipe.seed, step)
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        late = step >= HIGH_NOISE_AFTER * recipe.steps
+        sigmas = draw_noise_levels(len(clean), generator, late).to(device)
+        levels = sigmas.view(-1, 1, 1, 1)
+        with mixed_precision(device), plain_attention(device):
+            states = caption_states(text_encoder, tokenizer, captions, device=device)
+            velocity = predict_velocity(transformer, (1 - levels) * clean + levels * noise, sigmas, states)
+        error = (velocity.float() - (noise - clean)).square().mean(dim=(1, 2, 3))
+        high = sigmas > 0.95
+        return {
+            "loss": error.mean(),
+            # At nearly pure noise only the caption says what to draw: this falls when captions are read.
+            "high_noise": error[high].mean() if high.any() else error.mean(),
+        }
+
+    fit(transformer, losses, recipe, folder, say)
+
+
+@torch.no_grad()
+def probe_transformer(
+    transformer: ZImageTransformer2DModel,
+    vae: AutoencoderKL,
+    text_encoder: Any,
+    tokenizer: Any,
+    count: int = 256,
+    device: str = "cpu",
+) -> dict[str, float]:
+    """Returns the loss at pure noise with right and with shuffled captions, on scenes never seen."""
+    scenes = sample_scenes(11, count, "held_out")
+    states = caption_states(
+        text_encoder, tokenizer, [write_partial(scene, "everything", 3) for scene in scenes], device=device
+    )
+    clean = encode_scenes(vae, scenes, device).to(device)
+    noise = torch.randn(clean.shape, generator=step_generator(11, 0)).to(device)
+    ones = torch.ones(len(scenes), device=device)
+    measured = {}
+    for name, captions in (("right_captions", states), ("shuffled_captions", states[1:] + states[:1])):
+        velocity = predict_velocity(transformer, noise, ones, captions)
+        measured[name] = float((velocity - (noise - clean)).square().mean())
+    return measured

@@ -1,0 +1,259 @@
+"""Pages of grids: how many, what is on each, and what is said beside the images."""
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graftwork.reports.pages import build_page, page_names, stale_pages
+from graftwork.reports.table import cell_rows, read_table, write_table
+from tests.unit.design.designs import experiment
+from tests.unit.planning.fake_store import Situation
+
+axes_of_lengths = st.lists(st.integers(1, 4), min_size=2, max_size=5)
+
+
+def axes(lengths):
+    return [{"name": f"axis{n}", "values": list(range(length))} for n, length in enumerate(lengths)]
+
+
+@given(axes_of_lengths, st.booleans())
+def test_pages_cover_every_combination_once(lengths, with_y):
+    grid = {"x": "axis0", "y": "axis1" if with_y else None}
+    pages = page_names(axes(lengths), [grid])
+    rest = lengths[2:] if with_y else lengths[1:]
+    assert len(pages) == math.prod(rest)
+    fixed = [tuple(page["fixed"].items()) for page in pages.values()]
+    assert len(set(fixed)) == len(fixed)
+    assert {tuple(v for _, v in items) for items in fixed} == set(itertools.product(*map(range, rest)))
+    assert list(pages) == sorted(pages)
+
+
+def test_names_of_pages():
+    three = axes([2, 3, 1])
+    assert list(page_names(three, [{"x": "axis0", "y": "axis1"}])) == ["axis0_by_axis1"]
+    assert list(page_names(three, [{"x": "axis0", "y": "axis2"}])) == [
+        f"axis0_by_axis2_00{n}" for n in (1, 2, 3)
+    ]
+    assert list(page_names(three, [{"x": "axis1", "y": None}])) == ["axis1_001", "axis1_002"]
+    assert page_names(three, []) == {}
+    both = page_names(three, [{"x": "axis0", "y": "axis1"}, {"x": "axis1", "y": "axis0"}])
+    assert list(both) == ["axis0_by_axis1", "axis1_by_axis0"]
+
+
+def pages_of(tmp_path, raw, finish=True, change=None):
+    """Returns page name -> GridPage of an experiment whose images all exist, or none."""
+    situation = Situation(tmp_path, raw)
+    situation.finish() if finish else situation.condition()
+    design = situation.designs[0]
+    rows = cell_rows(design, situation.plan_images()["cells"], {}, situation.store)
+    if change:
+        change(rows)
+    (tmp_path / "cells.csv").write_text(write_table(rows), encoding="utf-8")
+    table = read_table(tmp_path / "cells.csv")
+    return {
+        name: build_page(design, page, table, tmp_path)
+        for name, page in page_names(design["axes"], design["grids"]).items()
+    }
+
+
+def one_page(*arguments, **more):
+    (page,) = pages_of(*arguments, **more).values()
+    return page
+
+
+GRID = [{"x": "alpha", "y": "hidden_layer"}]
+ONE = {"prompts": [{"name": "hat", "text": "a straw hat"}]}
+
+
+def strip(page, name):
+    return next(strip for strip in page.companions if strip.name == name)
+
+
+def test_a_page(tmp_path):
+    raw = experiment(
+        {"hidden_layer": [-2, -4], "alpha": [0.0, 0.5, 1.0]},
+        ONE,
+        grids=GRID,
+        title="A title",
+        question="Why?",
+    )
+    page = one_page(tmp_path, raw)
+    assert page.title == "A title"
+    assert page.x_labels == ["alpha = 0", "alpha = 0.5", "alpha = 1"]
+    assert page.y_labels == ["hidden_layer = -2", "hidden_layer = -4"]
+    assert set(page.tiles) == set(itertools.product(range(2), range(3)))
+    assert page.subtitle.startswith("Why?\n")
+    assert "a straw hat" in page.subtitle
+    assert "reference = house" in page.subtitle
+    assert page.footer[-1] == "experiment e0"
+
+
+def test_a_grid_of_one_axis_is_one_row(tmp_path):
+    page = one_page(tmp_path, experiment({"alpha": [0.5, 1.0]}, ONE, grids=[{"x": "alpha"}]))
+    assert set(page.tiles) == {(0, 0), (0, 1)}
+    assert page.y_labels == [""]
+
+
+def test_tiles_are_where_their_labels_say(tmp_path):
+    raw = experiment({"hidden_layer": [-2, -4], "alpha": [0.25, 0.5]}, ONE, grids=GRID)
+    turned = {**raw, "grids": [{"x": "hidden_layer", "y": "alpha"}]}
+    page, other = one_page(tmp_path / "a", raw), one_page(tmp_path / "b", turned)
+    for row, column in page.tiles:
+        assert page.tiles[row, column].image.name == other.tiles[column, row].image.name
+    assert len({tile.image for tile in page.tiles.values()}) == 4
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "along"),
+    [
+        ("alpha", "hidden_layer", "none"),
+        ("reference", "alpha", "x"),
+        ("alpha", "reference", "y"),
+        ("alpha", None, "none"),
+    ],
+)
+def test_references_stand_where_they_vary(tmp_path, x, y, along):
+    base = {**ONE, "references": ["house"] if along == "none" else ["house", "tree"]}
+    raw = experiment({"hidden_layer": [-2, -4], "alpha": [0.25, 0.5]}, base, grids=[{"x": x, "y": y}])
+    for page in pages_of(tmp_path, raw).values():
+        shown = strip(page, "reference")
+        assert shown.along == along
+        places = {"none": {(0, 0)}, "x": {(0, 0), (0, 1)}, "y": {(0, 0), (1, 0)}}[along]
+        assert set(shown.tiles) == places
+        names = [tile.image.stem for _, tile in sorted(shown.tiles.items())]
+        assert names == (["house"] if along == "none" else ["house", "tree"])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "along", "count"),
+    [
+        ("alpha", "hidden_layer", "none", 1),
+        ("prompt", "alpha", "x", 2),
+        ("alpha", "prompt", "y", 2),
+        ("seed", "prompt", "both", 4),
+    ],
+)
+def test_baselines_stand_where_they_vary(tmp_path, x, y, along, count):
+    raw = experiment(
+        {"hidden_layer": [-2, -4], "alpha": [0.25, 0.5], "seed": [1, 2]}, grids=[{"x": x, "y": y}]
+    )
+    for page in pages_of(tmp_path, raw).values():
+        shown = strip(page, "text alone")
+        assert shown.along == along
+        assert len(shown.tiles) == len({tile.image for tile in shown.tiles.values()}) == count
+
+
+def test_no_companions_without_reference_and_baseline(tmp_path):
+    raw = experiment(
+        {"alpha": [0.25, 0.5]}, {**ONE, "references": []}, grids=[{"x": "alpha"}], baseline=False
+    )
+    page = one_page(tmp_path, raw)
+    assert page.companions == []
+    assert "reference" not in page.subtitle
+
+
+def test_a_place_without_a_reference_says_so(tmp_path):
+    raw = experiment(
+        {"alpha": [0.25, 0.5], "reference": ["house", None]}, ONE, grids=[{"x": "reference", "y": "alpha"}]
+    )
+    tiles = strip(one_page(tmp_path, raw), "reference").tiles
+    assert tiles[0, 0].image.stem == "house"
+    assert (tiles[0, 1].image, tiles[0, 1].error) == (None, "none")
+
+
+def test_tiles_with_the_image_of_another_cell_say_of_which(tmp_path):
+    raw = experiment({"hidden_layer": [-2, 7], "alpha": [0.0, 0.5]}, ONE, grids=GRID)
+    page = one_page(tmp_path, raw)
+    assert page.tiles[0, 0].note == page.tiles[1, 0].note == "same image as the text alone"
+    assert page.tiles[0, 1].note is None
+    # Layer 7 of 8 is layer -2.
+    assert page.tiles[1, 1].note == "same image as hidden_layer = -2"
+
+
+def test_failed_and_missing_tiles_show_why(tmp_path):
+    def change(rows):
+        for row in rows:
+            if row["alpha"] == 0.5:
+                row.update(status="failed", error="not finite", image=None)
+            if row["alpha"] == 0.25:
+                row.update(status="missing", error=None, image=None)
+
+    page = one_page(
+        tmp_path, experiment({"alpha": [0.25, 0.5, 0.75]}, ONE, grids=[{"x": "alpha"}]), change=change
+    )
+    assert [(t.image is None, t.error) for _, t in sorted(page.tiles.items())] == [
+        (True, None),
+        (True, "not finite"),
+        (False, None),
+    ]
+
+
+def test_fixed_axes_are_in_the_subtitle_of_each_page(tmp_path):
+    raw = experiment({"hidden_layer": [-2, -4], "alpha": [0.25, 0.5], "seed": [7, 8]}, grids=GRID)
+    pages = pages_of(tmp_path, raw)
+    assert len(pages) == 4
+    subtitles = [page.subtitle for page in pages.values()]
+    assert len(set(subtitles)) == 4
+    for subtitle, (text, seed) in zip(
+        subtitles, itertools.product(["a red apple", "a blue boat"], [7, 8]), strict=True
+    ):
+        assert text in subtitle
+        assert f"seed = {seed}" in subtitle
+        assert "alpha" not in subtitle
+
+
+def test_constants_that_take_part_are_in_the_footer(tmp_path):
+    base = {**ONE, "normalization": "global", "target_std": 61.0, "token_mode": "image_only"}
+    page = one_page(tmp_path / "a", experiment({"alpha": [0.25, 0.5]}, base, grids=[{"x": "alpha"}]))
+    footer = page.footer[0]
+    for part in (
+        "target_std = 61",
+        "normalization = global",
+        "token_mode = image_only",
+        "seed = 42",
+        "hidden_layer = -2",
+    ):
+        assert part in footer
+    assert "alpha" not in footer
+    page = one_page(tmp_path / "b", experiment({"alpha": [0.25, 0.5]}, ONE, grids=[{"x": "alpha"}]))
+    assert "target_std" not in page.footer[0]
+
+
+def test_what_takes_no_part_in_sampling_is_not_in_the_footer(tmp_path):
+    page = one_page(tmp_path / "a", experiment({"alpha": [0.25, 0.5]}, ONE, grids=[{"x": "alpha"}]))
+    for name in ("strength", "cfg_", "negative_prompt", "init_image", "alpha_schedule"):
+        assert name not in page.footer[0]
+    base = {**ONE, "init_image": "tree", "guidance_scale": 2.0, "alpha_schedule": {"kind": "linear"}}
+    page = one_page(tmp_path / "b", experiment({"alpha": [0.25, 0.5]}, base, grids=[{"x": "alpha"}]))
+    for part in (
+        "strength = 0.6",
+        "cfg_truncation = 1",
+        "init_image = tree",
+        "alpha_schedule = linear 1 to 0",
+    ):
+        assert part in page.footer[0]
+
+
+def test_the_image_that_cells_start_from_stands_beside_them(tmp_path):
+    raw = experiment({"init_image": ["reference", "tree"]}, ONE, grids=[{"x": "init_image"}])
+    page = one_page(tmp_path, raw)
+    assert [s.name for s in page.companions] == ["reference", "init image", "text alone"]
+    tiles = strip(page, "init image").tiles
+    assert [tile.error for _, tile in sorted(tiles.items())] == ["none", None], (
+        "the reference is there anyway"
+    )
+    assert tiles[0, 1].image.name == "tree.png"
+
+
+def test_stale_pages_are_those_the_design_no_longer_has(tmp_path):
+    axes = [
+        {"name": name, "values": values, "labels": [str(value) for value in values]}
+        for name, values in {"alpha": [0.0, 1.0], "seed": [1, 2]}.items()
+    ]
+    design = {"axes": axes, "grids": [{"x": "alpha", "y": None}]}
+    for name in ("alpha.png", "alpha_001.png", "alpha_002.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert stale_pages(design, tmp_path) == [tmp_path / "alpha.png"]

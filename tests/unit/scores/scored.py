@@ -1,0 +1,105 @@
+"""A small experiment on the miniature world, its images painted by a rule instead of a model."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graftwork.core.png import encode_png
+from graftwork.scenes.captions import write_caption
+from graftwork.scenes.partial import write_partial
+from graftwork.scenes.world import Scene, render_scene
+
+ALPHAS = (0.0, 0.5, 1.0)
+# Prompt and reference differ in everything, and the object of one can stand before the background of the other.
+WANTED = Scene("circle", "red", "large", "left", "blue", "plain")
+SHOWN = Scene("cross", "green", "small", "top", "yellow", "striped")
+CAPTIONS = {
+    "full": write_caption(WANTED),
+    "object": write_partial(WANTED, "object", 0),
+    "setting": write_partial(WANTED, "setting", 0),
+}
+
+Painter = Callable[[dict[str, Any]], np.ndarray | None]
+
+
+def save_picture(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(pixels))
+    return path
+
+
+def plain_axes(**values: list[Any]) -> list[dict[str, Any]]:
+    """Axes as in design.json, as far as scoring reads them."""
+    return [
+        {"name": name, "values": items, "labels": [str(item) for item in items]}
+        for name, items in values.items()
+    ]
+
+
+def make_design(
+    captions: dict[str, str],
+    references: dict[str, Scene],
+    alphas: tuple[float, ...] = ALPHAS,
+    baseline: bool = True,
+    seeds: tuple[int, ...] = (1,),
+    **axes: list[Any],
+) -> dict[str, Any]:
+    """A design as in design.json: the product of all; a reference's name stands for its content."""
+    axes = {"hidden_layer": [-2], "token_mode": ["full"], **axes}
+    design: dict[str, Any] = {
+        "title": "A test",
+        "axes": plain_axes(
+            prompt=list(captions), reference=list(references), seed=list(seeds), **axes, alpha=list(alphas)
+        ),
+        "cells": [],
+        "baselines": {},
+        "references": {name: f"references/{name}.png" for name in references},
+    }
+    baselines = {}
+    for prompt, reference, seed, *more, alpha in itertools.product(
+        captions, list(references) or [None], seeds, *axes.values(), alphas
+    ):
+        parameters = {"prompt": captions[prompt], "seed": seed, "alpha": alpha}
+        parameters |= {"reference": reference, **dict(zip(axes, more, strict=True))}
+        cell = f"cell {len(design['cells'])}"
+        design["cells"].append({"cell": cell, "role": "cell", "parameters": parameters, "shown": parameters})
+        if baseline:
+            plain = {"prompt": captions[prompt], "seed": seed, "alpha": 0.0}
+            name = f"baseline {prompt} {seed}"
+            baselines[name] = {"cell": name, "role": "baseline", "parameters": plain, "shown": plain}
+            design["baselines"][cell] = name
+    design["cells"] = [*baselines.values(), *design["cells"]]
+    return design
+
+
+def paint_table(design: dict[str, Any], folder: Path, painter: Painter) -> list[dict[str, str]]:
+    """Paints an image for each cell and returns rows as of cells.csv, as far as scoring reads them.
+
+    Args:
+        design: As in design.json.
+        folder: Where images go; equal pixels have one file.
+        painter: Parameters of a cell -> pixels, or None for a cell that failed.
+    """
+    rows, files = [], {}
+    for cell in design["cells"]:
+        pixels = painter(cell["parameters"])
+        row = {
+            "cell": cell["cell"],
+            "role": cell["role"],
+            "image": "",
+            "status": "failed",
+            "error": "it broke",
+        }
+        if pixels is not None:
+            name = files.setdefault(pixels.tobytes(), f"{len(files)}.png")
+            row |= {"image": str(save_picture(folder / name, pixels)), "status": "done", "error": ""}
+        rows.append(row)
+    return rows
+
+
+def save_references(references: dict[str, Scene], root: Path) -> None:
+    for name, scene in references.items():
+        save_picture(root / "references" / f"{name}.png", render_scene(scene, 128))

@@ -1,0 +1,44 @@
+"""The columns of scores at the end of cells.csv, and what becomes of old plots."""
+
+import pytest
+
+from graftwork.scores.table import add_scores, stale_plots, stale_score_files
+from tests.unit.scores.scored import plain_axes
+
+
+def test_scores_come_after_everything_else():
+    rows = [{"cell": "a", "image": "x.png", "alpha": 0.5}, {"cell": "b", "image": None, "alpha": 1.0}]
+    scored = [{"cell": "b", "image": "", "read": ""}, {"cell": "a", "image": "x.png", "read": "red"}]
+    added = add_scores(rows, scored)
+    assert [list(row) for row in added] == [["cell", "image", "alpha", "read"]] * 2
+    assert [row["read"] for row in added] == ["red", ""]
+    assert [row["image"] for row in added] == ["x.png", None]
+
+
+def test_columns_are_never_replaced():
+    with pytest.raises(ValueError, match="'alpha' is a column"):
+        add_scores([{"cell": "a", "alpha": 0.5}], [{"cell": "a", "alpha": "1"}])
+
+
+def test_cells_without_scores_are_named():
+    with pytest.raises(ValueError, match="cell b is not"):
+        add_scores([{"cell": "b"}], [{"cell": "a", "read": "red"}])
+
+
+def test_plots_that_the_experiment_no_longer_has_are_found(tmp_path):
+    for name in ("following", "following_by_seed"):
+        (tmp_path / f"{name}.png").touch()
+    design = {"axes": plain_axes(alpha=[0.0, 1.0], seed=[1, 2])}
+    assert [path.name for path in stale_plots(design, ["scene_attributes"], tmp_path)] == [
+        "following_by_seed.png"
+    ]
+    assert stale_plots(design, ["scene_attributes"], tmp_path / "none") == []
+
+
+def test_what_scores_leave_behind_is_found(tmp_path):
+    (tmp_path / "plots").mkdir()
+    kept = ["cells.csv", "grids.png"]
+    for name in ("scores.csv", "attributes.csv", "plots/following.png", *kept):
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in stale_score_files(tmp_path)]
+    assert found == ["scores.csv", "attributes.csv", "plots/following.png"]
