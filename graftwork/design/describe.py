@@ -129,7 +129,9 @@ def reference_text() -> str:
         _table(
             ("name", "measures", "needs"), ((f"`{s.name}`", s.meaning, s.needs) for s in scores().values())
         ),
-        *_model_section("## Corpora", "A file in `config/corpora/`; its name is the name of the corpus.", Corpus),
+        *_model_section(
+            "## Corpora", "A file in `config/corpora/`; its name is the name of the corpus.", Corpus
+        ),
         *_analysis_sections(),
         *_model_section("## config.yaml", "What to build and on which hardware.", Settings),
         "## models.yaml",
@@ -150,7 +152,9 @@ def _experiment_sections() -> Iterator[str]:
         "A file in `config/experiments/`; its name is the name of the experiment.",
         Experiment,
     )
-    yield from _model_section("### `grids`", "One grid. It has a page for every combination of the other axes.", Grid)
+    yield from _model_section(
+        "### `grids`", "One grid. It has a page for every combination of the other axes.", Grid
+    )
     yield from _model_section("### Ranges", "An axis is a list of values, or a range of numbers.", Range)
     yield "## Parameters"
     yield (
