@@ -4,13 +4,17 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from graftwork.core.code_digest import REPOSITORY
 from graftwork.design.analyses import Analysis
 from graftwork.design.project import Project
 from graftwork.design.settings import Models, Settings
+from graftwork.scenes.captions import parse_caption
+from graftwork.scenes.world import render_scene
 
 PAGES = [
     REPOSITORY / name
@@ -178,3 +182,25 @@ def test_the_counts_of_the_readme_are_those_of_its_example(root, monkeypatch):
 def test_the_first_example_of_the_guide_ships():
     shipped = yaml.safe_load((REPOSITORY / "config/experiments/open_background.yaml").read_text())
     assert yaml.safe_load(blocks(REPOSITORY / "docs/guide.md", "yaml")[0]) == shipped
+
+
+def test_the_licence_of_the_references_lists_each_with_how_it_was_drawn():
+    folder = REPOSITORY / "resources/references"
+    rows = re.findall(
+        r"^\| `(\w+\.png)` \| (.+) \| `(\w+)(?:\.py)?` \|$", (folder / "LICENSE.md").read_text(), re.MULTILINE
+    )
+    assert [name for name, _, _ in rows] == sorted(file.name for file in folder.glob("*.png"))
+    drawn = (folder / "draw.py").read_text()
+    for name, shows, how in rows:
+        if how == "draw_scene":
+            picture = np.asarray(Image.open(folder / name))
+            caption = shows.removeprefix("a scene of the miniature world: ")
+            assert np.array_equal(render_scene(parse_caption(caption), len(picture)), picture)
+        else:
+            assert f"def {Path(name).stem}(" in drawn
+
+
+def test_the_fonts_and_weights_have_the_licences_that_the_readme_names():
+    assert "CC0" in (REPOSITORY / "resources/references/LICENSE.md").read_text()
+    assert "License: CC0" in (REPOSITORY / "resources/miniature/README.md").read_text()
+    assert (REPOSITORY / "LICENSE").read_text().startswith("MIT License")
