@@ -27,6 +27,7 @@ from graftwork.design.schema import (
 )
 from graftwork.design.settings import EncoderEntry, GeneratorEntry, Models, Settings
 from graftwork.scores.registry import scores
+from graftwork.transforms import registry
 from graftwork.transforms.reference_choice import CorpusStatistics, FileStatistics
 from graftwork.transforms.registry import STAGES, transforms
 from graftwork.transforms.schedules import AlphaSchedule
@@ -39,6 +40,8 @@ SCHEMAS = {
     "corpus": Corpus,
     "statistics": Analysis,
 }
+# What transforms may need, by name, in words.
+_NEEDS = getattr(registry, "NEEDS", {})
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _INTRODUCTION = """\
@@ -125,10 +128,7 @@ def reference_text() -> str:
         _INTRODUCTION,
         *_experiment_sections(),
         *_transform_sections(),
-        "## Scores",
-        _table(
-            ("name", "measures", "needs"), ((f"`{s.name}`", s.meaning, s.needs) for s in scores().values())
-        ),
+        *_score_sections(),
         *_model_section(
             "## Corpora", "A file in `config/corpora/`; its name is the name of the corpus.", Corpus
         ),
@@ -197,7 +197,8 @@ def _transform_sections() -> Iterator[str]:
 
 def _transform_rows(stage: str) -> Iterator[tuple[str, ...]]:
     for entry in transforms(stage).values():
-        yield f"`{entry.name}`", entry.formula, entry.source, ", ".join(getattr(entry, "needs", ()))
+        needs = (_NEEDS.get(need, need) for need in getattr(entry, "needs", ()))
+        yield f"`{entry.name}`", entry.formula, entry.source, "; ".join(needs)
 
 
 def _parameter_table_of(stage: str) -> str:
@@ -215,6 +216,24 @@ def _parameter_table_of(stage: str) -> str:
         for name, (key, kind, default, meaning) in zip(users, _rows(Base, only=users), strict=True)
     )
     return _table(("parameter", "of", "value", "default", "neutral", "meaning"), rows)
+
+
+def _score_sections() -> Iterator[str]:
+    yield "## Scores"
+    yield "Names for `scores` of an experiment. The columns are those of `scores.csv`."
+    for score in scores().values():
+        yield f"### `{score.name}`"
+        yield score.meaning
+        yield f"*Needs:* {score.needs}"
+        columns = (
+            (
+                f"`{getattr(column, 'name', column)}`",
+                getattr(column, "label", ""),
+                getattr(column, "unit", ""),
+            )
+            for column in score.columns
+        )
+        yield _table(("column", "meaning", "unit"), columns)
 
 
 def _analysis_sections() -> Iterator[str]:
@@ -243,8 +262,14 @@ def _rows(
         if is_section and not info.is_required():
             yield from _rows(info.annotation, f"{prefix}{name}.")
         else:
-            kind = describe_type(schema["properties"][name], schema.get("$defs", {}))
+            kind = describe_type(schema["properties"][name], schema.get("$defs", {})) + _unit(info)
             yield f"`{prefix}{name}`", kind, _default(info), info.description or ""
+
+
+def _unit(info: FieldInfo) -> str:
+    """Returns the unit that a parameter declares, such as ", in pixels"."""
+    units = [item.unit for item in info.metadata if getattr(item, "unit", "")]
+    return f", in {units[0]}" if units else ""
 
 
 def _default(info: FieldInfo) -> str:
