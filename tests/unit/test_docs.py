@@ -170,6 +170,12 @@ def test_examples_are_accepted(text, root, monkeypatch):
         assert Project(config, root).design("example").cells
 
 
+@by_page
+def test_python_examples_run(page):
+    for text in blocks(page, "python"):
+        exec(compile(text, str(page), "exec"), {})
+
+
 def test_the_counts_of_the_readme_are_those_of_its_example(root, monkeypatch):
     monkeypatch.chdir(root)
     (root / "config/experiments/vision.yaml").write_text(blocks(REPOSITORY / "README.md", "yaml")[0])
