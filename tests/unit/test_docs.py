@@ -210,3 +210,12 @@ def test_the_fonts_and_weights_have_the_licences_that_the_readme_names():
     assert "CC0" in (REPOSITORY / "resources/references/LICENSE.md").read_text()
     assert "License: CC0" in (REPOSITORY / "resources/miniature/README.md").read_text()
     assert (REPOSITORY / "LICENSE").read_text().startswith("MIT License")
+
+
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    declared = (REPOSITORY / "pyproject.toml").read_text() + (
+        REPOSITORY / "graftwork/__init__.py"
+    ).read_text()
+    assert citation["version"] == re.search(r'^(?:__)?version(?:__)? = "(.+)"$', declared, re.MULTILINE)[1]
+    assert citation["license"] == "MIT"
