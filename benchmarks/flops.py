@@ -26,8 +26,8 @@ def image_flops(height: int, width: int, tokens: int, *, small: bool = False) ->
     Args:
         height: Pixels.
         width: Pixels.
-        tokens: Of the caption.
-        small: Of the tiny models in place of the published sizes.
+        tokens: Number of tokens of the caption.
+        small: Whether to count the tiny models in place of the published sizes.
     """
     pipeline = random_pipeline("meta", torch.bfloat16, small=small)
     channels = pipeline.transformer.in_channels

@@ -32,9 +32,9 @@ def random_pipeline(device: str, dtype: torch.dtype, *, small: bool = False, see
 
     Args:
         device: "meta" gives shapes without values.
-        dtype: Of all weights.
+        dtype: Dtype of all weights.
         small: Tiny sizes in place of the published ones.
-        seed: Of the weights.
+        seed: Seed of the weights.
     """
     with _made_on(device, dtype):
         if small:

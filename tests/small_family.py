@@ -77,7 +77,7 @@ def build_small_family(folder: Path, seed: int = 0, **shape: Any) -> None:
     whole or not at all.
 
     Args:
-        folder: Where to build; its parents are made.
+        folder: Folder to build in; its parents are made.
         seed: Decides all weights.
         **shape: Fields of `SmallShape` to change.
 

@@ -117,7 +117,7 @@ def slugify(text: str, max_length: int = 60) -> str:
     """Makes a part of a file name out of any text.
 
     Args:
-        text: For example a label.
+        text: Any text, such as a label.
         max_length: At least 16.
 
     Returns:

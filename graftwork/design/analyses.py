@@ -103,9 +103,9 @@ class AnalysisDesign:
     """An analysis, resolved.
 
     Attributes:
-        name: Of its file.
+        name: Name of its file.
         title: Heading.
-        question: What it asks.
+        question: Question that it asks.
         corpus: Digest.
         corpora: Digest -> {name, prompts, references}.
         entries: [{name, encoder (identity), hidden_layers, options, token_classes}].

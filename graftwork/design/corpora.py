@@ -39,10 +39,10 @@ class CorpusInputs:
     """A corpus, read.
 
     Attributes:
-        name: Of its file.
-        prompts: In the file's order.
-        references: In the file's order.
-        allow_control_tokens: Whether control tokens may pass.
+        name: Name of its file.
+        prompts: Prompts, in the order of the file.
+        references: References, in the order of the file.
+        allow_control_tokens: Whether prompts may contain control tokens.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Corpora:
         """Returns a corpus.
 
         Args:
-            name: Of its file.
+            name: Name of its file.
             where: File and key that asked for it, for the message.
 
         Raises:

@@ -1,10 +1,10 @@
-"""Documentation that is generated from the one definition of the configuration: JSON schemas and tables.
+"""Documentation that is generated from the definition of the configuration: JSON schemas and docs/reference.md.
 
-`config/README.md` is written by hand but for the parts between `<!-- generated: NAME -->` and `<!-- end -->`.
+The text of the reference comes from the descriptions of the models' fields and from the registries of transforms and
+scores. Only headings and the sentences under them are written here.
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from graftwork.core.identity import NEUTRAL
-from graftwork.design.analyses import (
-    Analysis,
-    AnalysisEncoder,
-    AnalysisOptions,
-    Comparison,
-    Side,
-)
+from graftwork.design.analyses import Analysis, AnalysisEncoder, Comparison, Side
 from graftwork.design.corpora import Corpus
-from graftwork.design.forms import GivenText, Instruct
 from graftwork.design.schema import (
     Base,
     CellParameters,
     EncodingParameters,
     Experiment,
     Grid,
-    NamedPrompt,
     Range,
     SamplingParameters,
     SourceParameters,
@@ -36,11 +27,12 @@ from graftwork.design.schema import (
 )
 from graftwork.design.settings import EncoderEntry, GeneratorEntry, Models, Settings
 from graftwork.scores.registry import scores
+from graftwork.transforms import registry
 from graftwork.transforms.reference_choice import CorpusStatistics, FileStatistics
 from graftwork.transforms.registry import STAGES, transforms
 from graftwork.transforms.schedules import AlphaSchedule
 
-README = "config/README.md"
+REFERENCE = "docs/reference.md"
 SCHEMAS = {
     "config": Settings,
     "models": Models,
@@ -48,21 +40,65 @@ SCHEMAS = {
     "corpus": Corpus,
     "statistics": Analysis,
 }
+# What transforms may need, by name, in words.
+_NEEDS = getattr(registry, "NEEDS", {})
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_PART = re.compile(r"(<!-- generated: (?P<name>[a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_INTRODUCTION = """\
+# Reference
+
+Every key of every configuration file, every transform and every score. This page is generated from the code
+(`python -m workflow_scripts.describe_config --fix`); a test fails where it differs. How to use these keys is in the
+[guide](guide.md).
+
+| file | defines |
+| --- | --- |
+| `config/config.yaml` | [what to build, defaults, hardware, limits](#configyaml) |
+| `config/models.yaml` | [encoders and generators by name](#modelsyaml) |
+| `config/experiments/*.yaml` | [one experiment each](#experiments) |
+| `config/prompts/*.yaml` | prompts that experiments share: a list of texts, or a mapping of names to texts |
+| `config/references/` | your reference images; more are in `resources/references/` |
+| `config/corpora/*.yaml` | [prompts and references that statistics are measured on](#corpora) |
+| `config/statistics/*.yaml` | [analyses: statistics of encoders over a corpus, compared](#analyses) |
+| `config/schema/*.json` | JSON schemas of these files, for editors |
+
+Unknown keys and wrong types are errors that name the file, the key and what is allowed. `{a, b}` in the column *value* is a
+mapping with these keys.
+"""
+_TRANSFORMS = """\
+Transforms run in the order of the sections below. The key of a section chooses one transform by name. Parameters of
+transforms are keys of their own; a parameter of a transform that is not chosen has no effect.
+Everything is computed in float32 on the CPU, and cast to the generator's dtype at the end.
+
+Symbols in the formulas: `x` selected tokens of the encoder; `n` number of tokens of the text; `m` number of tokens of the
+source; `t` hidden states of the text; `v` the source after length matching; `i` index of a token. `x_d` is dimension d of
+`x`, `s_d` its standard deviation over tokens (ddof 1), `r_mean_d` and `r_std_d` mean and standard deviation of the
+reference, and `q_d = s_d / r_std_d`. For a dimension fix, `e_` is measured on the encoder and `h_` on the generator's text
+encoder, over the corpus.
+
+The *neutral* value of a parameter is left out of a cell's id: it gives what a cell without the parameter gives.
+
+*llm-dit-experiments* in the column *source* is <https://github.com/fblissjr/llm-dit-experiments>.
+"""
+_STAGES = {
+    "token_mode": "Which tokens of the encoder are used.",
+    "masking": "Changes dimensions whose spread differs much from that of the reference `statistics`.",
+    "dimension_fix": "Corrects dimensions with factors that were fitted on a corpus.",
+    "normalization": "Matches the distribution of the hidden states to that of the reference `statistics`.",
+    "length_matching": "Brings the source to the number of tokens of the text.",
+    "combination": "Makes one source of several references or layers.",
+    "blend": "Mixes the source with the hidden states of the text.",
+}
 
 
 def find_drift(root: Path) -> list[str]:
-    """Returns what is not as generated, one line each.
+    """Returns a line for each generated file that is missing or differs.
 
     Args:
-        root: Of the repository.
-
-    Raises:
-        ValueError: where the README lacks a part that is generated, or has an unknown one.
+        root: root of the repository.
     """
     lines = []
-    for name, expected in generated_files(root).items():
+    for name, expected in generated_files().items():
         path = root / name
         found = path.read_text(encoding="utf-8") if path.is_file() else None
         if found is None:
@@ -70,22 +106,14 @@ def find_drift(root: Path) -> list[str]:
         elif found != expected:
             numbered = enumerate(zip(found.split("\n"), expected.split("\n"), strict=False), start=1)
             first = next((n for n, (one, other) in numbered if one != other), "last")
-            lines.append(f"{name} differs from what its definition says, first in line {first}")
+            lines.append(f"{name} differs from the definitions, first in line {first}")
     return lines
 
 
-def generated_files(root: Path) -> dict[str, str]:
-    """Returns path -> content of the schemas and of the README with its tables made anew."""
+def generated_files() -> dict[str, str]:
+    """Returns path -> content of the JSON schemas and of the reference."""
     files = {f"config/schema/{name}.schema.json": schema_text(model) for name, model in SCHEMAS.items()}
-    text = (root / README).read_text(encoding="utf-8")
-    tables = generated_tables()
-    named = [match["name"] for match in _PART.finditer(text)]
-    if sorted(named) != sorted(tables):
-        raise ValueError(
-            f"{README} has the generated parts {', '.join(sorted(named)) or 'none'}; it should have each of "
-            f"{', '.join(sorted(tables))} once"
-        )
-    files[README] = _PART.sub(lambda match: match[1] + tables[match["name"]] + match[3], text)
+    files[REFERENCE] = reference_text()
     return files
 
 
@@ -94,41 +122,139 @@ def schema_text(model: type[BaseModel]) -> str:
     return json.dumps({"$schema": _DIALECT, **model.model_json_schema()}, indent=2, ensure_ascii=False) + "\n"
 
 
-def generated_tables() -> dict[str, str]:
-    """Returns the tables of the README by name, as Markdown."""
-    own = [name for name in Base.model_fields if name not in CellParameters.model_fields]
-    groups = [TransformChoices, SourceParameters, EncodingParameters, SamplingParameters]
-    inherited = {name for group in groups for name in group.model_fields}
-    general = [name for name in CellParameters.model_fields if name not in inherited]
-    return {
-        "settings": _parameter_table(_rows(Settings)),
-        "encoders": _parameter_table(_rows(EncoderEntry)),
-        "generators": _parameter_table(_rows(GeneratorEntry)),
-        "experiment": _parameter_table(_rows(Experiment)),
-        "grid": _parameter_table(_rows(Grid)),
-        "range": _parameter_table(_rows(Range)),
-        "base": _parameter_table(_rows(Base, only=[*own, *general])),
-        "source": _parameter_table(_rows(Base, only=SourceParameters.model_fields)),
-        "encoding": _parameter_table(_rows(Base, only=EncodingParameters.model_fields)),
-        "choices": _parameter_table(_rows(Base, only=TransformChoices.model_fields)),
-        "sampling": _parameter_table(_rows(Base, only=SamplingParameters.model_fields)),
-        "schedule": _parameter_table(_rows(AlphaSchedule)),
-        "transforms": _transform_table(),
-        "corpus_statistics": _parameter_table(_rows(CorpusStatistics)),
-        "file_statistics": _parameter_table(_rows(FileStatistics)),
-        "corpus": _parameter_table(_rows(Corpus)),
-        "analysis": _parameter_table(_rows(Analysis)),
-        "analysis_encoder": _parameter_table(_rows(AnalysisEncoder)),
-        "scores": _table(
-            ("name", "measures", "needs"), ((f"`{s.name}`", s.meaning, s.needs) for s in scores().values())
+def reference_text() -> str:
+    """Returns docs/reference.md."""
+    parts = [
+        _INTRODUCTION,
+        *_experiment_sections(),
+        *_transform_sections(),
+        *_score_sections(),
+        *_model_section(
+            "## Corpora", "A file in `config/corpora/`; its name is the name of the corpus.", Corpus
         ),
+        *_analysis_sections(),
+        *_model_section("## config.yaml", "What to build and on which hardware.", Settings),
+        "## models.yaml",
+        "A model is a local folder (`path`) or a hub repository at a commit (`repo` and `revision`).",
+        *_model_section("### `encoders`", "", EncoderEntry),
+        *_model_section(
+            "### `generators`",
+            "A generator is a complete diffusers pipeline. Its text encoder is an entry of `encoders`.",
+            GeneratorEntry,
+        ),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _experiment_sections() -> Iterator[str]:
+    yield from _model_section(
+        "## Experiments",
+        "A file in `config/experiments/`; its name is the name of the experiment.",
+        Experiment,
+    )
+    yield from _model_section(
+        "### `grids`", "One grid. It has a page for every combination of the other axes.", Grid
+    )
+    yield from _model_section("### Ranges", "An axis is a list of values, or a range of numbers.", Range)
+    yield "## Parameters"
+    yield (
+        "Keys of `base`. Every key except `prompts`, `references` and `seeds` can also stand in `axes` and `settings`. Axes "
+        "over prompts, references and seeds are called `prompt`, `reference` and `seed`. A key that is not given takes its "
+        "value from `defaults` in `config/config.yaml`, then from the table."
+    )
+    groups: dict[str, type[BaseModel]] = {
+        "### Source": SourceParameters,
+        "### Encoding": EncodingParameters,
+        "### Sampling": SamplingParameters,
     }
+    inherited = {name for group in (*groups.values(), TransformChoices) for name in group.model_fields}
+    own = [name for name in Base.model_fields if name not in CellParameters.model_fields]
+    general = [name for name in CellParameters.model_fields if name not in inherited]
+    yield "### Inputs"
+    yield _parameter_table(_rows(Base, only=[*own, *general]))
+    for heading, group in groups.items():
+        yield heading
+        yield _parameter_table(_rows(Base, only=group.model_fields))
+    yield from _model_section("### Schedules", "Keys of `alpha_schedule`.", AlphaSchedule)
+    yield from _model_section(
+        "### Statistics of a corpus", "`statistics: {corpus: name}`, with these keys:", CorpusStatistics
+    )
+    yield from _model_section(
+        "### Statistics from a file", "`statistics: {npz: path}`, with these keys:", FileStatistics
+    )
+
+
+def _transform_sections() -> Iterator[str]:
+    yield "## Transforms"
+    yield _TRANSFORMS
+    for stage in STAGES:
+        default = Base.model_fields[stage].default
+        yield f"### `{stage}`"
+        yield f"{_STAGES[stage]} The default is `{default}`."
+        yield _table(("name", "formula", "source", "needs"), _transform_rows(stage))
+        yield _parameter_table_of(stage)
+
+
+def _transform_rows(stage: str) -> Iterator[tuple[str, ...]]:
+    for entry in transforms(stage).values():
+        needs = (_NEEDS.get(need, need) for need in getattr(entry, "needs", ()))
+        yield f"`{entry.name}`", entry.formula, entry.source, "; ".join(needs)
+
+
+def _parameter_table_of(stage: str) -> str:
+    """Returns the table of the parameters of a stage's transforms; empty where they have none."""
+    users: dict[str, list[str]] = {}
+    neutral: dict[str, Any] = {}
+    for entry in transforms(stage).values():
+        for name in entry.defaults:
+            users.setdefault(name, []).append(entry.name)
+        neutral |= entry.neutral
+    if not users:
+        return ""
+    rows = (
+        (key, ", ".join(f"`{user}`" for user in users[name]), kind, default, _value(neutral[name]), meaning)
+        for name, (key, kind, default, meaning) in zip(users, _rows(Base, only=users), strict=True)
+    )
+    return _table(("parameter", "of", "value", "default", "neutral", "meaning"), rows)
+
+
+def _score_sections() -> Iterator[str]:
+    yield "## Scores"
+    yield "Names for `scores` of an experiment. The columns are those of `scores.csv`."
+    for score in scores().values():
+        yield f"### `{score.name}`"
+        yield score.meaning
+        yield f"*Needs:* {score.needs}"
+        columns = (
+            (
+                f"`{getattr(column, 'name', column)}`",
+                getattr(column, "label", ""),
+                getattr(column, "unit", ""),
+            )
+            for column in score.columns
+        )
+        yield _table(("column", "meaning", "unit"), columns)
+
+
+def _analysis_sections() -> Iterator[str]:
+    yield from _model_section(
+        "## Analyses", "A file in `config/statistics/`; its name is the name of the analysis.", Analysis
+    )
+    yield from _model_section("### Encoders of an analysis", "An item of `encoders`.", AnalysisEncoder)
+    yield from _model_section("### Comparisons", "An item of `comparisons`.", Comparison)
+    yield from _model_section("### Sides of a comparison", "`a` and `b`.", Side)
+
+
+def _model_section(heading: str, introduction: str, model: type[BaseModel]) -> Iterator[str]:
+    yield heading
+    yield introduction
+    yield _parameter_table(_rows(model))
 
 
 def _rows(
     model: type[BaseModel], prefix: str = "", only: Iterable[str] | None = None
-) -> Iterator[tuple[str, ...]]:
-    """Yields (key, type, default, description); sections of the settings are written with dots."""
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yields (key, type, default, description); keys of optional sections are written with dots."""
     schema = model.model_json_schema()
     for name in only if only is not None else model.model_fields:
         info = model.model_fields[name]
@@ -136,60 +262,64 @@ def _rows(
         if is_section and not info.is_required():
             yield from _rows(info.annotation, f"{prefix}{name}.")
         else:
-            kind = describe_type(schema["properties"][name], schema.get("$defs", {}))
+            kind = describe_type(schema["properties"][name], schema.get("$defs", {})) + _unit(info)
             yield f"`{prefix}{name}`", kind, _default(info), info.description or ""
 
 
+def _unit(info: FieldInfo) -> str:
+    """Returns the unit that a parameter declares, such as ", in pixels"."""
+    units = [item.unit for item in info.metadata if getattr(item, "unit", "")]
+    return f", in {units[0]}" if units else ""
+
+
 def _default(info: FieldInfo) -> str:
-    if info.is_required():
-        return "required"
-    value = info.get_default(call_default_factory=True)
-    return "none" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
+    return "required" if info.is_required() else _value(info.get_default(call_default_factory=True))
+
+
+def _value(value: Any) -> str:
+    return f"`{value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)}`"
 
 
 def describe_type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """Returns the type that a JSON schema describes, in words."""
+    """Returns the type that a JSON schema describes, in words.
+
+    Args:
+        schema: schema of one value.
+        definitions: the schemas that `$ref` names.
+    """
     if "$ref" in schema:
-        return _describe_reference(schema["$ref"].rpartition("/")[2])
-    if "anyOf" in schema:
-        return " or ".join(describe_type(part, definitions) for part in schema["anyOf"])
+        return describe_type(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    for choice in ("anyOf", "oneOf"):
+        if choice in schema:
+            return " or ".join(describe_type(part, definitions) for part in schema[choice])
     if "const" in schema:
-        return f"`{schema['const'] if isinstance(schema['const'], str) else json.dumps(schema['const'])}`"
+        return _value(schema["const"])
     if "enum" in schema:
-        return ", ".join(
-            f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in schema["enum"]
-        )
-    kind = schema.get("type")
-    if kind == "array":
-        items = schema.get("items") or {}
-        size = f" of {schema['minItems']}" if schema.get("minItems") == schema.get("maxItems", 0) else ""
-        of = f": {describe_type(items, definitions)}" if items else ""
-        return f"list{size}{of}"
-    if kind == "object":
-        values = schema.get("additionalProperties")
-        return (
-            f"mapping of names to {describe_type(values, definitions)}"
-            if values not in (True, None)
-            else "mapping"
-        )
-    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true` or `false`"}
-    return words.get(str(kind), "`null`" if kind == "null" else "anything") + _bounds(schema)
+        return ", ".join(map(_value, schema["enum"]))
+    if schema.get("type") == "array":
+        return _describe_list(schema, definitions)
+    if schema.get("type") == "object":
+        return _describe_mapping(schema, definitions)
+    words = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true` or `false`"}
+    kind = str(schema.get("type"))
+    return words.get(kind, "`null`" if kind == "null" else "anything") + _bounds(schema)
 
 
-def _describe_reference(name: str) -> str:
-    named = {
-        NamedPrompt.__name__: "{`name`, `text`}",
-        Range.__name__: "{`range`, `count`}",
-        Grid.__name__: "{`x`, `y`}",
-        GivenText.__name__: "{`text`}",
-        Instruct.__name__: "{`instruct`}",
-        AlphaSchedule.__name__: "{`kind`, ...}",
-        "StatisticsChoice": "`prompt`, {`corpus`, ...} or {`npz`, ...}",
-        Comparison.__name__: "{`a`, `b`}",
-        Side.__name__: "{`encoder`, `hidden_layer`, `tokens`}",
-        AnalysisOptions.__name__: "{`prompt_format`, ...}",
-    }
-    return named.get(name, "see below")
+def _describe_list(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    items = schema.get("items") or {}
+    size = f" of {schema['minItems']}" if schema.get("minItems") == schema.get("maxItems", 0) else ""
+    return f"list{size}" + (f": {describe_type(items, definitions)}" if items else "")
+
+
+def _describe_mapping(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    keys = list(schema.get("properties", ()))
+    if keys:
+        shown = keys if len(keys) <= 3 else schema.get("required") or keys[:1]
+        return "{" + ", ".join(f"`{key}`" for key in shown) + (", ...}" if len(shown) < len(keys) else "}")
+    values = schema.get("additionalProperties")
+    if values in (True, None):
+        return "mapping"
+    return f"mapping of names to {describe_type(values, definitions)}"
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
@@ -211,25 +341,11 @@ def _parameter_table(rows: Iterable[tuple[str, ...]]) -> str:
     return _table(("key", "value", "default", "meaning"), rows)
 
 
-def _transform_table() -> str:
-    rows = []
-    for stage in STAGES:
-        for entry in transforms(stage).values():
-            parameters = ", ".join(
-                f"`{name}`" for name in (entry.parameters.model_fields if entry.parameters else ())
-            )
-            # The transform itself where a cell's name leaves it out, and those of its parameters that a name leaves out.
-            own = {stage: entry.name} if NEUTRAL.get(stage) == entry.name else {}
-            neutral = ", ".join(
-                f"`{name}: {value if isinstance(value, str) else json.dumps(value)}`"
-                for name, value in {**own, **entry.neutral}.items()
-            )
-            rows.append((f"`{stage}`", f"`{entry.name}`", entry.formula, entry.source, parameters, neutral))
-    return _table(("stage", "name", "formula", "from", "parameters", "neutral"), rows)
-
-
 def _table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    heading = list(heading)
-    lines = [heading, ["---"] * len(heading), *rows]
-    escaped = (" | ".join(cell.replace("|", r"\|") for cell in line) for line in lines)
+    """Returns a Markdown table; a column that is empty in every row is left out."""
+    lines = [list(row) for row in rows]
+    kept = [(index, name) for index, name in enumerate(heading) if any(line[index] for line in lines)]
+    written = [[name for _, name in kept], ["---"] * len(kept)]
+    written += [[line[index] for index, _ in kept] for line in lines]
+    escaped = (" | ".join(cell.replace("|", r"\|") for cell in line) for line in written)
     return "".join(f"| {line} |\n" for line in escaped)

@@ -18,8 +18,8 @@ def takes_part(name: str, parameters: Mapping[str, Any]) -> bool:
     """Returns whether a parameter takes part: where what it belongs to is chosen, else where it is not neutral.
 
     Args:
-        name: Of the parameter.
-        parameters: Of the cell, by name.
+        name: Name of the parameter.
+        parameters: Parameters of the cell, by name.
     """
     if name in ACTS_WITH:
         return bool(parameters.get(ACTS_WITH[name]))

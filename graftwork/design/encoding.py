@@ -43,10 +43,10 @@ def check_encoding(values: Mapping[str, Any], text: Model, encoder: Model | None
     """Refuses what an encoder cannot be shown, and token modes that select nothing of what comes out.
 
     Args:
-        values: Of a cell, with formats filled in, and with `reference` where one may take part; a baseline has none.
+        values: Parameters of a cell, with formats filled in; `reference` is missing for a baseline.
         text: The generator's own text encoder.
-        encoder: What is blended in, or None.
-        file: Of the experiment, for messages.
+        encoder: Encoder of the source, or None.
+        file: Path of the experiment, for messages.
 
     Raises:
         DesignError: naming the value, what is allowed, and the key.
@@ -89,10 +89,10 @@ def check_prompting(values: Mapping[str, Any], model: Model, prefix: str, file: 
     """Refuses a prompt format that an encoder does not have, and options that need another one.
 
     Args:
-        values: Of a cell, with formats filled in.
+        values: Parameters of a cell, with formats filled in.
         model: The encoder.
         prefix: `text_` for the generator's own text encoder, else empty.
-        file: For messages.
+        file: Path of the experiment, for messages.
 
     Raises:
         DesignError: naming the value, what is allowed, and the key.
@@ -167,9 +167,9 @@ def check_texts(
         axes: Values of every axis.
         constant: Values of what is no axis.
         hosts: Generators, each with its text encoder.
-        encoders: What is blended in.
-        allow_control_tokens: Whether control tokens may pass.
-        file: Of the experiment, for messages.
+        encoders: Encoders of the sources.
+        allow_control_tokens: Whether prompts may contain control tokens.
+        file: Path of the experiment, for messages.
     """
     written = [
         (name, value if isinstance(value, str) else next(iter(value.values())))

@@ -24,12 +24,12 @@ def check_fit(
     """Refuses combinations that cannot work, from facts alone.
 
     Args:
-        values: Of a cell, with `reference` where one may take part; a baseline has none.
-        generator: What makes the image.
+        values: Parameters of a cell; `reference` is missing for a baseline.
+        generator: Generator of the cell.
         text: Its text encoder.
-        encoder: What is blended in, or None.
-        models_file: For messages.
-        file: Of the experiment, for messages.
+        encoder: Encoder of the source, or None.
+        models_file: Path of the models file, for messages.
+        file: Path of the experiment, for messages.
 
     Raises:
         DesignError: naming the value, what is allowed, and the key.

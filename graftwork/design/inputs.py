@@ -158,7 +158,7 @@ def read_yaml(file: Path, shown: str) -> Any:
     """Reads YAML; repeated keys are an error, for YAML silently keeps the last.
 
     Args:
-        file: What to read.
+        file: Path of the file to read.
         shown: Its path as the user knows it, for messages.
 
     Raises:

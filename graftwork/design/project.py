@@ -35,7 +35,7 @@ class Project:
         Args:
             config: Content of config/config.yaml, with whatever replaced parts of it.
             root: Working directory.
-            file: For messages.
+            file: Path of the configuration, for messages.
 
         Raises:
             DesignError: where the settings or the models file say something that is not allowed.

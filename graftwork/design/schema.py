@@ -1,6 +1,6 @@
 """What configuration files may say: one definition, with a description for every field.
 
-The JSON schemas in config/schema/ and the tables in config/README.md are generated from these models
+The JSON schemas in config/schema/ and docs/reference.md are generated from these models
 (`python -m workflow_scripts.describe_config --fix`).
 """
 

@@ -67,12 +67,12 @@ class StatisticsOfCells:
         Corpora, their references, encoders and files become parts of the design.
 
         Args:
-            values: Of a cell, with formats filled in; a baseline has neither of the two.
-            generator: What makes the image.
+            values: Parameters of a cell, with formats filled in; a baseline has neither of the two.
+            generator: Generator of the cell.
             text: Its text encoder.
-            encoder: What is blended in, or None.
-            design: Of the experiment.
-            file: Of the experiment, for messages.
+            encoder: Encoder of the source, or None.
+            design: Design of the experiment.
+            file: Path of the experiment, for messages.
 
         Raises:
             DesignError: naming the value, what is allowed, and the key.

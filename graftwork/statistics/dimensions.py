@@ -1,6 +1,6 @@
 """Classes of dimensions: dead, hyperactive, outliers between two encoders, and which are worst.
 
-Source: the project's design; the thresholds are those of the seed document on Qwen3-Embedding, and are parameters.
+Source: the project's design; the thresholds are those of llm-dit-experiments for Qwen3-Embedding, and are parameters.
 """
 
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "blend",
     "linear",
     formula="alpha * v + (1 - alpha) * t; rows of t that v does not reach stay as they are",
-    source="linear interpolation, as in the seed documents",
+    source="linear interpolation, as in llm-dit-experiments",
 )
 def blend_linearly(
     text: "torch.Tensor", source: "torch.Tensor", alpha: float, *, own_length: bool

@@ -27,7 +27,7 @@ Weights = Annotated[
 ]
 
 
-_SOURCE = "weighted sums of hidden states, as in the seed documents"
+_SOURCE = "weighted sums of hidden states, as in llm-dit-experiments"
 
 
 def _several(parameters: dict[str, Any]) -> str | None:
@@ -194,7 +194,7 @@ def _problem_with_style_delta(parameters: dict[str, Any]) -> str | None:
     "blend",
     "style_delta",
     formula="t + alpha * (v - v_neutral); v_neutral is of the same text beside neutral_reference, after the same transforms",
-    source="style delta arithmetic of the seed documents; neutral is solid grey (128)",
+    source="style delta arithmetic of llm-dit-experiments; neutral is solid grey (128)",
     parameters=StyleDeltaParameters,
     problem_with=_problem_with_style_delta,
     inputs=("neutral",),

@@ -97,7 +97,7 @@ def _problem_with_intra(parameters: dict[str, Any]) -> str | None:
     "intra",
     formula="alpha * (image_share * area(image tokens of x) + (1 - image_share) * text tokens of x) + (1 - alpha) * t; "
     "length matching has no part in it",
-    source="intra-VL blending of the seed documents",
+    source="intra-VL blending of llm-dit-experiments",
     parameters=IntraParameters,
     problem_with=_problem_with_intra,
     inputs=("source_roles",),
@@ -158,7 +158,7 @@ def pair_tokens(
     "ensemble",
     formula="alpha * x_j + (1 - alpha) * t_i for tokens of the prompt that are the same, t_i for all others; length "
     "matching has no part in it",
-    source="ensemble with another text encoder, as in the seed documents; pairs as difflib.SequenceMatcher finds them",
+    source="ensemble with another text encoder, as in llm-dit-experiments; pairs as difflib.SequenceMatcher finds them",
     inputs=("text_token_ids", "text_roles", "source_token_ids", "source_roles"),
     whole_source=True,
 )

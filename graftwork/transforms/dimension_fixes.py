@@ -66,7 +66,7 @@ def fit_dimension_fix(
     `rescale` multiplies outliers (ratio of standard deviations above the limit or below its inverse) to the host's
     standard deviation; `mask` also silences dimensions that are dead in the donor alone; `clamp` also holds those that
     are hyperactive in the donor alone to the host's mean +- 3 standard deviations; `full` gives every dimension the
-    host's mean and standard deviation. Source: fix modes of the seed document on Qwen3-Embedding.
+    host's mean and standard deviation. Source: fix modes of llm-dit-experiments for Qwen3-Embedding.
 
     A dimension that is dead in the donor has no spread to rescale: what little it has is noise, and would be multiplied
     by hundreds. `rescale` leaves it alone, and `full` gives it the host's mean.
@@ -153,7 +153,7 @@ class FixParameters(TransformParameters):
 
 # How many dimensions are named in the table of cells.
 _MOST_LISTED = 32
-_SOURCE = "fix modes of the seed document on Qwen3-Embedding"
+_SOURCE = "fix modes of llm-dit-experiments for Qwen3-Embedding"
 
 
 def host_class(fix_tokens: str) -> str:

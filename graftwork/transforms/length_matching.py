@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
-@register("length_matching", "truncate", formula="x[:n]", source="first tokens, as in the seed documents")
+@register("length_matching", "truncate", formula="x[:n]", source="first tokens, as in llm-dit-experiments")
 def truncate(source: "torch.Tensor", tokens: int) -> "torch.Tensor":
     """Keeps the first `tokens` rows; a shorter source stays as short as it is."""
     return source[:tokens]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from graftwork.statistics.reference import ReferenceStatistics
 
-_SOURCE = "outlier masking of the seed documents; the ratio turned, so that both sides are found"
+_SOURCE = "outlier masking of llm-dit-experiments; the ratio turned, so that both sides are found"
 
 
 def _once_and_in_order(dimensions: list[int]) -> list[int]:

@@ -56,7 +56,7 @@ def std_without_sink(states: "torch.Tensor", roles: np.ndarray) -> float:
     "normalization",
     "global",
     formula="x * target_std / std(x)",
-    source="global scaling of the seed documents; std over all values, ddof 1",
+    source="global scaling of llm-dit-experiments; std over all values, ddof 1",
     parameters=GlobalParameters,
 )
 def normalize_globally(
@@ -163,7 +163,7 @@ def warn_of_constants(own_std: "torch.Tensor", name: str) -> None:
     "normalization",
     "per_dim",
     formula="(x - mean_d) / max(s_d, 1e-6), clipped to +-clip_sigma, * r_std_d + r_mean_d",
-    source="per-dimension normalization of the seed documents; AdaIN, Huang and Belongie 2017, with stored statistics",
+    source="per-dimension normalization of llm-dit-experiments; AdaIN, Huang and Belongie 2017, with stored statistics",
     parameters=PerDimensionParameters,
 )
 def normalize_per_dimension(
@@ -186,7 +186,7 @@ def normalize_per_dimension(
     "normalization",
     "hybrid",
     formula="hybrid_weight * per_dim + (1 - hybrid_weight) * global, to the standard deviation of the reference",
-    source="hybrid normalization of the seed documents",
+    source="hybrid normalization of llm-dit-experiments",
     parameters=HybridParameters,
 )
 def normalize_hybrid(

@@ -26,7 +26,7 @@ class Family:
     """The models of a family folder, loaded when they are first asked for.
 
     Attributes:
-        folder: As `assemble_family` wrote it.
+        folder: Family folder that `assemble_family` wrote.
         hardware: Device and dtype to run on.
     """
 

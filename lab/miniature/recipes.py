@@ -29,7 +29,7 @@ class Recipe:
         batch_size: Examples a step.
         learning_rate: Peak; reached after `warmup` steps, falls along a cosine to a twentieth.
         warmup: Steps of linear rise.
-        weight_decay: Of AdamW, on matrices only.
+        weight_decay: Weight decay of AdamW, on matrices only.
         clip: Largest norm of the gradient.
         ema: Decay of the moving average of the weights that is kept in the end; 0 keeps the last weights.
         seed: Decides initial weights, batches and noise.
@@ -57,7 +57,7 @@ class Plan:
     """resources/miniature/recipes.yaml.
 
     Attributes:
-        device: Where stages train: cpu, or cuda.
+        device: Device that stages train on, cpu or cuda.
         threads: Processor threads of each stage on a CPU.
         stages: Stage -> recipe.
     """

@@ -36,9 +36,9 @@ class Row:
 
     Attributes:
         change: Applied to the finished workspace.
-        made: As `Run.made` counts; what is not named must not be made at all.
+        made: Counts as in `Run.made`; what is not named must not be made at all.
         check: Further assertions, given the workspace and the run.
-        adds: Whether every cell there was is still in the table, under its old name.
+        adds: Whether every earlier cell is still in the table, under its old name.
     """
 
     change: Callable[[Workspace], None]

@@ -88,10 +88,10 @@ def encode_scenes(
     """Returns the latents that scenes have: float32 (scenes, 16, 8, 8) on the CPU.
 
     Args:
-        vae: In any dtype, on `device`.
+        vae: VAE in any dtype, on `device`.
         scenes: To render and encode; the mode of the posterior is taken.
-        device: Where the VAE is.
-        scaled: Whether to shift and scale, as the transformer sees latents.
+        device: Device of the VAE.
+        scaled: Whether to shift and scale, as for the transformer.
     """
     parts = []
     for start in range(0, len(scenes), 64):

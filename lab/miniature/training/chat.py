@@ -56,7 +56,7 @@ def collate(
     Args:
         tokenizer: The family's.
         prompts: From `render_prompt`.
-        answers: As many, without the closing token, which is added; None for prompts alone.
+        answers: One answer per prompt, without the closing token, which is added; None for prompts alone.
         vision_ids: Tokens that nobody has to predict.
     """
     encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
@@ -83,7 +83,7 @@ def answer_loss(logits: torch.Tensor, batch: ChatBatch) -> tuple[torch.Tensor, t
 
     Args:
         logits: (batch, tokens, vocabulary), of the token after each place.
-        batch: What they were computed for.
+        batch: Batch that they were computed for.
     """
     device = logits.device
     targets = batch.input_ids[:, 1:].to(device)
@@ -115,10 +115,10 @@ def draw_tasks(
 
     Args:
         makers: Functions of a scene and a seed.
-        probabilities: Of each; they sum to 1.
+        probabilities: Probability of each; they sum to 1.
         scenes: To draw from.
         rng: Decides everything.
-        count: How many.
+        count: Number to draw.
     """
     kinds = rng.choice(len(makers), size=count, p=probabilities)
     chosen = rng.integers(0, len(scenes), size=count)

@@ -52,10 +52,10 @@ def fit(
     A checkpoint of another recipe is moved aside, and training starts anew.
 
     Args:
-        module: What is trained; parameters without `requires_grad` are left alone.
+        module: Module to train; parameters without `requires_grad` are left alone.
         losses: Step to named scalars. "loss" is minimised, the others are recorded.
         recipe: How.
-        folder: Where `checkpoint.pt` and `curve.csv` are kept.
+        folder: Folder of `checkpoint.pt` and `curve.csv`.
         say: Takes a line of progress now and then.
         scales: Prefix of parameter names to a factor on their learning rate.
 

@@ -52,7 +52,7 @@ class Workshop:
 
     Attributes:
         folder: Has one folder per stage.
-        device: Where to train.
+        device: Device to train on.
         say: Takes lines of progress.
         probe_count: Scenes that each probe looks at.
     """
@@ -85,9 +85,9 @@ def train_stage(stage: str, recipe: Recipe, workshop: Workshop, gated: bool = Tr
 
     Args:
         stage: One of `STAGES`.
-        recipe: How to train it.
+        recipe: Recipe of its training.
         workshop: Where; must hold what the stage needs.
-        gated: Whether to fail where the gate is missed; a test of a few steps cannot pass it.
+        gated: Whether a missed gate is an error; a test of a few steps cannot pass it.
 
     Returns:
         What was measured.

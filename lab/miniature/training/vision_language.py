@@ -97,8 +97,8 @@ def forward(
         batch: Sequences.
         pictures: One scene a row, or none at all.
         cache_of_pictures: Renders them.
-        device: Where the model is.
-        hidden_states: Whether the output is to contain them.
+        device: Device of the model.
+        hidden_states: Whether the output contains hidden states.
     """
     ids = batch.input_ids.to(device)
     inputs: dict[str, Any] = {}
@@ -140,13 +140,13 @@ def train_vision_language_model(
     """Trains a model whose vision tower has had its first stage; its language model starts as the parent's.
 
     Args:
-        model: With the weights it starts from.
+        model: Model with its initial weights.
         parent: The text encoder; stays as it is.
         tokenizer: The family's.
         variant: "instruct" or "thinking".
         recipe: How.
-        folder: Where checkpoints and the curve go.
-        device: Where to train.
+        folder: Folder of checkpoints and the curve.
+        device: Device to train on.
         say: Takes lines of progress.
     """
     inherit(model, parent)

@@ -1,4 +1,4 @@
-"""Schemas and tables are those that the definition of the configuration gives."""
+"""The reference and the JSON schemas are generated from the definition of the configuration."""
 
 import json
 import re
@@ -11,13 +11,11 @@ import pytest
 import yaml
 
 from graftwork.core.code_digest import REPOSITORY
-from graftwork.core.identity import NEUTRAL
 from graftwork.design.describe import (
     SCHEMAS,
     describe_type,
     find_drift,
-    generated_files,
-    generated_tables,
+    reference_text,
     schema_text,
 )
 from graftwork.design.schema import CellParameters, Experiment
@@ -43,75 +41,78 @@ def test_the_command_says_that_nothing_has_drifted():
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
-    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    for folder in ("config", "docs"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_drift_is_named_and_mended(copied, capsys):
-    readme, schema = copied / "config/README.md", copied / "config/schema/models.schema.json"
-    edited = readme.read_text().replace("Weight of the encoder", "Wait of the encoder")
-    readme.write_text(edited)
+    reference, schema = copied / "docs/reference.md", copied / "config/schema/models.schema.json"
+    edited = reference.read_text().replace("Weight of the encoder", "Wait of the encoder")
+    reference.write_text(edited)
     schema.unlink()
     assert main([]) == 1
     printed = capsys.readouterr().out
     line = 1 + edited[: edited.index("Wait of")].count("\n")
-    assert f"config/README.md differs from what its definition says, first in line {line}" in printed
+    assert f"docs/reference.md differs from the definitions, first in line {line}" in printed
     assert "config/schema/models.schema.json is missing" in printed
     assert "--fix" in printed
     assert not schema.exists()
     assert main(["--fix"]) == 0
     assert main([]) == 0
-    assert readme.read_text() == (REPOSITORY / "config/README.md").read_text()
+    assert reference.read_text() == (REPOSITORY / "docs/reference.md").read_text()
 
 
-def test_words_written_by_hand_are_kept(copied):
-    readme = copied / "config/README.md"
-    readme.write_text(readme.read_text().replace("# Configuration\n", "# Another heading\n"))
-    assert find_drift(copied) == []
-
-
-@pytest.mark.parametrize(
-    "change", [("generated: source", "generated: sauce"), ("<!-- generated: grid -->", "")]
-)
-def test_a_part_that_is_gone_is_an_error(copied, change):
-    readme = copied / "config/README.md"
-    readme.write_text(readme.read_text().replace(*change))
-    with pytest.raises(ValueError, match="should have each of"):
-        generated_files(copied)
+def tables() -> list[list[dict[str, str]]]:
+    """Returns the tables of the reference: rows as column -> cell."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\|\n)+", reference_text(), re.MULTILINE):
+        lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.strip().split("\n")]
+        heading = [cell.strip() for cell in lines[0]]
+        found.append([dict(zip(heading, map(str.strip, line), strict=True)) for line in lines[2:]])
+    return found
 
 
 def test_every_parameter_is_described_with_its_default():
-    text = "".join(generated_tables().values())
+    rows = [row for table in tables() for row in table if "default" in row]
     for model in (CellParameters, Experiment, Settings):
         for name, info in model.model_fields.items():
-            if name in ("hardware", "limits", "sharding"):
-                continue
-            rows = re.findall(rf"^\| `{name}` \| (.+?) \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
             # A setting and a parameter may have one name.
-            row = next((row for row in rows if row[2] == info.description.replace("|", r"\|")), None)
-            assert row, name
-            default = info.get_default(call_default_factory=True)
-            if not info.is_required():
-                assert row[1] == ("none" if default is None else f"`{json.dumps(default)}`")
+            described = [
+                row
+                for row in rows
+                if f"`{name}`" in (row.get("key"), row.get("parameter"))
+                and row["meaning"] == (info.description or "").replace("|", r"\|")
+            ]
+            if name in ("hardware", "limits", "sharding"):
+                assert any(row.get("key", "").startswith(f"`{name}.") for row in rows)
+            elif name in STAGES:
+                assert f"### `{name}`" in reference_text()
+                assert f"The default is `{info.default}`." in reference_text()
+            elif info.is_required():
+                assert described[0]["default"] == "required"
+            else:
+                default = info.get_default(call_default_factory=True)
+                plain = isinstance(default, str) and default
+                assert described[0]["default"] == f"`{default if plain else json.dumps(default)}`", name
 
 
-def test_every_transform_is_in_the_table():
-    table = generated_tables()["transforms"]
+def test_every_transform_is_in_the_reference():
     for stage in STAGES:
+        section = reference_text().split(f"### `{stage}`\n")[1].split("\n##")[0]
         for name, entry in transforms(stage).items():
-            row = next(line for line in table.split("\n") if line.startswith(f"| `{stage}` | `{name}` |"))
+            row = next(line for line in section.split("\n") if line.startswith(f"| `{name}` |"))
             assert entry.formula.replace("|", r"\|") in row
-            for parameter in entry.parameters.model_fields if entry.parameters else ():
-                assert f"`{parameter}`" in row
-                assert f"`{parameter}: " in row
-            assert (f"`{stage}: {name}`" in row) == (NEUTRAL.get(stage) == name)
+            assert entry.source in row
+            for parameter, neutral in entry.neutral.items():
+                row = next(line for line in section.split("\n") if line.startswith(f"| `{parameter}` |"))
+                assert f"`{name}`" in row.split(" | ")[1]
+                assert f"| `{neutral if isinstance(neutral, str) else json.dumps(neutral)}` |" in row
 
 
 def test_tables_have_as_many_cells_in_every_line():
-    for name, table in generated_tables().items():
-        counts = {len(re.findall(r"(?<!\\)\|", line)) for line in table.strip().split("\n")}
-        assert len(counts) == 1, name
+    assert len(tables()) > 20  # `zip(..., strict=True)` in `tables` refuses a line of another length.
 
 
 def files(kind: str) -> list:
@@ -155,27 +156,13 @@ def test_schemas_refuse_what_the_workflow_refuses(kind, wrong):
         jsonschema.validate(wrong, json.loads(schema_text(SCHEMAS[kind])))
 
 
-def test_the_example_of_the_readme_is_an_experiment():
-    text = (REPOSITORY / "config/README.md").read_text()
-    example = re.search(r"## An experiment\n\n```yaml\n(.+?)```", text, re.DOTALL)[1]
-    experiment = Experiment.model_validate(yaml.safe_load(example))
-    assert len(example.strip().split("\n")) == 10
-    assert len(experiment.axes["hidden_layer"]) == 3
-    assert experiment.axes["alpha"].count == 6
-    prompts = yaml.safe_load((REPOSITORY / "config/prompts/everyday.yaml").read_text())
-    assert (
-        f"{len(prompts)} prompts x 1 reference x 1 seed x 3 layers x 6 alphas = {len(prompts) * 18} cells"
-        in text
-    )
-
-
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
-        ({"type": "integer", "minimum": 1}, "whole number (at least 1)"),
+        ({"type": "integer", "minimum": 1}, "integer (at least 1)"),
         (
             {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**63},
-            "whole number (at least 0, below 2^63)",
+            "integer (at least 0, below 2^63)",
         ),
         ({"type": "number", "minimum": 0, "maximum": 1}, "number (0 to 1)"),
         ({"type": "number", "minimum": 0, "maximum": 0}, "number (only 0)"),
@@ -190,7 +177,14 @@ def test_the_example_of_the_readme_is_an_experiment():
         ({"type": "array", "items": {}}, "list"),
         ({"type": "object", "additionalProperties": True}, "mapping"),
         ({}, "anything"),
+        ({"$ref": "#/$defs/Small"}, "{`a`, `b`}"),
+        ({"$ref": "#/$defs/Large"}, "{`b`, ...}"),
+        ({"oneOf": [{"const": "prompt"}, {"$ref": "#/$defs/Small"}]}, "`prompt` or {`a`, `b`}"),
     ],
 )
 def test_types_in_words(schema, words):
-    assert describe_type(schema, {}) == words
+    definitions = {
+        "Small": {"type": "object", "properties": {"a": {}, "b": {}}},
+        "Large": {"type": "object", "properties": {key: {} for key in "abcd"}, "required": ["b"]},
+    }
+    assert describe_type(schema, definitions) == words

@@ -79,8 +79,8 @@ def paint_table(design: dict[str, Any], folder: Path, painter: Painter) -> list[
     """Paints an image for each cell and returns rows as of cells.csv, as far as scoring reads them.
 
     Args:
-        design: As in design.json.
-        folder: Where images go; equal pixels have one file.
+        design: Content of design.json.
+        folder: Folder of the images; equal pixels have one file.
         painter: Parameters of a cell -> pixels, or None for a cell that failed.
     """
     rows, files = [], {}

@@ -26,7 +26,7 @@ import torch
 from tests.unit.conditioning.test_build import SOURCE_ROLES, TEXT_ROLES, recipe, states
 from tests.unit.design.designs import expand, experiment
 from graftwork.conditioning.build import build_conditioning
-from graftwork.design.describe import SCHEMAS, generated_tables, schema_text
+from graftwork.design.describe import SCHEMAS, reference_text, schema_text
 from graftwork.core.errors import DesignError
 from graftwork.design.settings import Hardware
 from graftwork.planning.keys import Keys
@@ -51,7 +51,7 @@ said["labels"] = [label("blend", text) for text in design.axes[3].labels]
 said["recipes"] = [keys.recipe(cell.parameters)["blend"] for cell in design.cells if cell.role == "cell"][:4]
 said["ids"] = len({cell.cell for cell in design.cells if cell.role == "cell"})
 said["columns"] = parameter_columns(design.to_json())
-said["tables"] = [generated_tables()[name] for name in ("choices", "transforms")]
+said["reference"] = reference_text()
 said["schema"] = json.loads(schema_text(SCHEMAS["experiment"]))["$defs"]["Base"]["properties"]
 text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
 def build(**chosen):
@@ -101,9 +101,10 @@ def test_it_is_built(said):
 
 
 def test_it_is_documented_and_has_columns(said):
-    choices, table = said["tables"]
-    assert "| `throwaway_sharpness` | number (0 to 9) | `1.0` | How sharply `throwaway` mixes. |" in choices
-    (row,) = [line for line in table.split("\n") if "| `throwaway` |" in line]
+    blends = said["reference"].split("### `blend`\n")[1].split("\n## ")[0]
+    (row,) = [line for line in blends.split("\n") if line.startswith("| `throwaway` |")]
     assert "alpha^throwaway_sharpness * v" in row
-    assert "| nobody | `throwaway_sharpness` | `throwaway_sharpness: 1.0` |" in row
+    assert "| nobody |" in row
+    (row,) = [line for line in blends.split("\n") if line.startswith("| `throwaway_sharpness` |")]
+    assert "| `throwaway` | number (0 to 9) | `1.0` | `1.0` | How sharply `throwaway` mixes. |" in row
     assert said["columns"][-1] == "throwaway_sharpness"
