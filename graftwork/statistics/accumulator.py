@@ -18,8 +18,6 @@ import numpy as np
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.statistics.token_classes import TOKEN_CLASSES, check_roles, select_class
 
-_SUMS = ("mean", "m2", "m3", "m4", "minimum", "maximum")
-
 
 class NonFiniteStates(ValueError):
     """Hidden states with NaN or infinite values; their input is refused."""
@@ -121,16 +119,6 @@ def measure_tokens(states: np.ndarray, with_covariance: bool = False) -> Moments
         token_rms,
         scatter,
     )
-
-
-def merge_moments(a: Moments, b: Moments) -> Moments:
-    """Returns the moments of the tokens of both, `a` before `b`.
-
-    Raises:
-        ValueError: where widths differ, or one has a covariance and the other has none.
-    """
-    merged = _merge_sums(a, b)
-    return replace(merged, token_rms=np.concatenate([a.token_rms, b.token_rms]))
 
 
 def fold_inputs(partials: Iterable[Mapping[str, Moments]]) -> dict[str, Moments]:

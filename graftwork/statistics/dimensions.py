@@ -1,6 +1,7 @@
 """Classes of dimensions: dead, hyperactive, outliers between two encoders, and which are worst.
 
-Source: the project's design; the thresholds are those of the seed document on Qwen3-Embedding, and are parameters.
+Source: the analysis of Qwen3-Embedding in https://github.com/fblissjr/llm-dit-experiments; its thresholds are the
+defaults of `DimensionLimits`.
 """
 
 from dataclasses import dataclass

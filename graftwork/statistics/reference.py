@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from graftwork.core.identity import DIGEST_LENGTH
-from graftwork.statistics.npz import little_endian, read_npz, write_npz
+from graftwork.core.npz import little_endian, read_npz, write_npz
 
 _VECTORS = ("mean", "std", "minimum", "maximum", "skewness", "kurtosis")
 # Undefined, hence NaN, in a dimension that is constant.
@@ -156,7 +156,7 @@ class ReferenceStatistics:
 
     @classmethod
     def from_published(cls, data: bytes, *, tokens: int, source: str) -> "ReferenceStatistics":
-        """Reads an `.npz` of the kind that llm-dit-experiments publishes.
+        """Reads an `.npz` of the kind that https://github.com/fblissjr/llm-dit-experiments publishes.
 
         It has `per_dim_mean` and `per_dim_std` (ddof 1), perhaps `per_dim_min` and `per_dim_max`, and perhaps
         `global_mean` and `global_std` over all values, which are held against the others.

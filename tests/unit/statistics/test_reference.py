@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graftwork.core.npz import write_npz
 from graftwork.statistics.accumulator import measure_tokens, summarize
-from graftwork.statistics.npz import write_npz
 from graftwork.statistics.reference import (
     MissingStatistic,
     ReferenceStatistics,
