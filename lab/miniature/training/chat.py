@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from graftwork.scenes.captions import Task
 from graftwork.scenes.world import Scene
+from lab.miniature.tasks import Task
 from lab.miniature.training.loop import step_rng
 
 # Prompts are learnt a little as well, as in pretraining; what decides is the answer.
