@@ -26,11 +26,12 @@ class Canvas:
         self.image = Image.new("RGB", (SIZE * SCALE, SIZE * SCALE), background)
         self.draw = ImageDraw.Draw(self.image)
 
-    def polygon(self, points, fill, outline=None, width=0):
+    def polygon(self, points, fill, outline=None):
+        """Fill a polygon; an outline is a (colour, width)."""
         scaled = [(x * SCALE, y * SCALE) for x, y in points]
         self.draw.polygon(scaled, fill=fill)
         if outline:
-            self.line([*points, points[0]], outline, width)
+            self.line([*points, points[0]], *outline)
 
     def line(self, points, fill, width):
         self.draw.line([(x * SCALE, y * SCALE) for x, y in points], fill=fill, width=round(width * SCALE))
@@ -44,8 +45,8 @@ class Canvas:
     def ellipse(self, x0, y0, x1, y1, fill):
         self.draw.ellipse([x0 * SCALE, y0 * SCALE, x1 * SCALE, y1 * SCALE], fill=fill)
 
-    def box(self, x0, y0, x1, y1, fill, outline=None, width=0):
-        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, outline, width)
+    def box(self, x0, y0, x1, y1, fill, outline=None):
+        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, outline)
 
     def gradient(self, top, bottom, stops):
         """Fill the rows from top to bottom with colours interpolated between (position, colour) stops."""
@@ -74,37 +75,69 @@ def sequence(seed):
         yield state / 2**32
 
 
+INK = (45, 38, 60)
+OUTLINE = (INK, 6)
+
+
 def cartoon_house():
     """A storybook house: flat bright colours, thick dark outlines."""
-    ink, width = (45, 38, 60), 6
     c = Canvas((135, 206, 250))
+    draw_sky_and_hills(c)
+    draw_house(c)
+    draw_tree_and_flowers(c)
+    return c.finish()
+
+
+def draw_sky_and_hills(c):
     for angle in range(0, 360, 30):  # sun
         x, y = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         c.line([(84 + 58 * x, 84 + 58 * y), (84 + 74 * x, 84 + 74 * y)], (255, 190, 30), 8)
-    c.disc(84, 84, 49, ink)
+    c.disc(84, 84, 49, INK)
     c.disc(84, 84, 43, (255, 221, 51))
     for x, y, size in ((262, 66, 0.9), (70, 216, 0.65)):  # clouds
         blobs = ((-44, 8, 26), (-12, -10, 34), (28, -2, 28), (52, 12, 20))
-        for grown, colour in ((width, ink), (0, (255, 255, 255))):
+        for grown, colour in ((OUTLINE[1], INK), (0, (255, 255, 255))):
             for dx, dy, radius in blobs:
                 c.disc(x + dx * size, y + dy * size, radius * size + grown, colour)
             c.box(x - 44 * size, y + 8 * size, x + 52 * size, y + 32 * size + grown, colour)
-    c.ellipse(-160, 330, 360, 640, ink)  # hills
+    c.ellipse(-160, 330, 360, 640, INK)  # hills
     c.ellipse(-154, 336, 354, 640, (120, 205, 85))
-    c.ellipse(-140, 352, 860, 900, ink)
+    c.ellipse(-140, 352, 860, 900, INK)
     c.ellipse(-134, 358, 854, 900, (98, 187, 71))
     path = [(236, 424), (286, 424), (330, 512), (176, 512)]
-    c.polygon(path, (240, 214, 160), ink, width)
+    c.polygon(path, (240, 214, 160), OUTLINE)
 
-    c.box(352, 178, 388, 262, (196, 84, 70), ink, width)  # chimney
-    c.box(345, 166, 395, 186, (160, 62, 56), ink, width)
+
+def draw_house(c):
+    c.box(352, 178, 388, 262, (196, 84, 70), OUTLINE)  # chimney
+    c.box(345, 166, 395, 186, (160, 62, 56), OUTLINE)
     for x, y, radius in ((382, 142, 12), (398, 116, 15), (420, 88, 19)):  # smoke
-        c.disc(x, y, radius + 5, ink)
+        c.disc(x, y, radius + 5, INK)
         c.disc(x, y, radius, (236, 236, 242))
-    c.box(136, 256, 386, 428, (255, 236, 179), ink, width)  # wall
+    c.box(136, 256, 386, 428, (255, 236, 179), OUTLINE)  # wall
     c.box(139, 400, 383, 425, (214, 170, 120))
-    c.line([(136, 400), (386, 400)], ink, 4)
-    c.polygon([(106, 264), (261, 128), (416, 264)], (226, 74, 66), ink, width)  # roof
+    c.line([(136, 400), (386, 400)], INK, 4)
+    draw_roof(c)
+    c.disc(261, 226, 25, INK)
+    c.disc(261, 226, 19, (160, 222, 250))
+    c.line([(261, 207), (261, 245)], INK, 4)
+    c.line([(242, 226), (280, 226)], INK, 4)
+    c.disc(261, 338, 34, INK)  # door
+    c.box(227, 338, 295, 428, INK)
+    c.disc(261, 338, 28, (58, 124, 200))
+    c.box(233, 338, 289, 425, (58, 124, 200))
+    c.line([(261, 318), (261, 424)], (40, 92, 160), 4)
+    c.disc(277, 382, 5, (255, 221, 51))
+    for x in (156, 314):  # windows
+        c.box(x, 292, x + 54, 352, (160, 222, 250), OUTLINE)
+        c.polygon([(x + 6, 326), (x + 26, 298), (x + 38, 298), (x + 6, 342)], (208, 240, 255))
+        c.line([(x + 27, 292), (x + 27, 352)], INK, 4)
+        c.line([(x, 322), (x + 54, 322)], INK, 4)
+        c.box(x - 6, 354, x + 60, 366, (226, 74, 66), (INK, 5))
+
+
+def draw_roof(c):
+    c.polygon([(106, 264), (261, 128), (416, 264)], (226, 74, 66), OUTLINE)  # roof
     for row, y in enumerate((172, 204, 236)):
         half = (y - 134) * 155 / 136
         c.line([(261 - half + 8, y), (261 + half - 8, y)], (173, 46, 48), 4)
@@ -113,29 +146,16 @@ def cartoon_house():
             x = 261 - half + 2 * half * (k + 0.5 + 0.25 * (row % 2)) / count
             if abs(x + 0 - 261) < half - 10:
                 c.line([(x, y), (x, y + 16)], (173, 46, 48), 4)
-    c.disc(261, 226, 25, ink)
-    c.disc(261, 226, 19, (160, 222, 250))
-    c.line([(261, 207), (261, 245)], ink, 4)
-    c.line([(242, 226), (280, 226)], ink, 4)
-    c.disc(261, 338, 34, ink)  # door
-    c.box(227, 338, 295, 428, ink)
-    c.disc(261, 338, 28, (58, 124, 200))
-    c.box(233, 338, 289, 425, (58, 124, 200))
-    c.line([(261, 318), (261, 424)], (40, 92, 160), 4)
-    c.disc(277, 382, 5, (255, 221, 51))
-    for x in (156, 314):  # windows
-        c.box(x, 292, x + 54, 352, (160, 222, 250), ink, width)
-        c.polygon([(x + 6, 326), (x + 26, 298), (x + 38, 298), (x + 6, 342)], (208, 240, 255))
-        c.line([(x + 27, 292), (x + 27, 352)], ink, 4)
-        c.line([(x, 322), (x + 54, 322)], ink, 4)
-        c.box(x - 6, 354, x + 60, 366, (226, 74, 66), ink, 5)
-    c.box(438, 330, 458, 430, (140, 92, 56), ink, width)  # tree
+
+
+def draw_tree_and_flowers(c):
+    c.box(438, 330, 458, 430, (140, 92, 56), OUTLINE)  # tree
     crown = ((448, 268, 40), (426, 302, 28), (476, 302, 28), (450, 316, 34))
-    for grown, colour in ((width, ink), (0, (46, 148, 74))):
+    for grown, colour in ((OUTLINE[1], INK), (0, (46, 148, 74))):
         for x, y, radius in crown:
             c.disc(x, y, radius + grown, colour)
     for x, y in ((432, 268), (464, 284), (440, 322), (478, 310), (422, 300)):
-        c.disc(x, y, 8, ink)
+        c.disc(x, y, 8, INK)
         c.disc(x, y, 6, (232, 62, 62))
     petals = ((255, 120, 170), (255, 255, 255), (255, 170, 60), (190, 120, 240))
     for k, (x, y) in enumerate(((50, 452), (98, 480), (140, 448), (372, 462), (420, 488), (470, 458))):
@@ -144,7 +164,6 @@ def cartoon_house():
             dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             c.disc(x + 8 * dx, y + 8 * dy, 7, petals[k % len(petals)])
         c.disc(x, y, 5, (255, 214, 0) if k % 4 != 2 else (150, 70, 30))
-    return c.finish()
 
 
 def hexagon(x, y, radius, turn=0.0):
@@ -196,11 +215,11 @@ def purple_hexagon():
     return c.finish()
 
 
-def ridge(seed, left, right, base, height, peaks, rough):
+def ridge(seed, base, height, peaks):
     """A mountain outline: straight flanks between given peaks, broken up by midpoint displacement."""
     numbers = sequence(seed)
-    points = [(left, base), *[(x, base - height * part) for x, part in peaks], (right, base)]
-    offset = rough
+    points = [(-40, base), *[(x, base - height * part) for x, part in peaks], (560, base)]
+    offset = 30
     for _ in range(5):
         finer = [points[0]]
         for (x0, y0), (x1, y1) in pairwise(points):
@@ -210,13 +229,24 @@ def ridge(seed, left, right, base, height, peaks, rough):
     return points
 
 
+SHORE = 318
+
+
 def mountain_lake():
     """A lake at dusk: soft gradients, layered ridges, their reflection."""
-    shore = 318
     c = Canvas((0, 0, 0))
+    draw_dusk(c)
+    draw_mountains(c)
+    draw_firs(c)
+    draw_reflection(c)
+    draw_light_on_water(c)
+    return c.finish()
+
+
+def draw_dusk(c):
     c.gradient(
         0,
-        shore,
+        SHORE,
         [
             (0, (38, 44, 96)),
             (0.4, (118, 84, 140)),
@@ -230,6 +260,9 @@ def mountain_lake():
         x, y = next(numbers) * SIZE, next(numbers) ** 2 * 150
         c.disc(x, y, 0.6 + next(numbers) * 0.7, (214, 208, 236))
     c.disc(300, 212, 27, (255, 238, 200))  # sun
+
+
+def draw_mountains(c):
     layers = (
         (
             11,
@@ -254,44 +287,53 @@ def mountain_lake():
         ),
     )
     for k, (seed, base, height, peaks, colour) in enumerate(layers):
-        outline = ridge(seed, -40, 560, base, height, peaks, 30)
-        c.polygon([*outline, (560, shore), (-40, shore)], colour)
-        if k == 1:  # snow on the two high peaks, lit from the right
-            numbers = sequence(17)
-            for peak, half in ((176, 50), (440, 40)):
-                lit = [(x, y) for x, y in outline if abs(x - peak) <= half]
-                teeth, x, deep = [], lit[-1][0] - 6, True
-                while x > lit[0][0] + 5:
-                    _, top = min(lit, key=lambda point: abs(point[0] - x))
-                    middle = 1 - abs(x - peak) / half
-                    teeth.append(
-                        (
-                            x,
-                            top
-                            + (6 + 34 * middle * (0.6 + 0.4 * next(numbers)) if deep else 3 + 15 * middle),
-                        )
-                    )
-                    x -= 4 + 7 * next(numbers)
-                    deep = not deep
-                c.polygon([*lit, *teeth], (240, 204, 204))
-                shaded = [(px, py) for px, py in teeth if px <= peak]
-                side = [(px, py) for px, py in lit if px <= peak]
-                c.polygon([*side, *shaded], (196, 160, 186))
+        outline = ridge(seed, base, height, peaks)
+        c.polygon([*outline, (560, SHORE), (-40, SHORE)], colour)
+        if k == 1:
+            draw_snow(c, outline)
+
+
+def draw_snow(c, outline):
+    """Draw snow on the two high peaks, lit from the right."""
+    numbers = sequence(17)
+    for peak, half in ((176, 50), (440, 40)):
+        lit = [(x, y) for x, y in outline if abs(x - peak) <= half]
+        teeth, x, deep = [], lit[-1][0] - 6, True
+        while x > lit[0][0] + 5:
+            _, top = min(lit, key=lambda point: abs(point[0] - x))
+            middle = 1 - abs(x - peak) / half
+            teeth.append(
+                (
+                    x,
+                    top + (6 + 34 * middle * (0.6 + 0.4 * next(numbers)) if deep else 3 + 15 * middle),
+                )
+            )
+            x -= 4 + 7 * next(numbers)
+            deep = not deep
+        c.polygon([*lit, *teeth], (240, 204, 204))
+        shaded = [(px, py) for px, py in teeth if px <= peak]
+        side = [(px, py) for px, py in lit if px <= peak]
+        c.polygon([*side, *shaded], (196, 160, 186))
+
+
+def draw_firs(c):
     numbers = sequence(91)
     x = -6.0
     while x < 520:  # firs along the shore, fewer in the middle
         near = abs(x - 270) / 270
         height = 10 + 34 * near * (0.55 + 0.45 * next(numbers))
         for tier in range(3):
-            top, spread = shore - height * (1 - tier * 0.26), height * (0.12 + 0.07 * tier)
+            top, spread = SHORE - height * (1 - tier * 0.26), height * (0.12 + 0.07 * tier)
             c.polygon(
                 [(x, top), (x - spread, top + height * 0.46), (x + spread, top + height * 0.46)], (24, 30, 54)
             )
         x += 5 + 9 * next(numbers)
-    c.box(0, shore - 3, 512, shore + 1, (24, 30, 54))
+    c.box(0, SHORE - 3, 512, SHORE + 1, (24, 30, 54))
 
-    land = c.image.crop((0, 0, SIZE * SCALE, shore * SCALE))
-    depth = (SIZE - shore) * SCALE
+
+def draw_reflection(c):
+    land = c.image.crop((0, 0, SIZE * SCALE, SHORE * SCALE))
+    depth = (SIZE - SHORE) * SCALE
     mirrored = land.transpose(Image.Transpose.FLIP_TOP_BOTTOM).crop((0, 0, SIZE * SCALE, depth))
     water = Image.new("RGB", mirrored.size)
     for row in range(depth):  # each row sways, more so the nearer it is
@@ -304,11 +346,14 @@ def mountain_lake():
             width = abs(sway)
             water.paste(edge.resize((width, 1)), (0 if sway > 0 else SIZE * SCALE - width, row))
     tint = Image.new("RGB", water.size, (40, 52, 104))
-    c.image.paste(Image.blend(water, tint, 0.3), (0, shore * SCALE))
+    c.image.paste(Image.blend(water, tint, 0.3), (0, SHORE * SCALE))
     c.draw = ImageDraw.Draw(c.image)
+
+
+def draw_light_on_water(c):
     numbers = sequence(5)
     for k in range(26):  # the sun's road on the water
-        y = shore + 5 + k * 7.2
+        y = SHORE + 5 + k * 7.2
         half = (5 + 20 * next(numbers)) * (0.5 + k / 30)
         x = 300 + (next(numbers) - 0.5) * 20
         c.ellipse(
@@ -318,7 +363,6 @@ def mountain_lake():
             y + 1.2 + k * 0.07,
             between([(0, (255, 222, 170)), (1, (206, 140, 150))], k / 26),
         )
-    return c.finish()
 
 
 PORTRAIT = {
