@@ -3,13 +3,11 @@
 Shapes: `channels` is the width of the hidden states. Everything is rounded to float32 once, at the end.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from graftwork.core.identity import DIGEST_LENGTH
 from graftwork.core.npz import little_endian, read_npz, write_npz
 
 _VECTORS = ("mean", "std", "minimum", "maximum", "skewness", "kurtosis")
@@ -121,17 +119,6 @@ class ReferenceStatistics:
                 f"the reference statistics have {self.channels} channels, {owner} has {channels}; "
                 "choose statistics of an encoder of the same width"
             )
-
-    def content_hash(self) -> str:
-        """Returns the first 32 hex digits of the SHA-256 of names, dtypes, shapes and bytes.
-
-        Not of the file: how NumPy writes the header of an array may change.
-        """
-        total = hashlib.sha256()
-        for name, array in _arrays(self).items():
-            total.update(f"{name}:{array.dtype.str}:{array.shape}:".encode())
-            total.update(array.tobytes())
-        return total.hexdigest()[:DIGEST_LENGTH]
 
     def to_npz(self) -> bytes:
         """Returns the bytes of an `.npz` file with one array per attribute that is not None."""
