@@ -35,7 +35,7 @@ class Phrasing:
 
     Attributes:
         template: Text with one field per attribute, in braces; the same attribute may occur once only.
-        request: How a task asks for this phrasing, put after "say it" or "describe the picture".
+        request: Request for this phrasing in a task, after "say it" or "describe the picture".
         words: Attribute to value to word, where the word is not the value itself.
     """
 

@@ -292,7 +292,7 @@ def render_scene(scene: Scene, size: int = 64) -> np.ndarray:
     """Renders a scene, antialiased and equal to the bit on every platform.
 
     Args:
-        scene: What to render.
+        scene: Scene to render.
         size: Side in pixels: 64, 128, or another divisor of 512 from 16 on.
 
     Returns:

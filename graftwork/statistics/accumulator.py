@@ -29,7 +29,7 @@ class TooFewTokens(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What is known of a set of tokens; two of them can be merged.
+    """Moments of a set of tokens, in a form in which two of them can be merged.
 
     Memory is constant but for `token_rms`: no constant-memory sketch gives the exact median whatever the order, and
     four bytes a token are little beside the token itself.
@@ -139,11 +139,11 @@ def fold_inputs(partials: Iterable[Mapping[str, Moments]]) -> dict[str, Moments]
 
 
 def summarize(moments: Moments, owner: str = "the corpus") -> ReferenceStatistics:
-    """Rounds moments to the statistics that everything else uses.
+    """Rounds moments to the statistics that the other packages use.
 
     Args:
-        moments: Of the whole corpus.
-        owner: What the tokens are of, for errors.
+        moments: Moments of the whole corpus.
+        owner: Name of the corpus or token class, for errors.
 
     Raises:
         TooFewTokens: for fewer than 2 tokens.

@@ -1,4 +1,4 @@
-"""Statistics of one encoder at one layer over one token class, as the rest of the workflow gets them.
+"""Statistics of one encoder at one layer over one token class, as the other packages use them.
 
 Shapes: `channels` is the width of the hidden states. Everything is rounded to float32 once, at the end.
 """
@@ -24,12 +24,12 @@ _GLOBAL_TOLERANCE = 1e-4
 
 
 class MissingStatistic(ValueError):
-    """A statistic that was asked for, but that the file or its source does not have."""
+    """A required statistic is not in the file or its source."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceStatistics:
-    """Per-dimension statistics; arrays are read-only. What a source does not tell is None.
+    """Per-dimension statistics; arrays are read-only. Statistics that a source does not have are None.
 
     Attributes:
         n: Number of tokens.
@@ -109,7 +109,7 @@ class ReferenceStatistics:
 
         Args:
             channels: Width of the hidden states.
-            owner: Whose they are, for the error.
+            owner: Owner of the hidden states, for the error.
 
         Raises:
             ValueError: where they do not.
@@ -130,7 +130,7 @@ class ReferenceStatistics:
 
         Args:
             data: The whole file.
-            source: What the file is called in errors.
+            source: Name of the file for errors.
 
         Raises:
             MissingStatistic: where n, mean or std is missing.
@@ -150,8 +150,8 @@ class ReferenceStatistics:
 
         Args:
             data: The whole file.
-            tokens: How many tokens the statistics are of, which such files do not say.
-            source: What the file is called in errors.
+            tokens: Number of tokens that the statistics are of, which such files do not contain.
+            source: Name of the file for errors.
 
         Raises:
             MissingStatistic: where the mean or std per dimension is missing.

@@ -1,8 +1,8 @@
-"""Massive activations and the attention sink: where they are, and how much of a statistic is theirs.
+"""Massive activations and the attention sink: where they are, and their share in a statistic.
 
 In these models a few dimensions of one token, the first, can be thousands of times larger than everything else (Sun et
 al., "Massive Activations in Large Language Models", 2024; Xiao et al., "Efficient Streaming Language Models with
-Attention Sinks", 2024). Statistics over a sequence then tell how many such tokens it has among how many.
+Attention Sinks", 2024). Statistics over a sequence then depend mostly on the share of such tokens.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class MassiveActivation:
     """One value that is far above the others of its layer.
 
     Attributes:
-        layer: As in `hidden_states`.
+        layer: Index of the entry of `hidden_states`.
         token: Position in the sequence.
         role: One of `ROLES`.
         dim: Dimension.
@@ -69,9 +69,9 @@ def find_massive_activations(
         states: float32 (tokens, channels).
         roles: uint8 (tokens,), codes of `ROLES`.
         layer: Number of the layer, for the result.
-        min_magnitude: See above.
-        min_factor: See above.
-        limit: How many at most.
+        min_magnitude: Smallest magnitude of a massive activation.
+        min_factor: Smallest ratio to the median magnitude of the layer.
+        limit: Largest number of results.
 
     Raises:
         ValueError: for states without tokens, or roles that do not fit.
@@ -95,7 +95,7 @@ def variance_shares(statistics: HasMoments, *, about_global_mean: bool = True) -
     """Returns which share of the variance of all values each dimension has: float64 (channels,), sum 1.
 
     Args:
-        statistics: Of all tokens.
+        statistics: Statistics of all tokens.
         about_global_mean: Whether deviations count from the one mean of all values, so that means that differ between
             dimensions count, as they do in a global standard deviation; else from each dimension's own mean.
 

@@ -1,4 +1,4 @@
-"""What the family can do, measured through the same adapters that experiments use."""
+"""Abilities of the family, measured through the adapters that experiments use."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ class Family:
     """The models of a family folder, loaded when they are first asked for.
 
     Attributes:
-        folder: As `assemble_family` wrote it.
+        folder: Family folder that `assemble_family` wrote.
         hardware: Device and dtype to run on.
     """
 

@@ -33,7 +33,7 @@ class Measure:
 
     Attributes:
         model: Which model of the family.
-        name: What was measured.
+        name: Name of the measure.
         value: The number.
         promised: The smallest (or, where `at_most`, the largest) that is promised; None for information.
         at_most: Whether the promise is an upper limit.
@@ -59,7 +59,7 @@ def measure_family(folder: Path, count: int = 256, say: Callable[[str], None] = 
     """Measures all models of a family, on scenes that training never saw.
 
     Args:
-        folder: As `assemble_family` wrote it.
+        folder: Family folder that `assemble_family` wrote.
         count: Scenes or captions for each measure.
         say: Takes a line when a part begins.
     """

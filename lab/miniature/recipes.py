@@ -1,4 +1,4 @@
-"""What is trained in which order and how, as resources/miniature/recipes.yaml says it; imports no torch."""
+"""Stages of the training, their order and their recipes (resources/miniature/recipes.yaml); imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -22,14 +22,14 @@ STAGE_NEEDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast one stage trains.
+    """Length and learning rate of the training of one stage.
 
     Attributes:
         steps: Optimizer steps.
         batch_size: Examples a step.
         learning_rate: Peak; reached after `warmup` steps, falls along a cosine to a twentieth.
         warmup: Steps of linear rise.
-        weight_decay: Of AdamW, on matrices only.
+        weight_decay: Weight decay of AdamW, on matrices only.
         clip: Largest norm of the gradient.
         ema: Decay of the moving average of the weights that is kept in the end; 0 keeps the last weights.
         seed: Decides initial weights, batches and noise.
@@ -57,7 +57,7 @@ class Plan:
     """resources/miniature/recipes.yaml.
 
     Attributes:
-        device: Where stages train: cpu, or cuda.
+        device: Device of the training: cpu or cuda.
         threads: Processor threads of each stage on a CPU.
         stages: Stage -> recipe.
     """

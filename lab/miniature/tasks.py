@@ -1,4 +1,4 @@
-"""What the language models are trained on: questions, headlines, and tasks about a scene, as text and with a picture.
+"""Training tasks of the language models: questions, headlines, and tasks about a scene, with and without a picture.
 
 All captions come down to a headline. It names the setting first, so that a model about to write it must already know the
 background's colour; what nobody said is "any". With a picture, the picture fills in what the text leaves open.
@@ -48,7 +48,7 @@ class Task:
     Attributes:
         kind: The name in TASKS of the function that made it.
         picture: The scene that is shown, or None if the prompt is all there is.
-        prompt: What is asked.
+        prompt: Text of the user.
         answer: The one right answer.
         target: The scene that the answer is about; where the answer is a full caption, the scene it describes.
     """

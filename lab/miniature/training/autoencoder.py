@@ -89,9 +89,9 @@ def encode_scenes(
     """Returns the latents that scenes have: float32 (scenes, 16, 8, 8) on the CPU.
 
     Args:
-        vae: In any dtype, on `device`.
-        scenes: To render and encode; the mode of the posterior is taken.
-        device: Where the VAE is.
+        vae: Autoencoder of any dtype, on `device`.
+        scenes: Scenes to render and encode; latents are the mode of the posterior.
+        device: Device of the autoencoder.
         scaled: Whether to shift and scale, as the transformer sees latents.
     """
     parts = []

@@ -39,7 +39,7 @@ def render_prompt(text: str, image_tokens: int = 0, opening: str = "") -> str:
     Args:
         text: The prompt.
         image_tokens: Tokens of the picture before it, 0 for none.
-        opening: What the assistant's turn begins with, such as "<think>\\n".
+        opening: Beginning of the assistant's turn, such as "<think>\\n".
     """
     picture = f"<|vision_start|>{'<|image_pad|>' * image_tokens}<|vision_end|>" if image_tokens else ""
     return f"<|im_start|>user\n{picture}{text}<|im_end|>\n<|im_start|>assistant\n{opening}"
@@ -56,7 +56,7 @@ def collate(
     Args:
         tokenizer: The family's.
         prompts: From `render_prompt`.
-        answers: As many, without the closing token, which is added; None for prompts alone.
+        answers: One answer per prompt, without the closing token, which is added; None for prompts alone.
         vision_ids: Tokens that nobody has to predict.
     """
     encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
@@ -83,7 +83,7 @@ def answer_loss(logits: torch.Tensor, batch: ChatBatch) -> tuple[torch.Tensor, t
 
     Args:
         logits: (batch, tokens, vocabulary), of the token after each place.
-        batch: What they were computed for.
+        batch: Batch of the logits.
     """
     device = logits.device
     targets = batch.input_ids[:, 1:].to(device)
@@ -115,10 +115,10 @@ def draw_tasks(
 
     Args:
         makers: Functions of a scene and a seed.
-        probabilities: Of each; they sum to 1.
-        scenes: To draw from.
-        rng: Decides everything.
-        count: How many.
+        probabilities: Probability of each function; they sum to 1.
+        scenes: Scenes to draw from.
+        rng: Random numbers.
+        count: Number of tasks.
     """
     kinds = rng.choice(len(makers), size=count, p=probabilities)
     chosen = rng.integers(0, len(scenes), size=count)

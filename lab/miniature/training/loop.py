@@ -23,11 +23,11 @@ CURVE_EVERY = 25
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """How and where one stage is trained.
+    """Recipe, folder and device of the training of one stage.
 
     Attributes:
         recipe: Steps, batch size, learning rate and seed.
-        folder: Where `checkpoint.pt` and `curve.csv` are kept.
+        folder: Folder of `checkpoint.pt` and `curve.csv`.
         device: Device of the models that take part.
         say: Takes a line of progress now and then.
     """

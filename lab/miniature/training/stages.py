@@ -49,11 +49,11 @@ logging.disable_progress_bar()
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where a family is made.
+    """Folder and device for the training of a family.
 
     Attributes:
         folder: Has one folder per stage.
-        device: Where to train.
+        device: Device of the training.
         say: Takes lines of progress.
         probe_count: Scenes that each probe looks at.
     """
@@ -64,19 +64,19 @@ class Workshop:
     probe_count: int = 256
 
     def model_folder(self, stage: str) -> Path:
-        """Where a stage's finished model is."""
+        """Returns the folder of a stage's finished model."""
         return self.folder / stage / "model"
 
     def run(self, stage: str, recipe: Recipe) -> TrainingRun:
-        """How and where a stage is trained here."""
+        """Returns the run that trains a stage in this workshop."""
         return TrainingRun(recipe, self.folder / stage, self.device, self.say)
 
     def tokenizer(self) -> Qwen2Tokenizer:
-        """The family's tokenizer, which the text encoder's stage wrote."""
+        """Returns the family's tokenizer, which the text encoder's stage wrote."""
         return Qwen2Tokenizer.from_pretrained(self.model_folder("text_encoder"), local_files_only=True)
 
     def load(self, stage: str) -> Any:
-        """The finished model of a stage, float32, on the device."""
+        """Returns the finished model of a stage, float32, on the device."""
         return (
             _CLASSES[stage]
             .from_pretrained(self.model_folder(stage), local_files_only=True)
@@ -90,8 +90,8 @@ def train_stage(stage: str, recipe: Recipe, workshop: Workshop, gated: bool = Tr
 
     Args:
         stage: One of `STAGES`.
-        recipe: How to train it.
-        workshop: Where; must hold what the stage needs.
+        recipe: Recipe of the training.
+        workshop: Workshop with the finished stages that this one needs.
         gated: Whether to fail where the gate is missed; a test of a few steps cannot pass it.
 
     Returns:

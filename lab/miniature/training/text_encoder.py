@@ -167,7 +167,7 @@ def linear_probe(features: torch.Tensor, labels: torch.Tensor, classes: int, rid
     Args:
         features: float32 (rows, channels).
         labels: int64 (rows,).
-        classes: How many there are.
+        classes: Number of classes.
         ridge: Penalty, relative to the features' scale.
     """
     x = (features - features.mean(dim=0)) / (features.std(dim=0) + 1e-3)

@@ -40,7 +40,7 @@ def draw_noise_levels(count: int, generator: torch.Generator, high_noise: bool =
     """Returns sigmas in (0, 1]: logit-normal, shifted as the scheduler shifts its own; float32 (count,).
 
     Args:
-        count: How many.
+        count: Number of levels.
         generator: Decides them.
         high_noise: Whether `HIGH_NOISE_SHARE` of them are drawn uniformly from `HIGH_NOISE`.
     """
@@ -76,7 +76,7 @@ def predict_velocity(
     The transformer takes 1 - sigma as its time and gives the negative of it, as in `ZImagePipeline.__call__`.
 
     Args:
-        transformer: On the device of the others.
+        transformer: Transformer on the device of the other arguments.
         noisy: float32 (batch, 16, height, width).
         sigmas: float32 (batch,).
         states: (tokens_i, channels) each, ragged, of one padded length.

@@ -98,7 +98,7 @@ def forward(
         batch: Sequences.
         pictures: One scene a row, or none at all.
         cache_of_pictures: Renders them.
-        device: Where the model is.
+        device: Device of the model.
         hidden_states: Whether the output is to contain them.
     """
     ids = batch.input_ids.to(device)
@@ -138,7 +138,7 @@ def train_vision_language_model(
     """Trains a model whose vision tower has had its first stage; its language model starts as the parent's.
 
     Args:
-        model: With the weights it starts from.
+        model: Model with its initial weights.
         parent: The text encoder; stays as it is.
         tokenizer: The family's.
         variant: "instruct" or "thinking".
