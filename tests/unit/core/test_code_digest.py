@@ -303,6 +303,14 @@ SOURCES_OF_PACKAGE = {"main": MAIN, "tools": TOOLS, "more": MORE, "quiet": QUIET
 RUN = "package.main:run"
 
 
+def digests_around_edit(package, file: str, old: str, new: str) -> tuple[str, str]:
+    assert SOURCES_OF_PACKAGE[file].count(old) == 1
+    package(**SOURCES_OF_PACKAGE)
+    before = code_digest(RUN)
+    package(**{**SOURCES_OF_PACKAGE, file: SOURCES_OF_PACKAGE[file].replace(old, new)})
+    return before, code_digest(RUN)
+
+
 def test_everything_that_code_uses_is_followed(package):
     package(**SOURCES_OF_PACKAGE)
     assert set(used_code(RUN)) == {
@@ -337,11 +345,8 @@ def test_everything_that_code_uses_is_followed(package):
     ],
 )
 def test_an_edit_of_what_is_used_changes_the_digest(package, file, old, new):
-    package(**SOURCES_OF_PACKAGE)
-    before = code_digest(RUN)
-    assert SOURCES_OF_PACKAGE[file].count(old) == 1
-    package(**{**SOURCES_OF_PACKAGE, file: SOURCES_OF_PACKAGE[file].replace(old, new)})
-    assert code_digest(RUN) != before
+    before, after = digests_around_edit(package, file, old, new)
+    assert before != after
 
 
 @pytest.mark.parametrize(
@@ -360,11 +365,8 @@ def test_an_edit_of_what_is_used_changes_the_digest(package, file, old, new):
     ],
 )
 def test_an_edit_of_anything_else_does_not(package, file, old, new):
-    package(**SOURCES_OF_PACKAGE)
-    before = code_digest(RUN)
-    assert SOURCES_OF_PACKAGE[file].count(old) == 1
-    package(**{**SOURCES_OF_PACKAGE, file: SOURCES_OF_PACKAGE[file].replace(old, new)})
-    assert code_digest(RUN) == before
+    before, after = digests_around_edit(package, file, old, new)
+    assert before == after
 
 
 # (source of a module with `run`, a definition in it, and whether `run` uses it)
