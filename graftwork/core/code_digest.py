@@ -374,7 +374,7 @@ class _Uses:
         for field, value in ast.iter_fields(node):
             children = [c for c in (value if isinstance(value, list) else [value]) if isinstance(c, ast.AST)]
             if field == "annotation":
-                yield from self._annotated(children)
+                yield from self._annotated(children, scope)
             elif field == "decorator_list":
                 yield from self._visit_all(filter(self.counts, children), scope)
             elif field not in ("returns", "type_params"):
@@ -393,7 +393,7 @@ class _Uses:
         body = node.body if isinstance(node.body, list) else [node.body]
         yield from self._visit_all(filter(self.counts, getattr(node, "decorator_list", ())), scope)
         yield from self._visit_all(defaults, scope)
-        yield from self._annotated(argument.annotation for argument in arguments if argument.annotation)
+        yield from self._annotated((a.annotation for a in arguments if a.annotation), scope)
         bound = _Bindings.of(*body)
         names = ({argument.arg for argument in arguments} | bound.names) - bound.outer
         inner = {name: meanings for name, meanings in scope.items() if name not in bound.outer}
@@ -411,24 +411,25 @@ class _Uses:
             yield from self._visit_all((part for part in parts if part is not first), inner)
 
     def _annotated(
-        self, annotations: Iterable[ast.AST], followed: frozenset[str] = frozenset()
+        self, annotations: Iterable[ast.AST], scope: Scope, followed: frozenset[str] = frozenset()
     ) -> Iterator[tuple[str, str]]:
         """Yields the classes of this project that annotations name, also by an alias: their methods may be called.
 
         Args:
             annotations: Expressions.
+            scope: Names that are bound around them.
             followed: Aliases that are being followed.
         """
         for node in annotations:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 try:
-                    yield from self._annotated([ast.parse(node.value, mode="eval").body], followed)
+                    yield from self._annotated([ast.parse(node.value, mode="eval").body], scope, followed)
                 except SyntaxError:
                     continue  # A value of a Literal, not a name.
             elif not isinstance(node, ast.Name | ast.Attribute):
-                yield from self._annotated(ast.iter_child_nodes(node), followed)
+                yield from self._annotated(ast.iter_child_nodes(node), scope, followed)
             else:
-                for name, meaning in self._meanings(node, {}):
+                for name, meaning in self._meanings(node, scope):
                     yield from self._classes(name, meaning, followed)
 
     def _classes(self, name: str, meaning: str, followed: frozenset[str]) -> Iterator[tuple[str, str]]:
@@ -439,7 +440,7 @@ class _Uses:
             yield f"annotation {name}", meaning
             return
         values = [getattr(node, "value", None) for node in module.definitions[defined]]
-        for inner, found in _Uses(module)._annotated(filter(None, values), followed | {meaning}):
+        for inner, found in _Uses(module)._annotated(filter(None, values), {}, followed | {meaning}):
             yield f"annotation {name} {inner}", found
 
     def _meanings(self, node: ast.Attribute | ast.Name, scope: Scope) -> Iterator[tuple[str, str]]:

@@ -471,6 +471,7 @@ def test_names_have_the_scope_that_they_have_in_python(package, source, is_used)
         ("from package import a\ndef run(x: a.K): return x.go()", "a.K", "a.L"),
         ("from package import a\ndef run(x: 'list[a.K]'): return x", "a.K", "a.L"),
         ("from package.a import K, L\nX = K | None\ndef run(x: X): return x.go()", "K |", "L |"),
+        ("def run(x):\n    from package.a import K, L\n    y: K = x\n    return y.go()", "y: K", "y: L"),
         ("from package.a import K, L\nX = 'list[X] | K'\ndef run(x: X): return x.go()", "| K", "| L"),
         # A module in a package, however it is imported.
         ("import package.a\ndef run(): return package.a.f()", "a.f()", "a.K()"),
