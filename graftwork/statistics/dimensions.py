@@ -1,7 +1,6 @@
 """Classes of dimensions: dead, hyperactive, outliers between two encoders, and which are worst.
 
-Source: the analysis of Qwen3-Embedding in https://github.com/fblissjr/llm-dit-experiments; its thresholds are the
-defaults of `DimensionLimits`.
+Source: the project's design; the thresholds are those of llm-dit-experiments for Qwen3-Embedding, and are parameters.
 """
 
 from dataclasses import dataclass

@@ -50,7 +50,7 @@ def assemble_family(workshop: Workshop, target: Path) -> None:
     """Writes the finished models of all stages as one family; the folder appears whole or not at all.
 
     Args:
-        workshop: Workshop in which every stage is done.
+        workshop: Workshop with every stage done.
         target: Replaced if it is there.
     """
     target = Path(target).absolute()

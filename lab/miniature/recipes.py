@@ -57,7 +57,7 @@ class Plan:
     """resources/miniature/recipes.yaml.
 
     Attributes:
-        device: Device of the training: cpu or cuda.
+        device: Device that stages train on, cpu or cuda.
         threads: Processor threads of each stage on a CPU.
         stages: Stage -> recipe.
     """

@@ -1,6 +1,6 @@
-"""Draw the reference images that ship with graftwork.
+"""Draw four of the reference images that ship with graftwork; `workflow_scripts.draw_scene` drew the two scenes.
 
-python resources/references/draw.py           draws all of them into this folder
+python resources/references/draw.py           draws them into this folder
 python resources/references/draw.py --check   exits with 1 if a file's pixels differ from what is drawn
 
 Only Pillow is needed. Everything is drawn SCALE times too large and reduced, which smooths the edges; there is
@@ -26,12 +26,11 @@ class Canvas:
         self.image = Image.new("RGB", (SIZE * SCALE, SIZE * SCALE), background)
         self.draw = ImageDraw.Draw(self.image)
 
-    def polygon(self, points, fill, outline=None):
-        """Fill a polygon; an outline is a (colour, width)."""
+    def polygon(self, points, fill, outline=None, width=0):
         scaled = [(x * SCALE, y * SCALE) for x, y in points]
         self.draw.polygon(scaled, fill=fill)
         if outline:
-            self.line([*points, points[0]], *outline)
+            self.line([*points, points[0]], outline, width)
 
     def line(self, points, fill, width):
         self.draw.line([(x * SCALE, y * SCALE) for x, y in points], fill=fill, width=round(width * SCALE))
@@ -45,8 +44,9 @@ class Canvas:
     def ellipse(self, x0, y0, x1, y1, fill):
         self.draw.ellipse([x0 * SCALE, y0 * SCALE, x1 * SCALE, y1 * SCALE], fill=fill)
 
-    def box(self, x0, y0, x1, y1, fill, outline=None):
-        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, outline)
+    def box(self, x0, y0, x1, y1, fill, pen=(None, 0)):
+        """Draw a rectangle; `pen` is colour and width of its outline."""
+        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, *pen)
 
     def gradient(self, top, bottom, stops):
         """Fill the rows from top to bottom with colours interpolated between (position, colour) stops."""
@@ -76,19 +76,26 @@ def sequence(seed):
 
 
 INK = (45, 38, 60)
-OUTLINE = (INK, 6)
+PEN = (INK, 6)
 
 
 def cartoon_house():
     """A storybook house: flat bright colours, thick dark outlines."""
     c = Canvas((135, 206, 250))
-    draw_sky_and_hills(c)
+    draw_sky(c)
+    c.ellipse(-160, 330, 360, 640, INK)  # hills
+    c.ellipse(-154, 336, 354, 640, (120, 205, 85))
+    c.ellipse(-140, 352, 860, 900, INK)
+    c.ellipse(-134, 358, 854, 900, (98, 187, 71))
+    path = [(236, 424), (286, 424), (330, 512), (176, 512)]
+    c.polygon(path, (240, 214, 160), *PEN)
     draw_house(c)
-    draw_tree_and_flowers(c)
+    draw_tree(c)
     return c.finish()
 
 
-def draw_sky_and_hills(c):
+def draw_sky(c):
+    """Sun and clouds."""
     for angle in range(0, 360, 30):  # sun
         x, y = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         c.line([(84 + 58 * x, 84 + 58 * y), (84 + 74 * x, 84 + 74 * y)], (255, 190, 30), 8)
@@ -96,25 +103,20 @@ def draw_sky_and_hills(c):
     c.disc(84, 84, 43, (255, 221, 51))
     for x, y, size in ((262, 66, 0.9), (70, 216, 0.65)):  # clouds
         blobs = ((-44, 8, 26), (-12, -10, 34), (28, -2, 28), (52, 12, 20))
-        for grown, colour in ((OUTLINE[1], INK), (0, (255, 255, 255))):
+        for grown, colour in ((PEN[1], INK), (0, (255, 255, 255))):
             for dx, dy, radius in blobs:
                 c.disc(x + dx * size, y + dy * size, radius * size + grown, colour)
             c.box(x - 44 * size, y + 8 * size, x + 52 * size, y + 32 * size + grown, colour)
-    c.ellipse(-160, 330, 360, 640, INK)  # hills
-    c.ellipse(-154, 336, 354, 640, (120, 205, 85))
-    c.ellipse(-140, 352, 860, 900, INK)
-    c.ellipse(-134, 358, 854, 900, (98, 187, 71))
-    path = [(236, 424), (286, 424), (330, 512), (176, 512)]
-    c.polygon(path, (240, 214, 160), OUTLINE)
 
 
 def draw_house(c):
-    c.box(352, 178, 388, 262, (196, 84, 70), OUTLINE)  # chimney
-    c.box(345, 166, 395, 186, (160, 62, 56), OUTLINE)
+    """Chimney with smoke, wall, roof, door and windows."""
+    c.box(352, 178, 388, 262, (196, 84, 70), PEN)  # chimney
+    c.box(345, 166, 395, 186, (160, 62, 56), PEN)
     for x, y, radius in ((382, 142, 12), (398, 116, 15), (420, 88, 19)):  # smoke
         c.disc(x, y, radius + 5, INK)
         c.disc(x, y, radius, (236, 236, 242))
-    c.box(136, 256, 386, 428, (255, 236, 179), OUTLINE)  # wall
+    c.box(136, 256, 386, 428, (255, 236, 179), PEN)  # wall
     c.box(139, 400, 383, 425, (214, 170, 120))
     c.line([(136, 400), (386, 400)], INK, 4)
     draw_roof(c)
@@ -129,7 +131,7 @@ def draw_house(c):
     c.line([(261, 318), (261, 424)], (40, 92, 160), 4)
     c.disc(277, 382, 5, (255, 221, 51))
     for x in (156, 314):  # windows
-        c.box(x, 292, x + 54, 352, (160, 222, 250), OUTLINE)
+        c.box(x, 292, x + 54, 352, (160, 222, 250), PEN)
         c.polygon([(x + 6, 326), (x + 26, 298), (x + 38, 298), (x + 6, 342)], (208, 240, 255))
         c.line([(x + 27, 292), (x + 27, 352)], INK, 4)
         c.line([(x, 322), (x + 54, 322)], INK, 4)
@@ -137,7 +139,8 @@ def draw_house(c):
 
 
 def draw_roof(c):
-    c.polygon([(106, 264), (261, 128), (416, 264)], (226, 74, 66), OUTLINE)  # roof
+    """The roof and its tiles."""
+    c.polygon([(106, 264), (261, 128), (416, 264)], (226, 74, 66), *PEN)
     for row, y in enumerate((172, 204, 236)):
         half = (y - 134) * 155 / 136
         c.line([(261 - half + 8, y), (261 + half - 8, y)], (173, 46, 48), 4)
@@ -148,10 +151,11 @@ def draw_roof(c):
                 c.line([(x, y), (x, y + 16)], (173, 46, 48), 4)
 
 
-def draw_tree_and_flowers(c):
-    c.box(438, 330, 458, 430, (140, 92, 56), OUTLINE)  # tree
+def draw_tree(c):
+    """The tree beside the house, and flowers."""
+    c.box(438, 330, 458, 430, (140, 92, 56), PEN)  # tree
     crown = ((448, 268, 40), (426, 302, 28), (476, 302, 28), (450, 316, 34))
-    for grown, colour in ((OUTLINE[1], INK), (0, (46, 148, 74))):
+    for grown, colour in ((PEN[1], INK), (0, (46, 148, 74))):
         for x, y, radius in crown:
             c.disc(x, y, radius + grown, colour)
     for x, y in ((432, 268), (464, 284), (440, 322), (478, 310), (422, 300)):
@@ -229,24 +233,51 @@ def ridge(seed, base, height, peaks):
     return points
 
 
-SHORE = 318
+def draw_snow(c, outline):
+    """Snow on the two high peaks of a ridge."""
+    numbers = sequence(17)
+    for peak, half in ((176, 50), (440, 40)):
+        lit = [(x, y) for x, y in outline if abs(x - peak) <= half]
+        teeth, x, deep = [], lit[-1][0] - 6, True
+        while x > lit[0][0] + 5:
+            _, top = min(lit, key=lambda point: abs(point[0] - x))
+            middle = 1 - abs(x - peak) / half
+            teeth.append(
+                (
+                    x,
+                    top + (6 + 34 * middle * (0.6 + 0.4 * next(numbers)) if deep else 3 + 15 * middle),
+                )
+            )
+            x -= 4 + 7 * next(numbers)
+            deep = not deep
+        c.polygon([*lit, *teeth], (240, 204, 204))
+        shaded = [(px, py) for px, py in teeth if px <= peak]
+        side = [(px, py) for px, py in lit if px <= peak]
+        c.polygon([*side, *shaded], (196, 160, 186))
+
+
+def draw_firs(c, shore):
+    """Firs along the shore, fewer in the middle."""
+    numbers = sequence(91)
+    x = -6.0
+    while x < 520:
+        near = abs(x - 270) / 270
+        height = 10 + 34 * near * (0.55 + 0.45 * next(numbers))
+        for tier in range(3):
+            top, spread = shore - height * (1 - tier * 0.26), height * (0.12 + 0.07 * tier)
+            c.polygon(
+                [(x, top), (x - spread, top + height * 0.46), (x + spread, top + height * 0.46)], (24, 30, 54)
+            )
+        x += 5 + 9 * next(numbers)
 
 
 def mountain_lake():
     """A lake at dusk: soft gradients, layered ridges, their reflection."""
+    shore = 318
     c = Canvas((0, 0, 0))
-    draw_dusk(c)
-    draw_mountains(c)
-    draw_firs(c)
-    draw_reflection(c)
-    draw_light_on_water(c)
-    return c.finish()
-
-
-def draw_dusk(c):
     c.gradient(
         0,
-        SHORE,
+        shore,
         [
             (0, (38, 44, 96)),
             (0.4, (118, 84, 140)),
@@ -260,9 +291,6 @@ def draw_dusk(c):
         x, y = next(numbers) * SIZE, next(numbers) ** 2 * 150
         c.disc(x, y, 0.6 + next(numbers) * 0.7, (214, 208, 236))
     c.disc(300, 212, 27, (255, 238, 200))  # sun
-
-
-def draw_mountains(c):
     layers = (
         (
             11,
@@ -288,52 +316,14 @@ def draw_mountains(c):
     )
     for k, (seed, base, height, peaks, colour) in enumerate(layers):
         outline = ridge(seed, base, height, peaks)
-        c.polygon([*outline, (560, SHORE), (-40, SHORE)], colour)
-        if k == 1:
+        c.polygon([*outline, (560, shore), (-40, shore)], colour)
+        if k == 1:  # snow on the two high peaks, lit from the right
             draw_snow(c, outline)
+    draw_firs(c, shore)
+    c.box(0, shore - 3, 512, shore + 1, (24, 30, 54))
 
-
-def draw_snow(c, outline):
-    """Draw snow on the two high peaks, lit from the right."""
-    numbers = sequence(17)
-    for peak, half in ((176, 50), (440, 40)):
-        lit = [(x, y) for x, y in outline if abs(x - peak) <= half]
-        teeth, x, deep = [], lit[-1][0] - 6, True
-        while x > lit[0][0] + 5:
-            _, top = min(lit, key=lambda point: abs(point[0] - x))
-            middle = 1 - abs(x - peak) / half
-            teeth.append(
-                (
-                    x,
-                    top + (6 + 34 * middle * (0.6 + 0.4 * next(numbers)) if deep else 3 + 15 * middle),
-                )
-            )
-            x -= 4 + 7 * next(numbers)
-            deep = not deep
-        c.polygon([*lit, *teeth], (240, 204, 204))
-        shaded = [(px, py) for px, py in teeth if px <= peak]
-        side = [(px, py) for px, py in lit if px <= peak]
-        c.polygon([*side, *shaded], (196, 160, 186))
-
-
-def draw_firs(c):
-    numbers = sequence(91)
-    x = -6.0
-    while x < 520:  # firs along the shore, fewer in the middle
-        near = abs(x - 270) / 270
-        height = 10 + 34 * near * (0.55 + 0.45 * next(numbers))
-        for tier in range(3):
-            top, spread = SHORE - height * (1 - tier * 0.26), height * (0.12 + 0.07 * tier)
-            c.polygon(
-                [(x, top), (x - spread, top + height * 0.46), (x + spread, top + height * 0.46)], (24, 30, 54)
-            )
-        x += 5 + 9 * next(numbers)
-    c.box(0, SHORE - 3, 512, SHORE + 1, (24, 30, 54))
-
-
-def draw_reflection(c):
-    land = c.image.crop((0, 0, SIZE * SCALE, SHORE * SCALE))
-    depth = (SIZE - SHORE) * SCALE
+    land = c.image.crop((0, 0, SIZE * SCALE, shore * SCALE))
+    depth = (SIZE - shore) * SCALE
     mirrored = land.transpose(Image.Transpose.FLIP_TOP_BOTTOM).crop((0, 0, SIZE * SCALE, depth))
     water = Image.new("RGB", mirrored.size)
     for row in range(depth):  # each row sways, more so the nearer it is
@@ -346,14 +336,11 @@ def draw_reflection(c):
             width = abs(sway)
             water.paste(edge.resize((width, 1)), (0 if sway > 0 else SIZE * SCALE - width, row))
     tint = Image.new("RGB", water.size, (40, 52, 104))
-    c.image.paste(Image.blend(water, tint, 0.3), (0, SHORE * SCALE))
+    c.image.paste(Image.blend(water, tint, 0.3), (0, shore * SCALE))
     c.draw = ImageDraw.Draw(c.image)
-
-
-def draw_light_on_water(c):
     numbers = sequence(5)
     for k in range(26):  # the sun's road on the water
-        y = SHORE + 5 + k * 7.2
+        y = shore + 5 + k * 7.2
         half = (5 + 20 * next(numbers)) * (0.5 + k / 30)
         x = 300 + (next(numbers) - 0.5) * 20
         c.ellipse(
@@ -363,6 +350,7 @@ def draw_light_on_water(c):
             y + 1.2 + k * 0.07,
             between([(0, (255, 222, 170)), (1, (206, 140, 150))], k / 26),
         )
+    return c.finish()
 
 
 PORTRAIT = {

@@ -89,10 +89,10 @@ def encode_scenes(
     """Returns the latents that scenes have: float32 (scenes, 16, 8, 8) on the CPU.
 
     Args:
-        vae: Autoencoder of any dtype, on `device`.
-        scenes: Scenes to render and encode; latents are the mode of the posterior.
-        device: Device of the autoencoder.
-        scaled: Whether to shift and scale, as the transformer sees latents.
+        vae: VAE in any dtype, on `device`.
+        scenes: To render and encode; the mode of the posterior is taken.
+        device: Device of the VAE.
+        scaled: Whether to shift and scale, as for the transformer.
     """
     parts = []
     for start in range(0, len(scenes), 64):

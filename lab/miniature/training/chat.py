@@ -83,7 +83,7 @@ def answer_loss(logits: torch.Tensor, batch: ChatBatch) -> tuple[torch.Tensor, t
 
     Args:
         logits: (batch, tokens, vocabulary), of the token after each place.
-        batch: Batch of the logits.
+        batch: Batch that they were computed for.
     """
     device = logits.device
     targets = batch.input_ids[:, 1:].to(device)
@@ -115,10 +115,10 @@ def draw_tasks(
 
     Args:
         makers: Functions of a scene and a seed.
-        probabilities: Probability of each function; they sum to 1.
-        scenes: Scenes to draw from.
-        rng: Random numbers.
-        count: Number of tasks.
+        probabilities: Probability of each; they sum to 1.
+        scenes: To draw from.
+        rng: Decides everything.
+        count: Number to draw.
     """
     kinds = rng.choice(len(makers), size=count, p=probabilities)
     chosen = rng.integers(0, len(scenes), size=count)

@@ -53,7 +53,7 @@ class Workshop:
 
     Attributes:
         folder: Has one folder per stage.
-        device: Device of the training.
+        device: Device to train on.
         say: Takes lines of progress.
         probe_count: Scenes that each probe looks at.
     """
@@ -90,9 +90,9 @@ def train_stage(stage: str, recipe: Recipe, workshop: Workshop, gated: bool = Tr
 
     Args:
         stage: One of `STAGES`.
-        recipe: Recipe of the training.
-        workshop: Workshop with the finished stages that this one needs.
-        gated: Whether to fail where the gate is missed; a test of a few steps cannot pass it.
+        recipe: Recipe of its training.
+        workshop: Where; must hold what the stage needs.
+        gated: Whether a missed gate is an error; a test of a few steps cannot pass it.
 
     Returns:
         What was measured.

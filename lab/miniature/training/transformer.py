@@ -40,7 +40,7 @@ def draw_noise_levels(count: int, generator: torch.Generator, high_noise: bool =
     """Returns sigmas in (0, 1]: logit-normal, shifted as the scheduler shifts its own; float32 (count,).
 
     Args:
-        count: Number of levels.
+        count: Number to draw.
         generator: Decides them.
         high_noise: Whether `HIGH_NOISE_SHARE` of them are drawn uniformly from `HIGH_NOISE`.
     """

@@ -99,7 +99,7 @@ def forward(
         pictures: One scene a row, or none at all.
         cache_of_pictures: Renders them.
         device: Device of the model.
-        hidden_states: Whether the output is to contain them.
+        hidden_states: Whether the output contains hidden states.
     """
     ids = batch.input_ids.to(device)
     inputs: dict[str, Any] = {}
