@@ -112,11 +112,6 @@ def test_the_order_of_packages_names_all_of_them():
     assert {path.name for path in LIBRARY.glob("*.py")} == {"__init__.py"}
 
 
-def test_the_citation_has_the_version_of_the_library():
-    text = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
-    assert re.findall(r"^version: (.+)$", text, re.MULTILINE) == [graftwork.__version__]
-
-
 def forbidden_uses(path: Path) -> Iterator[str]:
     """Yields `file:line: what it uses` for everything in a file of the library that its package may not know."""
     own = path.relative_to(LIBRARY).parts[0]
