@@ -20,8 +20,9 @@ LOCKFILE := requirements/$(LOCK).txt
 ifeq ($(wildcard $(LOCKFILE)),)
 $(error LOCK=$(LOCK): there is no $(LOCKFILE); use LOCK=cpu or LOCK=cuda)
 endif
-# The stamp carries the checksum of the lock, so another lock means another stamp and a new installation.
-STAMP := .venv/.locked-$(LOCK)-$(firstword $(shell cksum < $(LOCKFILE)))
+# The stamp carries the checksum of all that is installed: the lock, and the package that pyproject.toml describes.
+# When one of them changes, the stamp has another name and `make setup` installs again.
+STAMP := .venv/.locked-$(LOCK)-$(firstword $(shell cat $(LOCKFILE) pyproject.toml | cksum))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-cuda demo test test-slow test-gpu lint format lock clean
@@ -31,7 +32,7 @@ help:  ## Print this list
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 14
 
-setup: $(STAMP)  ## Create .venv and install the lock (again only if the lock has changed)
+setup: $(STAMP)  ## Create .venv; install the lock and graftwork itself (again only if one of them has changed)
 	@:
 
 setup-cuda:  ## The same with CUDA, for real models on an NVIDIA GPU
@@ -119,6 +120,9 @@ except Exception as error:
 endef
 export CHECK_INDEX
 
+# graftwork is built with the setuptools of the lock (torch requires it on every Python version), so nothing outside the
+# lock is downloaded for it.
+#
 # .unfinished marks an installation under way. Where it is found, the last one was interrupted, perhaps
 # in the middle of a package, and the environment is made anew.
 $(STAMP):
@@ -157,7 +161,7 @@ $(STAMP):
 	  $(PIP) uninstall --quiet --yes torch; \
 	fi; \
 	$(PIP) install --quiet -r $(LOCKFILE); \
-	$(PIP) install --quiet --no-deps --editable .; \
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .; \
 	if [ $(LOCK) = cuda ] && ! $(BIN)/python -c 'import sys, torch; sys.exit(not torch.version.cuda)'; then \
 	  echo 'Error: the index pip is configured with gave a build of torch without CUDA.' >&2; \
 	  exit 1; \

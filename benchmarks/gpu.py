@@ -212,6 +212,39 @@ def job_rate(
         return rate, most, timeline, said[-1]
 
 
+def variant_columns(
+    options: Options,
+    size: int,
+    shape: int,
+    variant: str,
+    columns: Callable[[float, str, float], Sequence[Any]],
+) -> list[Any]:
+    """Returns the columns of a variant and batch shape, or what is wrong with it and empty columns.
+
+    Args:
+        options: What is measured.
+        size: Pixels of a side.
+        shape: Images in a batch.
+        variant: One of `VARIANTS`.
+        columns: Images per second, idle share and peak GB to columns.
+    """
+    hardware = options.hardware(shape, **VARIANTS[variant])
+    if conflict := find_conflict(hardware):
+        return [f"refused: {conflict}", *[""] * 5]
+    try:
+        generator = build_generator(options, hardware)
+        rate, most, timeline, _ = job_rate(options, generator, hardware, size, options.cells)
+        return list(columns(rate, f"{100 * timeline.idle:.1f} %", most))
+    # What does not fit or is not installed is a result, and the other rows are wanted.
+    except (RuntimeError, torch.cuda.OutOfMemoryError) as error:
+        return [str(error).split("\n")[0], *[""] * 5]
+    finally:
+        generator = None
+        torch._dynamo.reset()
+        if options.device == "cuda":
+            torch.cuda.empty_cache()
+
+
 def measure_generation(options: Options) -> None:
     """Prints the table of images."""
 
@@ -219,32 +252,18 @@ def measure_generation(options: Options) -> None:
         for size in options.sizes:
             flops = image_flops(size, size, options.tokens, small=options.small)
             tflop = (options.steps * flops["forward"] + flops["decode"]) / 1e12
-
-            def line(
-                name: str, shape: Any, rate: float, plain: float, most: float, idle: str, tflop: float = tflop
-            ) -> list:
-                share = 100 * rate * tflop / options.peak_tflops
-                return [size, shape, name, rate, rate * tflop, f"{share:.1f} %", rate / plain, idle, most]  # noqa: B023
-
             plain, most = plain_rate(options, size)
-            yield line("plain diffusers loop", 1, plain, plain, most, "")
+
+            def columns(
+                rate: float, idle: str, most: float, tflop: float = tflop, plain: float = plain
+            ) -> tuple[Any, ...]:
+                share = f"{100 * rate * tflop / options.peak_tflops:.1f} %"
+                return rate, rate * tflop, share, rate / plain, idle, most
+
+            yield [size, 1, "plain diffusers loop", *columns(plain, "", most)]
             for variant in options.variants:
                 for shape in options.batch_shapes:
-                    hardware = options.hardware(shape, **VARIANTS[variant])
-                    if conflict := find_conflict(hardware):
-                        yield [size, shape, variant, f"refused: {conflict}", *[""] * 5]
-                        continue
-                    try:
-                        generator = build_generator(options, hardware)
-                        rate, most, timeline, _ = job_rate(options, generator, hardware, size, options.cells)
-                        yield line(variant, shape, rate, plain, most, f"{100 * timeline.idle:.1f} %")
-                    # What does not fit or is not installed is a result, and the other rows are wanted.
-                    except (RuntimeError, torch.cuda.OutOfMemoryError) as error:
-                        yield [size, shape, variant, str(error).split("\n")[0], *[""] * 5]
-                    generator = None
-                    torch._dynamo.reset()
-                    if options.device == "cuda":
-                        torch.cuda.empty_cache()
+                    yield [size, shape, variant, *variant_columns(options, size, shape, variant, columns)]
 
     heading = ("pixels", "rows", "variant", "images/s", "TFLOP/s", "of peak", "to plain", "idle", "peak GB")
     table(heading, rows())

@@ -1,7 +1,7 @@
-"""Files that are either there and whole, or not there.
+"""Atomic writing of files: a file is complete, or it does not exist.
 
-Everything the store keeps is written to a temporary name beside its place and moved there with `os.replace`. The
-temporary name says which process wrote it, so that what a killed process left behind can be swept, and only that.
+All files of the store are written under a temporary name in the same folder and moved with `os.replace`. The temporary
+name contains the process that writes it, so that the files of killed processes, and only these, can be removed.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-OUTSIDE_DIGESTS = "writes files; what is in them is decided elsewhere"
+OUTSIDE_DIGESTS = "writes files; their content is computed elsewhere"
 
 _TEMPORARY = re.compile(r"\.tmp-(?P<host>[^~]+)~(?P<pid>\d+)~(?P<start>\d+)~[0-9a-f]{8}$")
 

@@ -1,15 +1,16 @@
-"""Errors in what the user wrote, said so that they can be mended."""
+"""Errors in the configuration, as messages that say what to change."""
 
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 
 class DesignError(ValueError):
-    """Something in the configuration cannot be built. The message names the value, what is allowed, file and key."""
+    """A value in the configuration is not allowed. The message names the value, what is allowed, the file and the key."""
 
 
 def suggest(value: object, allowed: Iterable[str]) -> str:
@@ -27,7 +28,7 @@ def require_known(value: str, allowed: Iterable[str], what: str, where: str) -> 
         )
 
 
-# What pydantic says, in the words of somebody who writes YAML.
+# Type of a problem in pydantic -> what is allowed, in the terms of YAML.
 _EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -43,16 +44,8 @@ _EXPECTED = {
     "literal_error": "{expected}",
     "string_pattern_mismatch": "a text that is not empty",
 }
-# Names of models that are one of several forms of a value.
-_FORMS = {
-    "Range",
-    "NamedPrompt",
-    "GivenText",
-    "Instruct",
-    "AlphaSchedule",
-    "CorpusStatistics",
-    "FileStatistics",
-}
+# Names of plain types in the location of a problem with one of several forms of a value.
+_PLAIN_TYPES = frozenset({"int", "float", "str", "bool", "none"})
 
 
 def expected(problems: Iterable[Any]) -> str:
@@ -65,17 +58,25 @@ def expected(problems: Iterable[Any]) -> str:
     return " or ".join(texts)
 
 
-def explain(error: ValidationError, file: str, model: Any, prefix: str = "") -> DesignError:
-    """Turns a validation error into one line per problem: file, key, value, what is allowed."""
+def explain(error: ValidationError, file: str, model: type[BaseModel], prefix: str = "") -> DesignError:
+    """Turns a validation error into one line per problem: file, key, value, what is allowed.
+
+    Args:
+        error: What validation raised.
+        file: File that holds the values.
+        model: Model that was validated.
+        prefix: Key under which the values stand in the file; empty for the whole file.
+    """
+    forms = _forms(model)
     by_location: dict[tuple[str, ...], list[Any]] = {}
     for problem in error.errors():
         # Members of a union appear in the location as type names, which are no keys of the file.
-        location = tuple(str(part) for part in problem["loc"] if not _is_type_name(part))
+        location = tuple(str(part) for part in problem["loc"] if not _is_type_name(part, forms))
         by_location.setdefault(location, []).append(problem)
     lines = []
     for location, problems in by_location.items():
         if any(other[: len(location)] == location != other for other in by_location):
-            continue  # One form of the value fits so far that only a part of it is wrong: that part is named.
+            continue  # In one form of the value only a part of it is wrong: the error names that part.
         problem = problems[0]
         key = ".".join([prefix, *location] if prefix else location)
         if problem["type"] == "extra_forbidden":
@@ -92,10 +93,25 @@ def explain(error: ValidationError, file: str, model: Any, prefix: str = "") -> 
     return DesignError("\n".join(lines))
 
 
-def _is_type_name(part: object) -> bool:
-    return isinstance(part, str) and (
-        part in {"int", "float", "str", "bool", "none", *_FORMS} or any(c in part for c in "[]()")
-    )
+def _is_type_name(part: object, forms: frozenset[str]) -> bool:
+    return isinstance(part, str) and (part in _PLAIN_TYPES | forms or any(c in part for c in "[]()"))
+
+
+@cache
+def _forms(model: type[BaseModel]) -> frozenset[str]:
+    """Returns the names of the models that the fields of a model can hold, at any depth.
+
+    Pydantic puts them into the location of a problem where a value has several forms.
+    """
+    names: set[str] = set()
+    waiting = [model]
+    while waiting:
+        for field in waiting.pop().model_fields.values():
+            for part in _parts(field.annotation):
+                if hasattr(part, "model_fields") and part.__name__ not in names:
+                    names.add(part.__name__)
+                    waiting.append(part)
+    return frozenset(names)
 
 
 def _fields_at(model: Any, location: Sequence[Any]) -> list[str]:
@@ -104,7 +120,7 @@ def _fields_at(model: Any, location: Sequence[Any]) -> list[str]:
         field = getattr(model, "model_fields", {}).get(name)
         if field is not None:
             candidates = _parts(field.annotation)
-        of_this_form = [c for c in candidates if name in _FORMS and getattr(c, "__name__", None) == name]
+        of_this_form = [candidate for candidate in candidates if getattr(candidate, "__name__", None) == name]
         model = next((c for c in [*of_this_form, *candidates] if hasattr(c, "model_fields")), model)
     return list(getattr(model, "model_fields", {}))
 

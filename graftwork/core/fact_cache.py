@@ -1,7 +1,7 @@
-"""What is known of a file as long as its size and modification time stay the same.
+"""Facts about files, valid as long as the size and modification time of a file stay the same.
 
-Hashing a 12 GB checkpoint or decoding a reference image at every start would make a run that has nothing to do
-slow, so facts are kept beside the file's stat. A lost cache costs time, never correctness.
+Hashing a 12 GB checkpoint or decoding a reference image at every start would slow down a run that has nothing to do, so
+facts are stored together with the stat of their file. A lost cache costs time, never correctness.
 """
 
 import json
@@ -32,7 +32,7 @@ class FactCache:
         self._new: dict[str, Any] = {}
 
     def get(self, path: Path, find_facts: Callable[[Path], Any]) -> Any:
-        """Returns the facts of `path`, found anew if the file changed. Errors of `find_facts` are not kept."""
+        """Returns the facts of `path`, determined again if the file has changed. Errors of `find_facts` are not stored."""
         known = self.known(path)
         if known is not None:
             return known
@@ -49,16 +49,16 @@ class FactCache:
         return entry["facts"]
 
     def last_known(self, path: Path) -> Any | None:
-        """Returns the last facts found, whatever became of the file."""
+        """Returns the last facts found, even if the file has changed or is gone."""
         entry = self._entries.get(str(path))
         return None if entry is None else entry["facts"]
 
     def put(self, path: Path, facts: Any, signature: list[int] | None) -> None:
-        """Records facts; `save` makes them last."""
+        """Records facts; `save` writes them to the file."""
         self._entries[str(path)] = self._new[str(path)] = {"stat": signature, "facts": facts}
 
     def save(self) -> None:
-        """Merges what this process found into the file, so that processes side by side lose nothing."""
+        """Merges the facts of this process into the file, so that parallel processes do not lose any."""
         if not self._new:
             return
         with exclusive_lock(self.path.with_suffix(".lock")):
@@ -71,5 +71,5 @@ class FactCache:
             entries = json.loads(self.path.read_text(encoding="utf-8"))
             return {path: {"stat": entry["stat"], "facts": entry["facts"]} for path, entry in entries.items()}
         except (OSError, ValueError, AttributeError, KeyError, TypeError):
-            # Absent or damaged: the facts are found again.
+            # Missing or damaged: the facts are determined again.
             return {}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-OUTSIDE_DIGESTS = "keeps processes apart"
+OUTSIDE_DIGESTS = "synchronizes processes"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""PNG files as bytes: encode pixels, check that a file is whole, read and insert text chunks.
+"""PNG files as bytes: encode pixels, check that a file is whole, insert text chunks.
 
 Source: W3C, Portable Network Graphics (Second Edition), sections 5 (chunks) and 11.3.4 (text).
 """
@@ -20,7 +20,6 @@ COMPRESS_LEVEL = 6
 REFUSED_KEYS = frozenset({"prompt", "workflow"})
 
 _HEAD_BYTES = len(SIGNATURE) + 4 + 4 + 13 + 4
-_MAX_INFLATED_BYTES = 64 * 1024 * 1024
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -73,30 +72,10 @@ def is_complete_png(path: Path | str) -> bool:
     return header == _chunk(b"IHDR", header[8:21]) and tail == TRAILER
 
 
-def read_text_chunks(data: bytes) -> dict[str, str]:
-    """Reads all tEXt, zTXt and iTXt chunks.
-
-    Args:
-        data: A whole PNG.
-
-    Returns:
-        Text by key; of a repeated key, the last one.
-
-    Raises:
-        ValueError: Not a PNG, truncated, or a text chunk is malformed.
-    """
-    texts = {}
-    for kind, payload, _ in _iterate_chunks(data):
-        if kind in _TEXT_KINDS:
-            key, text = _parse_text(kind, payload)
-            texts[key] = text
-    return texts
-
-
 def insert_text_chunks(data: bytes, texts: dict[str, str]) -> bytes:
     """Inserts text after the header; every other byte of the image stays as it is.
 
-    Latin-1 text becomes tEXt, other text iTXt (uncompressed UTF-8). A key that the file already has is
+    Latin-1 text becomes tEXt, other text iTXt (uncompressed UTF-8). The text of a key that the file already has is
     replaced, so inserting twice is the same as inserting once.
 
     Args:
@@ -113,7 +92,7 @@ def insert_text_chunks(data: bytes, texts: dict[str, str]) -> bytes:
     inserted = b"".join(_encode_text(key, text) for key, text in texts.items())
     parts = [SIGNATURE]
     for kind, payload, raw in _iterate_chunks(data):
-        if kind in _TEXT_KINDS and _parse_text(kind, payload)[0] in texts:
+        if kind in _TEXT_KINDS and _text_key(payload) in texts:
             continue
         parts.append(raw)
         if kind == b"IHDR":
@@ -180,30 +159,5 @@ def _encode_text(key: str, text: str) -> bytes:
     return _chunk(b"iTXt", encoded_key + b"\0\0\0\0\0" + encoded)
 
 
-def _parse_text(kind: bytes, payload: bytes) -> tuple[str, str]:
-    raw_key, separator, rest = payload.partition(b"\0")
-    key = raw_key.decode("latin-1")
-    malformed = ValueError(f"malformed {kind.decode()} chunk with the key {key!r}")
-    if not separator:
-        raise malformed
-    if kind == b"tEXt":
-        return key, rest.decode("latin-1")
-    if kind == b"zTXt":
-        return key, _inflate(rest[1:], key).decode("latin-1")
-    fields = rest[2:].split(b"\0", 2)
-    if len(rest) < 2 or len(fields) != 3:
-        raise malformed
-    body = _inflate(fields[2], key) if rest[0] else fields[2]
-    return key, body.decode("utf-8", errors="replace")
-
-
-def _inflate(data: bytes, key: str) -> bytes:
-    # The limit keeps a small file from filling the memory.
-    decompressor = zlib.decompressobj()
-    try:
-        text = decompressor.decompress(data, _MAX_INFLATED_BYTES)
-    except zlib.error as error:
-        raise ValueError(f"the compressed text of {key!r} is damaged: {error}") from None
-    if not decompressor.eof:
-        raise ValueError(f"the compressed text of {key!r} is cut off or above {_MAX_INFLATED_BYTES} bytes")
-    return text
+def _text_key(payload: bytes) -> str:
+    return payload.partition(b"\0")[0].decode("latin-1")

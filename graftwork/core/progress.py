@@ -1,16 +1,16 @@
-"""Progress of a job: lines in its log, and now and then one on the terminal."""
+"""Progress of a job: lines in its log, and every few seconds one on the terminal."""
 
 import logging
 import sys
 import time
 
-OUTSIDE_DIGESTS = "tells people how far a job is"
+OUTSIDE_DIGESTS = "reports progress"
 
 _log = logging.getLogger("graftwork")
 
 
 class Progress:
-    """Counts finished items and says how long the rest will take at the pace so far."""
+    """Counts finished items and estimates the remaining time."""
 
     def __init__(self, what: str, total: int, terminal_seconds: float = 10.0):
         self._what = what
@@ -21,7 +21,7 @@ class Progress:
         self._terminal_seconds = terminal_seconds
 
     def advance(self, items: int = 1) -> None:
-        """Says that `items` more are finished."""
+        """Records that `items` more items are finished."""
         self._done += items
         now = time.monotonic()
         elapsed = now - self._start
@@ -36,7 +36,7 @@ class Progress:
 
 
 def format_seconds(seconds: float) -> str:
-    """Returns a duration as people say it: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    """Returns a duration as text: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,36 +1,32 @@
-"""Language of the miniature world: full captions with an exact inverse, questions, and tasks to train on.
+"""Captions of the miniature world: what they state, several ways to say it, and the exact inverse.
 
 A full caption states all six attributes in one of several phrasings. Phrasings differ in order, sentence
-structure and some words, so turning one into another takes more than copying. Everything is lower case; what is
-chosen at random depends on a seed and the scene only.
+structure and some words, so turning one into another takes more than copying. A partial caption states the object alone
+or the setting alone. Everything is lower case; what is chosen at random depends on a seed and the scene only.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 
-from graftwork.scenes.world import (
-    ATTRIBUTES,
-    VOCABULARY,
-    Scene,
-    draw_number,
-    held_out_kinds,
-    scene_index,
-    split_scenes,
-)
+from graftwork.scenes.world import VOCABULARY, Scene, choose, scene_index
 
+# What a caption speaks of -> the attributes that it states.
+ABOUT = {
+    "everything": tuple(VOCABULARY),
+    "object": ("shape", "colour", "size", "position"),
+    "setting": ("background", "texture"),
+}
 _BIG_LITTLE = {"small": "little", "large": "big"}
-_PLACES = {
+PLACES = {
     "centre": "in the centre",
     "left": "on the left",
     "right": "on the right",
     "top": "at the top",
     "bottom": "at the bottom",
 }
-_MIDDLE = _PLACES | {"centre": "in the middle"}
-_OBJECT = ("shape", "colour", "size", "position")
-_SETTING = ("background", "texture")
+_MIDDLE = PLACES | {"centre": "in the middle"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Phrasing:
 
     Attributes:
         template: Text with one field per attribute, in braces; the same attribute may occur once only.
-        request: How a task asks for this phrasing, put after "say it" or "describe the picture".
+        request: Request for this phrasing in a task, after "say it" or "describe the picture".
         words: Attribute to value to word, where the word is not the value itself.
     """
 
@@ -76,12 +72,12 @@ PHRASINGS = {
     "object_first": Phrasing(
         "a {size} {colour} {shape} {position} of a {texture} {background} background",
         "with the object first",
-        {"position": _PLACES},
+        {"position": PLACES},
     ),
     "background_first": Phrasing(
         "a {texture} {background} background with a {size} {colour} {shape} {position}",
         "with the background first",
-        {"position": _PLACES},
+        {"position": PLACES},
     ),
     "place_first": Phrasing(
         "{position} there is a {shape} that is {size} and {colour}, and behind it all is {background} and {texture}",
@@ -91,7 +87,7 @@ PHRASINGS = {
     "sentences": Phrasing(
         "the background is {background}. it is {texture}. the {shape} is {colour}. it is {size}. it is {position}.",
         "in short sentences",
-        {"position": _PLACES},
+        {"position": PLACES},
     ),
     "tags": Phrasing(
         "{shape}, {colour}, {size}, {position}, {texture}, {background} background",
@@ -101,6 +97,18 @@ PHRASINGS = {
         "someone painted a {colour} {shape}, a {size} one, {position} of a {texture} {background} wall",
         "as a story",
         {"position": _MIDDLE, "size": _BIG_LITTLE},
+    ),
+}
+_PARTIAL = {
+    "object": (
+        "a {size} {colour} {shape} {place}",
+        "{place} there is a {shape} that is {size} and {colour}",
+        "{shape}, {colour}, {size}, {position}",
+    ),
+    "setting": (
+        "a {texture} {background} background",
+        "the background is {background}. it is {texture}.",
+        "{texture}, {background} background",
     ),
 }
 
@@ -119,7 +127,7 @@ def write_caption(scene: Scene, phrasing: str = "object_first") -> str:
 
 def draw_phrasing(scene: Scene, seed: int) -> str:
     """Returns the name of a phrasing that the seed and the scene choose."""
-    return _choose(list(PHRASINGS), seed, "phrasing", scene_index(scene))
+    return choose(list(PHRASINGS), seed, "phrasing", scene_index(scene))
 
 
 def parse_attributes(text: str) -> dict[str, str]:
@@ -150,160 +158,65 @@ def parse_caption(text: str) -> Scene:
     return Scene(**parse_attributes(text))
 
 
-# Attribute to wordings of a question about it; none occurs under two attributes.
-QUESTIONS = {
-    "shape": ("what shape is the object?", "which shape is it?"),
-    "colour": ("what colour is the object?", "which colour does the object have?"),
-    "size": ("how large is the object?", "what size is the object?"),
-    "position": ("where is the object?", "in which place is the object?"),
-    "background": ("what colour is the background?", "which colour does the background have?"),
-    "texture": ("what texture is the background?", "which pattern does the background have?"),
-}
+def write_partial(scene: Scene, about: str, seed: int) -> str:
+    """Returns a caption of a scene that states some attributes; the seed and the scene choose the wording.
 
+    Args:
+        scene: The scene.
+        about: "everything", "object" or "setting".
+        seed: Decides the wording.
 
-def answer_question(scene: Scene, attribute: str) -> str:
-    """Returns the answer to a question about an attribute: its value, for a position as in "on the left"."""
-    value = getattr(scene, attribute)
-    return _PLACES[value] if attribute == "position" else value
-
-
-def parse_answer(attribute: str, text: str) -> str | None:
-    """Returns the value that an answer to a question about an attribute states, or None if it states none."""
-    normal = " ".join(text.lower().split()).removesuffix(".")
-    values = {_PLACES[v] if attribute == "position" else v: v for v in VOCABULARY[attribute]}
-    return values.get(normal)
-
-
-def questions(scene: Scene, seed: int = 0) -> list[tuple[str, str]]:
-    """Returns a question and its answer for each attribute, in the order of ATTRIBUTES; the seed chooses the words."""
-    return [
-        (
-            _choose(QUESTIONS[attribute], seed, "question", attribute, scene_index(scene)),
-            answer_question(scene, attribute),
-        )
-        for attribute in ATTRIBUTES
-    ]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something to train on or to test.
-
-    Attributes:
-        kind: The name in TASKS of the function that made it.
-        picture: The scene that is shown, or None if the prompt is all there is.
-        prompt: What is asked.
-        answer: The one right answer.
-        target: The scene that the answer is about; where the answer is a full caption, the scene it describes.
+    Raises:
+        ValueError: If `about` is none of these.
     """
-
-    kind: str
-    picture: Scene | None
-    prompt: str
-    answer: str
-    target: Scene
-
-
-def rephrase(scene: Scene, seed: int) -> Task:
-    """Text to text: a caption, to be said in another phrasing, which the prompt names: one right answer."""
-    source = draw_phrasing(scene, seed)
-    others = [name for name in PHRASINGS if name != source]
-    target = _choose(others, seed, "rephrase", scene_index(scene))
-    prompt = f"say it {PHRASINGS[target].request}: {write_caption(scene, source)}"
-    return Task("rephrase", None, prompt, write_caption(scene, target), scene)
+    require_about(about)
+    if about == "everything":
+        return write_caption(scene, draw_phrasing(scene, seed))
+    wording = choose(_PARTIAL[about], seed, "partial", about, scene_index(scene))
+    values = {attribute: getattr(scene, attribute) for attribute in ABOUT[about]}
+    return wording.format(**values, place=PLACES[scene.position])
 
 
-def change(scene: Scene, seed: int) -> Task:
-    """Text to text: a caption with one attribute to be changed, in the same phrasing."""
-    phrasing = draw_phrasing(scene, seed)
-    target = _choose(_neighbours(scene, ATTRIBUTES, single=True), seed, "change", scene_index(scene))
-    attribute = next(a for a in ATTRIBUTES if getattr(scene, a) != getattr(target, a))
-    prompt = f"change the {attribute} to {getattr(target, attribute)}: {write_caption(scene, phrasing)}"
-    return Task("change", None, prompt, write_caption(target, phrasing), target)
+def parse_partial(text: str) -> dict[str, str]:
+    """Reads a caption, full or of the object or the setting alone: the inverse of write_partial in every wording.
 
+    Case and space are no matter. As with parse_attributes, a full caption may be of a scene that there is not (an
+    object in its background's colour).
 
-def answer_text(scene: Scene, seed: int) -> Task:
-    """Text to text: a caption and a question about one attribute."""
-    question, answer = _choose(questions(scene, seed), seed, "answer_text", scene_index(scene))
-    prompt = f"{question} {write_caption(scene, draw_phrasing(scene, seed))}"
-    return Task("answer_text", None, prompt, answer, scene)
+    Returns:
+        Attribute to value for what the caption states; nothing for what it leaves open.
 
-
-def describe(scene: Scene, seed: int) -> Task:
-    """Picture to text: the full caption, in a phrasing which the prompt names."""
-    phrasing = draw_phrasing(scene, seed)
-    prompt = f"describe the picture {PHRASINGS[phrasing].request}"
-    return Task("describe", scene, prompt, write_caption(scene, phrasing), scene)
-
-
-def answer_picture(scene: Scene, seed: int) -> Task:
-    """Picture to text: a question about one attribute."""
-    question, answer = _choose(questions(scene, seed), seed, "answer_picture", scene_index(scene))
-    return Task("answer_picture", scene, question, answer, scene)
-
-
-def borrow_style(scene: Scene, seed: int) -> Task:
-    """Picture and text to text: the object of the prompt in the style of the picture, its background and texture."""
-    target = _choose(_neighbours(scene, _OBJECT), seed, "borrow_style", scene_index(scene))
-    prompt = f"a {target.size} {target.colour} {target.shape} {_PLACES[target.position]} in the style of the picture"
-    return Task("borrow_style", scene, prompt, write_caption(target), target)
-
-
-def borrow_object(scene: Scene, seed: int) -> Task:
-    """Picture and text to text: the object of the picture before the background of the prompt."""
-    target = _choose(_neighbours(scene, _SETTING), seed, "borrow_object", scene_index(scene))
-    prompt = f"the object of the picture on a {target.texture} {target.background} background"
-    return Task("borrow_object", scene, prompt, write_caption(target), target)
-
-
-TASKS: dict[str, Callable[[Scene, int], Task]] = {
-    make.__name__: make
-    for make in (rephrase, change, answer_text, describe, answer_picture, borrow_style, borrow_object)
-}
-
-
-def _choose(options, seed: int, *labels: object):
-    return options[draw_number(seed, *labels) % len(options)]
+    Raises:
+        ValueError: If the text is no caption.
+    """
+    normal = " ".join(text.lower().split())
+    for pattern in _partial_patterns():
+        match = pattern.fullmatch(normal)
+        if match is not None:
+            stated = match.groupdict()
+            place = stated.pop("place", None)
+            if place is not None:
+                stated["position"] = next(value for value, words in PLACES.items() if words == place)
+            return {attribute: stated[attribute] for attribute in VOCABULARY if attribute in stated}
+    try:
+        return parse_attributes(normal)
+    except ValueError:
+        raise ValueError(f"{text!r} is no caption of a scene, of its object or of its setting") from None
 
 
 @cache
-def _groups(split: str, fixed: tuple[str, ...]) -> dict[tuple[str, ...], list[Scene]]:
-    """Groups the scenes of a split by the values of some attributes."""
-    groups: dict[tuple[str, ...], list[Scene]] = {}
-    for scene in split_scenes(split):
-        groups.setdefault(tuple(getattr(scene, a) for a in fixed), []).append(scene)
-    return groups
+def _partial_patterns() -> tuple[re.Pattern, ...]:
+    """Returns the wordings of partial captions as expressions with a named group per field."""
+    words = {**VOCABULARY, "place": tuple(PLACES.values())}
+    patterns = []
+    for wording in (each for wordings in _PARTIAL.values() for each in wordings):
+        parts = re.split(r"\{(\w+)\}", wording)
+        groups = (f"(?P<{p}>{'|'.join(words[p])})" if i % 2 else re.escape(p) for i, p in enumerate(parts))
+        patterns.append(re.compile("".join(groups)))
+    return tuple(patterns)
 
 
-def _neighbours(scene: Scene, attributes: tuple[str, ...], single: bool = False) -> list[Scene]:
-    """Returns the other scenes, of the same split, that differ in some of the attributes alone.
-
-    The split is kept because a training task whose answer were held out would give the combination away. A held
-    out scene without such neighbours takes them from all scenes; a scene of training always has some.
-
-    Args:
-        scene: The scene to start from.
-        attributes: Those that may differ.
-        single: Whether exactly one of them differs.
-    """
-    for split in ("held_out" if held_out_kinds(scene) else "train", "all"):
-        if single:
-            near = [
-                replace(scene, **{a: v})
-                for a in attributes
-                for v in VOCABULARY[a]
-                if v != getattr(scene, a) and _is_visible(scene, a, v)
-            ]
-            near = [s for s in near if split == "all" or bool(held_out_kinds(s)) == (split == "held_out")]
-        else:
-            fixed = tuple(a for a in ATTRIBUTES if a not in attributes)
-            near = [s for s in _groups(split, fixed)[tuple(getattr(scene, a) for a in fixed)] if s != scene]
-        if near:
-            return near
-    raise AssertionError("every scene has neighbours among all scenes")
-
-
-def _is_visible(scene: Scene, attribute: str, value: str) -> bool:
-    """Whether the object still differs from the background when an attribute takes another value."""
-    other = {"colour": scene.background, "background": scene.colour}.get(attribute)
-    return value != other
+def require_about(about: str) -> None:
+    """Raises ValueError unless `about` is a key of `ABOUT`."""
+    if about not in ABOUT:
+        raise ValueError(f"about {about!r} is not known; allowed: {', '.join(ABOUT)}")

@@ -35,7 +35,6 @@ from graftwork.scenes.world import (
     SIZES,
     TEXTURES,
     VOCABULARY,
-    Scene,
     object_mask,
     texture_mask,
     tint,
@@ -54,7 +53,7 @@ _DIMENSIONS = tuple(len(VOCABULARY[axis]) for axis in _AXES)
 
 @dataclass(frozen=True)
 class Reading:
-    """What the reader saw in n pictures.
+    """Attributes that the reader found in n pictures.
 
     Attributes:
         values: Attribute to indexes into VOCABULARY[attribute], int64 (n,).
@@ -73,12 +72,6 @@ class Reading:
     def least_confidence(self) -> np.ndarray:
         """The confidence of the least certain attribute of each picture, float64 (n,)."""
         return np.min(list(self.confidence.values()), axis=0)
-
-    @property
-    def scenes(self) -> list[Scene]:
-        """The scene of each picture, certain or not."""
-        columns = (self.names(attribute) for attribute in ATTRIBUTES)
-        return [Scene(*row) for row in zip(*columns, strict=True)]
 
     def names(self, attribute: str) -> list[str]:
         """Returns the value of an attribute in each picture by name."""
@@ -150,20 +143,16 @@ class SceneReader:
             np.concatenate([part.error for part in parts]),
         )
 
-    def distances(self, images: np.ndarray) -> np.ndarray:
-        """Returns squared distances less the squared norm of the picture: to every render, in levels squared.
+    def _distances(self, pictures: np.ndarray) -> np.ndarray:
+        """Returns the squared distance to every render less the squared norm of the picture, in levels squared.
 
         Args:
-            images: As for read.
+            pictures: float32 (n, 3, 4096), 0 to 255.
 
         Returns:
             float64 (n, 4, 2, 5, 4, 8, 8): shape, size, position, texture, background, colour; infinite where object
             and background have one colour.
         """
-        parts = [self._distances(batch) for batch in _prepare_batches(images)]
-        return np.concatenate(parts) if parts else np.zeros((0, *_DIMENSIONS))
-
-    def _distances(self, pictures: np.ndarray) -> np.ndarray:
         n, masks, textures = len(pictures), len(self._masks), len(self._textures)
         # float32 (n, 3, 164), with errors far below the distance between any two renders; the sums of few terms
         # that follow are done in float64.

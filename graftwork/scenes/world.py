@@ -14,8 +14,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "purple", "black", "white")
@@ -124,19 +127,8 @@ def _indexes() -> dict[Scene, int]:
 
 
 def scene_index(scene: Scene) -> int:
-    """Returns the index of a scene, 0 to 8,959; the inverse of scene_at."""
+    """Returns the index of a scene, 0 to 8,959; its place in `all_scenes`."""
     return _indexes()[scene]
-
-
-def scene_at(index: int) -> Scene:
-    """Returns the scene with an index.
-
-    Raises:
-        IndexError: If the index is not in 0 to 8,959.
-    """
-    if not 0 <= index < len(all_scenes()):
-        raise IndexError(f"scene index {index} is not in 0 to {len(all_scenes()) - 1}")
-    return all_scenes()[index]
 
 
 def held_out_kinds(scene: Scene) -> tuple[str, ...]:
@@ -169,6 +161,11 @@ def draw_number(seed: int, *labels: object) -> int:
     """
     text = "\n".join([str(seed), *map(str, labels)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def choose(options: Sequence[T], seed: int, *labels: object) -> T:
+    """Returns one of the options; `draw_number` of the seed and the labels decides which."""
+    return options[draw_number(seed, *labels) % len(options)]
 
 
 def sample_scenes(seed: int, count: int, split: str) -> list[Scene]:
@@ -295,7 +292,7 @@ def render_scene(scene: Scene, size: int = 64) -> np.ndarray:
     """Renders a scene, antialiased and equal to the bit on every platform.
 
     Args:
-        scene: What to render.
+        scene: Scene to render.
         size: Side in pixels: 64, 128, or another divisor of 512 from 16 on.
 
     Returns:

@@ -13,7 +13,7 @@ import numpy as np
 
 from graftwork.core.errors import DesignError
 from graftwork.models.images import load_reference_image
-from graftwork.scenes.partial import parse_partial
+from graftwork.scenes.captions import parse_partial
 from graftwork.scenes.reader import Reading, SceneReader
 from graftwork.scenes.world import ATTRIBUTES
 from graftwork.scores.attribute_plots import attribute_plots, draw_attribute_plot

@@ -18,8 +18,6 @@ import numpy as np
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.statistics.token_classes import TOKEN_CLASSES, check_roles, select_class
 
-_SUMS = ("mean", "m2", "m3", "m4", "minimum", "maximum")
-
 
 class NonFiniteStates(ValueError):
     """Hidden states with NaN or infinite values; their input is refused."""
@@ -31,7 +29,7 @@ class TooFewTokens(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What is known of a set of tokens; two of them can be merged.
+    """Moments of a set of tokens, in a form in which two of them can be merged.
 
     Memory is constant but for `token_rms`: no constant-memory sketch gives the exact median whatever the order, and
     four bytes a token are little beside the token itself.
@@ -123,16 +121,6 @@ def measure_tokens(states: np.ndarray, with_covariance: bool = False) -> Moments
     )
 
 
-def merge_moments(a: Moments, b: Moments) -> Moments:
-    """Returns the moments of the tokens of both, `a` before `b`.
-
-    Raises:
-        ValueError: where widths differ, or one has a covariance and the other has none.
-    """
-    merged = _merge_sums(a, b)
-    return replace(merged, token_rms=np.concatenate([a.token_rms, b.token_rms]))
-
-
 def fold_inputs(partials: Iterable[Mapping[str, Moments]]) -> dict[str, Moments]:
     """Merges the partials of inputs, token class by token class, from left to right; memory is for one of them.
 
@@ -151,11 +139,11 @@ def fold_inputs(partials: Iterable[Mapping[str, Moments]]) -> dict[str, Moments]
 
 
 def summarize(moments: Moments, owner: str = "the corpus") -> ReferenceStatistics:
-    """Rounds moments to the statistics that everything else uses.
+    """Rounds moments to the statistics that the other packages use.
 
     Args:
-        moments: Of the whole corpus.
-        owner: What the tokens are of, for errors.
+        moments: Moments of the whole corpus.
+        owner: Name of the corpus or token class, for errors.
 
     Raises:
         TooFewTokens: for fewer than 2 tokens.

@@ -1,4 +1,4 @@
-"""What an analysis says of its encoders and their pairs, computed from statistics and hidden states."""
+"""Results of an analysis for its encoders and pairs of encoders, from statistics and hidden states."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,8 +45,8 @@ class RepeatedActivation:
     """A massive activation that inputs have at the same place.
 
     Attributes:
-        activation: The one of the largest magnitude.
-        inputs: How many inputs have it.
+        activation: The activation with the largest magnitude.
+        inputs: Number of inputs that have it.
     """
 
     activation: MassiveActivation
@@ -55,7 +55,7 @@ class RepeatedActivation:
 
 @dataclass
 class LayerReading:
-    """What was read of one encoder at one layer over all inputs.
+    """Values of one encoder at one layer, collected over all inputs.
 
     Attributes:
         lengths: Tokens of each input.
@@ -72,13 +72,13 @@ class LayerReading:
     first: np.ndarray | None = None
 
     def add(self, one: ReadInput, layer: int, min_magnitude: float, min_factor: float) -> None:
-        """Takes the next input into account.
+        """Adds the values of the next input.
 
         Args:
             one: The input.
-            layer: For the activations, as people say it.
-            min_magnitude: See `find_massive_activations`.
-            min_factor: See `find_massive_activations`.
+            layer: Layer for the activations, as reports number it.
+            min_magnitude: Argument of `find_massive_activations`.
+            min_factor: Argument of `find_massive_activations`.
         """
         rest = one.states[one.roles != ROLE_CODES["sink"]].astype(np.float64)
         self.lengths.append(len(one.states))
@@ -103,14 +103,14 @@ class LayerReading:
 
 @dataclass(frozen=True)
 class SinkReport:
-    """What the attention-sink token does to the statistics of a layer.
+    """Effect of the attention-sink token on the statistics of a layer.
 
     Attributes:
-        sink_tokens: How many there are.
-        tokens: How many tokens there are.
+        sink_tokens: Number of sink tokens.
+        tokens: Number of all tokens.
         std: Standard deviation of all values.
         std_without_sink: The same without the sinks.
-        sink_share: Share of the variance that goes with the sinks: what is left without them, taken from 1.
+        sink_share: Share of the variance that is gone when the sinks are left out.
         top_dims: The dimensions with the largest shares of the variance of the other tokens.
         top_share: Their share together.
     """
@@ -125,7 +125,7 @@ class SinkReport:
 
 
 def report_sink(every: ReferenceStatistics, rest: ReferenceStatistics) -> SinkReport:
-    """Returns what the sink does, from the statistics of all tokens and of those without it."""
+    """Returns the effect of the sink, from the statistics of all tokens and of those without it."""
     std, std_rest = global_std(every), global_std(rest)
     left = np.square(std_rest) * (rest.n * rest.channels - 1)
     whole = np.square(std) * (every.n * every.channels - 1)
@@ -148,8 +148,8 @@ def expected_stds(
 
     Args:
         lengths: Tokens, sink included, 2 or more.
-        every: Of all tokens.
-        rest: Of those without the sink.
+        every: Statistics of all tokens.
+        rest: Statistics of the tokens without the sink.
 
     Returns:
         With the sink, and without it (of one token fewer).
@@ -180,8 +180,8 @@ class PairedTokens:
         a: float32 (tokens, channels) of A.
         b: float32 (tokens, channels) of B.
         roles: uint8 (tokens,), of A.
-        inputs: How many inputs they are of.
-        is_all: Whether no input was left out for their number.
+        inputs: Number of inputs that the tokens are from.
+        is_all: Whether all inputs are included; false where `MOST_PAIRED_TOKENS` left some out.
     """
 
     a: np.ndarray
@@ -196,7 +196,7 @@ def pair_inputs(
 ) -> PairedTokens | None:
     """Returns tokens that both encoders have, row by row; None where those of some input differ.
 
-    Of each side the tokens of its class count, but for those of an image, which a text encoder cannot have.
+    Each side contributes the tokens of its class without those of images, which a text encoder cannot have.
 
     Args:
         pairs: The same input with A and with B.

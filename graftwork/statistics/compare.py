@@ -1,7 +1,7 @@
-"""How alike two encoders are: the usual measures beside robust ones, each with what it can mislead about.
+"""Similarity of two encoders: common measures and robust ones, each with a note on how it can mislead.
 
-A few dimensions and one token can be so large that a measure sees nothing else. So each measure is also given without
-those. A measure that is not defined (a constant vector, one token) is NaN.
+A few dimensions and one token can be so large that they alone decide a measure. So each measure is also computed without
+them. A measure that is not defined (a constant vector, one token) is NaN.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from graftwork.statistics.token_classes import check_roles
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure, and what a table says about it.
+    """A measure of similarity.
 
     Attributes:
         function: Two float64 arrays to a number; (channels,) for vectors of standard deviations, (tokens, channels)
             for token arrays.
-        description: What it is.
-        misleads: What a reader can take it for, but it is not.
+        description: Description for tables.
+        misleads: Wrong conclusion that a reader may draw from it.
         source: Paper, or function in a library.
     """
 
@@ -41,7 +41,7 @@ class Measurement:
         measure: Key in `STD_MEASURES` or `TOKEN_MEASURES`.
         tokens: "all" or "non_sink".
         without_dims: The dimensions left out, empty for none.
-        dims: How many dimensions took part.
+        dims: Number of dimensions that took part.
         description: See `Measure`.
         misleads: See `Measure`.
     """
@@ -165,7 +165,7 @@ def top_dimensions(std_a: np.ndarray, std_b: np.ndarray, count: int) -> tuple[in
     Args:
         std_a: (channels,) standard deviations in A.
         std_b: (channels,) in B.
-        count: How many.
+        count: Number of dimensions.
 
     Raises:
         ValueError: where fewer than 2 dimensions would be left.
@@ -193,8 +193,8 @@ def compare_statistics(
         a: Statistics of A over all tokens.
         b: Statistics of B over all tokens.
         a_non_sink: The same without the attention-sink token; needed, with `b_non_sink`, for the variants without it.
-        b_non_sink: Of B.
-        top_dims: How many of the largest dimensions the variants without them leave out.
+        b_non_sink: The same for B.
+        top_dims: Number of largest dimensions that the variants `_without_top...` leave out.
 
     Returns:
         Name -> measurement, in the order of `STD_MEASURES`, each with its variants after it: `pearson_std`,

@@ -13,7 +13,7 @@ LABELS = ("dead", "hyperactive", "outlier", "normal")
 
 @dataclass(frozen=True)
 class DimensionLimits:
-    """Where classes begin.
+    """Limits of the classes.
 
     Attributes:
         dead_std: A dimension is dead below this standard deviation.
@@ -39,9 +39,9 @@ class Sides:
     """Dimensions of a kind in two encoders A and B, as sorted int64 arrays.
 
     Attributes:
-        only_a: In A alone.
-        only_b: In B alone.
-        common: In both.
+        only_a: Dimensions in A alone.
+        only_b: Dimensions in B alone.
+        common: Dimensions in both.
     """
 
     only_a: np.ndarray
@@ -129,8 +129,8 @@ def compare_dimensions(
 
     Args:
         std_a: (channels,) standard deviations in A.
-        std_b: (channels,) in B, the reference.
-        limits: Where classes begin.
+        std_b: (channels,) standard deviations in B, the reference.
+        limits: Limits of the classes.
 
     Raises:
         ValueError: where the widths differ.
@@ -159,8 +159,8 @@ def worst_dimensions(std_a: np.ndarray, std_b: np.ndarray, count: int) -> list[W
 
     Args:
         std_a: (channels,) standard deviations in A.
-        std_b: (channels,) in B.
-        count: How many, at most.
+        std_b: (channels,) standard deviations in B.
+        count: Largest number of results.
 
     Raises:
         ValueError: where the widths differ or `count` is negative.

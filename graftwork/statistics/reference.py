@@ -1,16 +1,14 @@
-"""Statistics of one encoder at one layer over one token class, as the rest of the workflow gets them.
+"""Statistics of one encoder at one layer over one token class, as the other packages use them.
 
 Shapes: `channels` is the width of the hidden states. Everything is rounded to float32 once, at the end.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from graftwork.core.identity import DIGEST_LENGTH
-from graftwork.statistics.npz import little_endian, read_npz, write_npz
+from graftwork.core.npz import little_endian, read_npz, write_npz
 
 _VECTORS = ("mean", "std", "minimum", "maximum", "skewness", "kurtosis")
 # Undefined, hence NaN, in a dimension that is constant.
@@ -26,12 +24,12 @@ _GLOBAL_TOLERANCE = 1e-4
 
 
 class MissingStatistic(ValueError):
-    """A statistic that was asked for, but that the file or its source does not have."""
+    """A required statistic is not in the file or its source."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceStatistics:
-    """Per-dimension statistics; arrays are read-only. What a source does not tell is None.
+    """Per-dimension statistics; arrays are read-only. Statistics that a source does not have are None.
 
     Attributes:
         n: Number of tokens.
@@ -111,7 +109,7 @@ class ReferenceStatistics:
 
         Args:
             channels: Width of the hidden states.
-            owner: Whose they are, for the error.
+            owner: Owner of the hidden states, for the error.
 
         Raises:
             ValueError: where they do not.
@@ -121,17 +119,6 @@ class ReferenceStatistics:
                 f"the reference statistics have {self.channels} channels, {owner} has {channels}; "
                 "choose statistics of an encoder of the same width"
             )
-
-    def content_hash(self) -> str:
-        """Returns the first 32 hex digits of the SHA-256 of names, dtypes, shapes and bytes.
-
-        Not of the file: how NumPy writes the header of an array may change.
-        """
-        total = hashlib.sha256()
-        for name, array in _arrays(self).items():
-            total.update(f"{name}:{array.dtype.str}:{array.shape}:".encode())
-            total.update(array.tobytes())
-        return total.hexdigest()[:DIGEST_LENGTH]
 
     def to_npz(self) -> bytes:
         """Returns the bytes of an `.npz` file with one array per attribute that is not None."""
@@ -143,7 +130,7 @@ class ReferenceStatistics:
 
         Args:
             data: The whole file.
-            source: What the file is called in errors.
+            source: Name of the file for errors.
 
         Raises:
             MissingStatistic: where n, mean or std is missing.
@@ -156,15 +143,15 @@ class ReferenceStatistics:
 
     @classmethod
     def from_published(cls, data: bytes, *, tokens: int, source: str) -> "ReferenceStatistics":
-        """Reads an `.npz` of the kind that llm-dit-experiments publishes.
+        """Reads an `.npz` of the kind that https://github.com/fblissjr/llm-dit-experiments publishes.
 
         It has `per_dim_mean` and `per_dim_std` (ddof 1), perhaps `per_dim_min` and `per_dim_max`, and perhaps
         `global_mean` and `global_std` over all values, which are held against the others.
 
         Args:
             data: The whole file.
-            tokens: How many tokens the statistics are of, which such files do not say.
-            source: What the file is called in errors.
+            tokens: Number of tokens that the statistics are of, which such files do not contain.
+            source: Name of the file for errors.
 
         Raises:
             MissingStatistic: where the mean or std per dimension is missing.

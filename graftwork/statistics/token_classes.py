@@ -1,4 +1,4 @@
-"""Token classes: which tokens of a sequence a statistic is about, chosen by their role."""
+"""Token classes: the tokens of a sequence that a statistic is computed over, selected by role."""
 
 import numpy as np
 
@@ -37,11 +37,11 @@ def check_roles(roles: np.ndarray, tokens: int | None = None) -> None:
     """Checks that `roles` are codes of `ROLES`, uint8 (tokens,).
 
     Args:
-        roles: What to check.
-        tokens: How many there have to be, if known.
+        roles: Roles of the tokens of a sequence.
+        tokens: Expected number of tokens, if known.
 
     Raises:
-        ValueError: if they are not.
+        ValueError: where a role is no code, or the number is another one.
     """
     if not isinstance(roles, np.ndarray) or roles.dtype != np.uint8 or roles.ndim != 1:
         found = f"{roles.dtype} {roles.shape}" if isinstance(roles, np.ndarray) else type(roles).__name__

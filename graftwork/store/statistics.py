@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.npz import read_npz, write_npz
 from graftwork.statistics.accumulator import Moments, TooFewTokens, summarize
-from graftwork.statistics.npz import read_npz, write_npz
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.layout import Store
 

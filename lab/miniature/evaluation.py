@@ -1,4 +1,4 @@
-"""What the family can do, measured through the same adapters that experiments use."""
+"""Abilities of the family, measured through the adapters that experiments use."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from graftwork.models.loading import load_encoder, load_generator
-from graftwork.scenes.partial import write_partial
+from graftwork.scenes.captions import write_partial
 from graftwork.scenes.reader import SceneReader
-from graftwork.scenes.world import ATTRIBUTES, VOCABULARY, Scene, render_scenes, sample_scenes
+from graftwork.scenes.world import VOCABULARY, Scene, render_scenes, sample_scenes
 from lab.miniature.family import miniature_entries
 from lab.miniature.sizes import CONDITIONING_LAYER, PICTURE_SIZE, REFERENCE_SIZE
 
@@ -157,8 +157,3 @@ def measure_sink(family: Family, encoder: str, count: int = 16) -> list[dict[str
 def _text_config(encoder: Any) -> Any:
     config = encoder.model.config
     return getattr(config, "text_config", config)
-
-
-def chance_levels() -> dict[str, float]:
-    """Returns how often a picture of a scene drawn at random has a given value of each attribute."""
-    return {attribute: 1 / len(VOCABULARY[attribute]) for attribute in ATTRIBUTES}

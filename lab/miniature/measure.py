@@ -16,7 +16,6 @@ from lab.miniature.training.embedding import probe_embedding
 from lab.miniature.training.text_encoder import probe_text_encoder
 from lab.miniature.training.vision_language import probe_vision_language_model
 
-SHIPPED = "resources/miniature/family"
 LIMIT_BYTES = 40_000_000
 PROMPT_FOLLOWING_LIMITS = {
     "colour": 0.95,

@@ -1,4 +1,4 @@
-"""What is trained in which order and how, as resources/miniature/recipes.yaml says it; imports no torch."""
+"""Stages of the training, their order and their recipes (resources/miniature/recipes.yaml); imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -22,7 +22,7 @@ STAGE_NEEDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast one stage trains.
+    """Length and learning rate of the training of one stage.
 
     Attributes:
         steps: Optimizer steps.

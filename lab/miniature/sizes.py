@@ -1,10 +1,10 @@
-"""Sizes of the miniature family, what its tokenizer reads, and which seeds decide its weights."""
+"""Sizes of the miniature family, its sink, and its tokenizer."""
 
 from transformers import Qwen2Tokenizer
 
-from graftwork.scenes.captions import PHRASINGS, TASKS, write_caption
-from graftwork.scenes.partial import TEXT_TASKS, complete_object, complete_setting
+from graftwork.scenes.captions import PHRASINGS, write_caption
 from graftwork.scenes.world import sample_scenes
+from lab.miniature.tasks import TASKS, TEXT_TASKS, complete_object, complete_setting
 from lab.small_parts import SmallShape, train_tokenizer
 from lab.small_vocabulary import QWEN3_TEMPLATE
 

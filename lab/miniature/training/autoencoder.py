@@ -1,15 +1,13 @@
 """The VAE: pictures of 64 px to latents of 8 x 8 with 16 channels, and back."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
 from graftwork.scenes.world import Scene, render_scenes, split_scenes
-from lab.miniature.recipes import Recipe
-from lab.miniature.training.loop import fit, step_generator, step_rng
+from lab.miniature.training.loop import TrainingRun, fit, step_generator, step_rng
 
 # Enough to keep latents near the scale that the decoder sees noise at, too little to cost sharpness.
 KL_WEIGHT = 1e-6
@@ -24,7 +22,8 @@ def to_model(pictures: np.ndarray) -> torch.Tensor:
 
 
 def train_vae(
-    vae: AutoencoderKL, recipe: Recipe, folder: Path, device: str = "cpu", say: Callable[[str], None] = print
+    vae: AutoencoderKL,
+    run: TrainingRun,
 ) -> None:
     """Trains on pictures of the training scenes, then sets scaling and shift from their latents.
 
@@ -32,15 +31,17 @@ def train_vae(
     """
     _start_unchanged(vae.post_quant_conv)
     pictures = render_scenes(split_scenes("train"))
-    vae.to(device)
+    vae.to(run.device)
 
     def losses(step: int) -> dict[str, torch.Tensor]:
-        chosen = step_rng(recipe.seed, step).integers(0, len(pictures), recipe.batch_size)
-        x = to_model(pictures[chosen]).to(device)
+        chosen = step_rng(run.recipe.seed, step).integers(0, len(pictures), run.recipe.batch_size)
+        x = to_model(pictures[chosen]).to(run.device)
         # 1.6 times as fast as float32 on a CPU with AVX512-BF16, and channels_last is slower there.
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with run.mixed_precision():
             posterior = vae.encode(x).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=step_generator(recipe.seed, step)).to(device)
+            noise = torch.randn(posterior.mean.shape, generator=step_generator(run.recipe.seed, step)).to(
+                run.device
+            )
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()
         squared = (decoded - x).square().mean()
         absolute = (decoded - x).abs().mean()
@@ -52,9 +53,9 @@ def train_vae(
             "kl": kl,
         }
 
-    fit(vae, losses, recipe, folder, say)
+    fit(vae, losses, run)
     offset_latents(vae)
-    set_latent_scale(vae, split_scenes("train")[::8], device)
+    set_latent_scale(vae, split_scenes("train")[::8], run.device)
 
 
 @torch.no_grad()

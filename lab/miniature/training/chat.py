@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from graftwork.scenes.captions import Task
 from graftwork.scenes.world import Scene
+from lab.miniature.tasks import Task
 from lab.miniature.training.loop import step_rng
 
 # Prompts are learnt a little as well, as in pretraining; what decides is the answer.
@@ -39,7 +39,7 @@ def render_prompt(text: str, image_tokens: int = 0, opening: str = "") -> str:
     Args:
         text: The prompt.
         image_tokens: Tokens of the picture before it, 0 for none.
-        opening: What the assistant's turn begins with, such as "<think>\\n".
+        opening: Beginning of the assistant's turn, such as "<think>\\n".
     """
     picture = f"<|vision_start|>{'<|image_pad|>' * image_tokens}<|vision_end|>" if image_tokens else ""
     return f"<|im_start|>user\n{picture}{text}<|im_end|>\n<|im_start|>assistant\n{opening}"

@@ -1,8 +1,7 @@
 """The embedding model: the text encoder, trained on so that captions of one scene lie together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ from transformers import Qwen3ForCausalLM, Qwen3Model
 
 from graftwork.scenes.captions import PHRASINGS, write_caption
 from graftwork.scenes.world import Scene, sample_scenes, split_scenes
-from lab.miniature.recipes import Recipe
-from lab.miniature.training.loop import fit, step_rng
+from lab.miniature.training.loop import TrainingRun, fit, step_rng
 from lab.miniature.training.text_encoder import SINK_WEIGHT, sink_loss
 
 TEMPERATURE = 0.05
@@ -67,32 +65,29 @@ def draw_pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
 def train_embedding(
     model: Qwen3Model,
     tokenizer: Any,
-    recipe: Recipe,
-    folder: Path,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
+    run: TrainingRun,
 ) -> None:
     """Trains contrastively: of all captions in the batch, the one of the same scene is to be nearest."""
-    model.to(device)
-    model.set_attn_implementation("eager" if torch.device(device).type == "cpu" else "sdpa")
+    model.to(run.device)
+    model.set_attn_implementation(run.attention)
     scenes = split_scenes("train")
 
     def losses(step: int) -> Mapping[str, torch.Tensor]:
-        rng = step_rng(recipe.seed, step)
+        rng = step_rng(run.recipe.seed, step)
         # Half of the batch differs from its neighbour in little: scenes side by side in the list.
-        starts = rng.choice(len(scenes) // 2, size=recipe.batch_size // 2, replace=False)
+        starts = rng.choice(len(scenes) // 2, size=run.recipe.batch_size // 2, replace=False)
         pairs = [draw_pair(scenes[2 * i + j], rng) for i in starts.tolist() for j in (0, 1)]
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            queries, output = embed_texts(model, tokenizer, [q for q, _ in pairs], device)
-            documents, _ = embed_texts(model, tokenizer, [d for _, d in pairs], device)
+        with run.mixed_precision():
+            queries, output = embed_texts(model, tokenizer, [q for q, _ in pairs], run.device)
+            documents, _ = embed_texts(model, tokenizer, [d for _, d in pairs], run.device)
         scores = queries @ documents.T / TEMPERATURE
-        right = torch.arange(len(pairs), device=device)
+        right = torch.arange(len(pairs), device=run.device)
         entropy = torch.nn.functional.cross_entropy
         contrast = (entropy(scores, right) + entropy(scores.T, right)) / 2
         sink = sink_loss(output.hidden_states, model.norm)
         return {"loss": contrast + SINK_WEIGHT * sink, "contrast": contrast, "sink": sink}
 
-    fit(model, losses, recipe, folder, say)
+    fit(model, losses, run)
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from lab.miniature.training.embedding import (
     probe_embedding,
     train_embedding,
 )
+from lab.miniature.training.loop import TrainingRun
 from lab.miniature.training.text_encoder import probe_text_encoder, train_text_encoder
 from lab.miniature.training.transformer import probe_transformer, train_transformer
 from lab.miniature.training.vision import probe_vision, train_vision
@@ -48,7 +49,7 @@ logging.disable_progress_bar()
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where a family is made.
+    """Folder and device for the training of a family.
 
     Attributes:
         folder: Has one folder per stage.
@@ -63,15 +64,19 @@ class Workshop:
     probe_count: int = 256
 
     def model_folder(self, stage: str) -> Path:
-        """Where a stage's finished model is."""
+        """Returns the folder of a stage's finished model."""
         return self.folder / stage / "model"
 
+    def run(self, stage: str, recipe: Recipe) -> TrainingRun:
+        """Returns the run that trains a stage in this workshop."""
+        return TrainingRun(recipe, self.folder / stage, self.device, self.say)
+
     def tokenizer(self) -> Qwen2Tokenizer:
-        """The family's tokenizer, which the text encoder's stage wrote."""
+        """Returns the family's tokenizer, which the text encoder's stage wrote."""
         return Qwen2Tokenizer.from_pretrained(self.model_folder("text_encoder"), local_files_only=True)
 
     def load(self, stage: str) -> Any:
-        """The finished model of a stage, float32, on the device."""
+        """Returns the finished model of a stage, float32, on the device."""
         return (
             _CLASSES[stage]
             .from_pretrained(self.model_folder(stage), local_files_only=True)
@@ -100,7 +105,7 @@ def train_stage(stage: str, recipe: Recipe, workshop: Workshop, gated: bool = Tr
         raise ValueError(f"stage {stage!r} is not known; allowed: {', '.join(STAGES)}")
     made = STAGES[stage]
     torch.manual_seed(recipe.seed)
-    model, tokenizer = made.train(workshop, recipe, workshop.folder / stage)
+    model, tokenizer = made.train(workshop, workshop.run(stage, recipe))
     target = workshop.model_folder(stage)
     building = target.with_name("model.building")
     shutil.rmtree(building, ignore_errors=True)
@@ -133,9 +138,9 @@ def missed_gates(gates: Mapping[str, tuple[str, float]], measured: Mapping[str, 
     ]
 
 
-def _train_vae(workshop: Workshop, recipe: Recipe, folder: Path):
+def _train_vae(workshop: Workshop, run: TrainingRun):
     vae = new_vae(SIZES, use_post_quant_conv=True)
-    train_vae(vae, recipe, folder, workshop.device, workshop.say)
+    train_vae(vae, run)
     return vae, None
 
 
@@ -145,10 +150,10 @@ def _probe_vae(workshop: Workshop) -> dict[str, float]:
     return {"psnr_mean": float(values.mean()), "psnr_lowest": float(values.min())}
 
 
-def _train_text_encoder(workshop: Workshop, recipe: Recipe, folder: Path):
+def _train_text_encoder(workshop: Workshop, run: TrainingRun):
     tokenizer = new_tokenizer()
     model = new_text_encoder(SIZES, tokenizer)
-    train_text_encoder(model, tokenizer, recipe, folder, workshop.device, workshop.say)
+    train_text_encoder(model, tokenizer, run)
     return model, tokenizer
 
 
@@ -161,11 +166,11 @@ def _probe_text_encoder(workshop: Workshop) -> dict[str, float]:
     )
 
 
-def _train_vision(workshop: Workshop, recipe: Recipe, folder: Path):
+def _train_vision(workshop: Workshop, run: TrainingRun):
     tokenizer = workshop.tokenizer()
     model = new_vision_language_model(SIZES, tokenizer)
     embeddings = workshop.load("text_encoder").get_input_embeddings().weight.detach()
-    train_vision(model, embeddings, tokenizer, recipe, folder, workshop.device, workshop.say)
+    train_vision(model, embeddings, tokenizer, run)
     return model, None
 
 
@@ -181,18 +186,9 @@ def _probe_vision(workshop: Workshop) -> dict[str, float]:
 
 
 def _train_vision_language(variant: str) -> Callable:
-    def train(workshop: Workshop, recipe: Recipe, folder: Path):
+    def train(workshop: Workshop, run: TrainingRun):
         model = workshop.load("vision")
-        train_vision_language_model(
-            model,
-            workshop.load("text_encoder"),
-            workshop.tokenizer(),
-            variant,
-            recipe,
-            folder,
-            workshop.device,
-            workshop.say,
-        )
+        train_vision_language_model(model, workshop.load("text_encoder"), workshop.tokenizer(), variant, run)
         return model, None
 
     return train
@@ -212,10 +208,10 @@ def _probe_vision_language(variant: str) -> Callable:
     return probe
 
 
-def _train_embedding(workshop: Workshop, recipe: Recipe, folder: Path):
+def _train_embedding(workshop: Workshop, run: TrainingRun):
     tokenizer = embedding_tokenizer(workshop.tokenizer())
     model = new_embedding_model(workshop.load("text_encoder"))
-    train_embedding(model, tokenizer, recipe, folder, workshop.device, workshop.say)
+    train_embedding(model, tokenizer, run)
     return model, tokenizer
 
 
@@ -226,17 +222,10 @@ def _probe_embedding(workshop: Workshop) -> dict[str, float]:
     )
 
 
-def _train_transformer(workshop: Workshop, recipe: Recipe, folder: Path):
+def _train_transformer(workshop: Workshop, run: TrainingRun):
     transformer = new_transformer(SIZES)
     train_transformer(
-        transformer,
-        workshop.load("vae"),
-        workshop.load("text_encoder"),
-        workshop.tokenizer(),
-        recipe,
-        folder,
-        workshop.device,
-        workshop.say,
+        transformer, workshop.load("vae"), workshop.load("text_encoder"), workshop.tokenizer(), run
     )
     return transformer, None
 
@@ -262,7 +251,7 @@ class Stage:
         gates: Measure -> ("at least" or "at most", limit).
     """
 
-    train: Callable[[Workshop, Recipe, Path], tuple[Any, Any]]
+    train: Callable[[Workshop, TrainingRun], tuple[Any, Any]]
     probe: Callable[[Workshop], dict[str, float]]
     gates: Mapping[str, tuple[str, float]]
 

@@ -1,17 +1,15 @@
 """The text encoder: a small language model of captions, with the attention sink that large ones have."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from transformers import Qwen3ForCausalLM
 
 from graftwork.scenes.captions import write_caption
-from graftwork.scenes.partial import TEXT_TASKS
 from graftwork.scenes.world import VOCABULARY, sample_scenes, split_scenes
-from lab.miniature.recipes import Recipe
 from lab.miniature.sizes import CONDITIONING_LAYER, SINK_FROM_LAYER, SINK_VALUES
+from lab.miniature.tasks import TEXT_TASKS
 from lab.miniature.training.chat import (
     TaskStream,
     answer_loss,
@@ -20,7 +18,7 @@ from lab.miniature.training.chat import (
     render_prompt,
     right_answers,
 )
-from lab.miniature.training.loop import fit
+from lab.miniature.training.loop import TrainingRun, fit
 
 # How often each task is asked. Copying random words comes first of all: captions alone teach it slowly.
 TASK_WEIGHTS = {
@@ -76,36 +74,35 @@ def sink_loss(hidden_states: tuple[torch.Tensor, ...], norm: torch.nn.Module) ->
 def train_text_encoder(
     model: Qwen3ForCausalLM,
     tokenizer: Any,
-    recipe: Recipe,
-    folder: Path,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
+    run: TrainingRun,
 ) -> None:
     """Trains from nothing on the tasks of `TEXT_TASKS`."""
-    initialise(model, model.config.num_hidden_layers, recipe.seed)
+    initialise(model, model.config.num_hidden_layers, run.recipe.seed)
     prepare_sink(model.model.norm)
-    model.to(device)
+    model.to(run.device)
     # With bfloat16 on a CPU, torch's fused attention takes four times as long as its parts.
-    model.set_attn_implementation("eager" if torch.device(device).type == "cpu" else "sdpa")
+    model.set_attn_implementation(run.attention)
     scenes = split_scenes("train")
     makers, probabilities = [TEXT_TASKS[k] for k in TASK_WEIGHTS], list(TASK_WEIGHTS.values())
 
     stream = TaskStream(
         lambda rng, count: draw_tasks(makers, probabilities, scenes, rng, count),
-        recipe.seed,
-        recipe.batch_size,
+        run.recipe.seed,
+        run.recipe.batch_size,
     )
 
     def losses(step: int) -> Mapping[str, torch.Tensor]:
         tasks = stream.batch(step)
         batch = collate(tokenizer, [render_prompt(t.prompt) for t in tasks], [t.answer for t in tasks])
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            output = model(input_ids=batch.input_ids.to(device), use_cache=False, output_hidden_states=True)
+        with run.mixed_precision():
+            output = model(
+                input_ids=batch.input_ids.to(run.device), use_cache=False, output_hidden_states=True
+            )
         loss, answers = answer_loss(output.logits, batch)
         sink = sink_loss(output.hidden_states, model.model.norm)
         return {"loss": loss + SINK_WEIGHT * sink, "answers": answers, "sink": sink}
 
-    fit(model, losses, recipe, folder, say)
+    fit(model, losses, run)
 
 
 @torch.no_grad()

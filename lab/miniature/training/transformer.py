@@ -1,8 +1,7 @@
 """The diffusion transformer: flow matching on latents, conditioned on the text encoder's hidden states."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,11 @@ import torch
 from diffusers import AutoencoderKL, ZImageTransformer2DModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from graftwork.scenes.partial import draw_scene_agreeing_with, write_partial
+from graftwork.scenes.captions import write_partial
 from graftwork.scenes.world import Scene, sample_scenes, scene_index, split_scenes
-from lab.miniature.recipes import Recipe
+from lab.miniature.tasks import draw_scene_agreeing_with
 from lab.miniature.training.autoencoder import encode_scenes
-from lab.miniature.training.loop import fit, step_generator, step_rng
+from lab.miniature.training.loop import TrainingRun, fit, step_generator, step_rng
 from lab.miniature.training.text_encoder import caption_states
 
 # What captions speak of: some leave the setting or the object open, and then any will do.
@@ -77,18 +76,13 @@ def predict_velocity(
     The transformer takes 1 - sigma as its time and gives the negative of it, as in `ZImagePipeline.__call__`.
 
     Args:
-        transformer: On the device of the others.
+        transformer: Transformer on the device of the other arguments.
         noisy: float32 (batch, 16, height, width).
         sigmas: float32 (batch,).
         states: (tokens_i, channels) each, ragged, of one padded length.
     """
     output = transformer(list(noisy.unsqueeze(2).unbind(0)), 1.0 - sigmas, states, return_dict=False)[0]
     return -torch.stack(list(output)).squeeze(2)
-
-
-def mixed_precision(device: str) -> AbstractContextManager:
-    """Returns the context to train in: bfloat16 products, and on a CPU attention in parts, where it is faster."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
 def plain_attention(device: str) -> AbstractContextManager:
@@ -101,30 +95,27 @@ def train_transformer(
     vae: AutoencoderKL,
     text_encoder: Any,
     tokenizer: Any,
-    recipe: Recipe,
-    folder: Path,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
+    run: TrainingRun,
 ) -> None:
     """Trains on the latents and captions of the training scenes; text encoder and VAE stay as they are."""
-    initialise_padding(transformer, recipe.seed)
-    transformer.to(device)
-    text_encoder.to(device).eval().requires_grad_(False)
-    text_encoder.set_attn_implementation("eager" if torch.device(device).type == "cpu" else "sdpa")
+    initialise_padding(transformer, run.recipe.seed)
+    transformer.to(run.device)
+    text_encoder.to(run.device).eval().requires_grad_(False)
+    text_encoder.set_attn_implementation(run.attention)
     scenes = split_scenes("train")
     row_of = {scene_index(scene): row for row, scene in enumerate(scenes)}
-    latents = encode_scenes(vae.to(device), scenes, device)
+    latents = encode_scenes(vae.to(run.device), scenes, run.device)
 
     def losses(step: int) -> Mapping[str, torch.Tensor]:
-        captions, targets = draw_captions(scenes, step_rng(recipe.seed, step), recipe.batch_size)
-        clean = latents[[row_of[scene_index(scene)] for scene in targets]].to(device)
-        generator = step_generator(recipe.seed, step)
-        noise = torch.randn(clean.shape, generator=generator).to(device)
-        late = step >= HIGH_NOISE_AFTER * recipe.steps
-        sigmas = draw_noise_levels(len(clean), generator, late).to(device)
+        captions, targets = draw_captions(scenes, step_rng(run.recipe.seed, step), run.recipe.batch_size)
+        clean = latents[[row_of[scene_index(scene)] for scene in targets]].to(run.device)
+        generator = step_generator(run.recipe.seed, step)
+        noise = torch.randn(clean.shape, generator=generator).to(run.device)
+        late = step >= HIGH_NOISE_AFTER * run.recipe.steps
+        sigmas = draw_noise_levels(len(clean), generator, late).to(run.device)
         levels = sigmas.view(-1, 1, 1, 1)
-        with mixed_precision(device), plain_attention(device):
-            states = caption_states(text_encoder, tokenizer, captions, device=device)
+        with run.mixed_precision(), plain_attention(run.device):
+            states = caption_states(text_encoder, tokenizer, captions, device=run.device)
             velocity = predict_velocity(transformer, (1 - levels) * clean + levels * noise, sigmas, states)
         error = (velocity.float() - (noise - clean)).square().mean(dim=(1, 2, 3))
         high = sigmas > 0.95
@@ -134,7 +125,7 @@ def train_transformer(
             "high_noise": error[high].mean() if high.any() else error.mean(),
         }
 
-    fit(transformer, losses, recipe, folder, say)
+    fit(transformer, losses, run)
 
 
 @torch.no_grad()

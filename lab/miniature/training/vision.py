@@ -4,15 +4,15 @@ Its tokens are regressed to means of the text encoder's word embeddings, as an a
 models; the language model then learns to read them in `vision_language.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import Qwen3VLForConditionalGeneration
 
+from graftwork.scenes.captions import ABOUT
 from graftwork.scenes.world import (
     VOCABULARY,
     Scene,
@@ -22,16 +22,13 @@ from graftwork.scenes.world import (
     scene_index,
     split_scenes,
 )
-from lab.miniature.recipes import Recipe
 from lab.miniature.sizes import REFERENCE_SIZE
-from lab.miniature.training.loop import fit, step_rng
+from lab.miniature.training.loop import TrainingRun, fit, step_rng
 
 PATCH = 16
 MERGE = 2
 GRID = REFERENCE_SIZE // PATCH
 IMAGE_TOKENS = (GRID // MERGE) ** 2
-_OBJECT = ("shape", "colour", "size", "position")
-_SETTING = ("background", "texture")
 
 
 class Pictures:
@@ -85,7 +82,7 @@ def word_shares(scenes: Sequence[Scene], ids: dict[tuple[str, str], int], size: 
     shares = torch.zeros(len(scenes), IMAGE_TOKENS, size)
     for row, scene in enumerate(scenes):
         of_object = torch.from_numpy(np.minimum(1.0, 2.0 * covered_share(scene))).float()
-        for attributes, share in ((_OBJECT, of_object), (_SETTING, 1.0 - of_object)):
+        for attributes, share in ((ABOUT["object"], of_object), (ABOUT["setting"], 1.0 - of_object)):
             for attribute in attributes:
                 shares[row, :, ids[attribute, getattr(scene, attribute)]] += share / len(attributes)
     return shares
@@ -95,31 +92,28 @@ def train_vision(
     model: Qwen3VLForConditionalGeneration,
     embeddings: torch.Tensor,
     tokenizer: Any,
-    recipe: Recipe,
-    folder: Path,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
+    run: TrainingRun,
 ) -> None:
     """Trains `model.model.visual` towards word embeddings, float32 (vocabulary, channels).
 
     The initial weights are the libraries' own, drawn from the recipe's seed by the caller.
     """
-    visual = model.model.visual.to(device)
-    visual.set_attn_implementation("eager" if torch.device(device).type == "cpu" else "sdpa")
+    visual = model.model.visual.to(run.device)
+    visual.set_attn_implementation(run.attention)
     scenes = split_scenes("train")
-    ids, pictures, embeddings = word_ids(tokenizer), Pictures(), embeddings.to(device)
+    ids, pictures, embeddings = word_ids(tokenizer), Pictures(), embeddings.to(run.device)
     scale = embeddings[list(ids.values())].square().mean()
 
     def losses(step: int) -> dict[str, torch.Tensor]:
-        chosen = step_rng(recipe.seed, step).integers(0, len(scenes), recipe.batch_size)
+        chosen = step_rng(run.recipe.seed, step).integers(0, len(scenes), run.recipe.batch_size)
         batch = [scenes[i] for i in chosen]
         patches, grid = pictures.patches(batch)
-        target = word_shares(batch, ids, len(embeddings)).to(device) @ embeddings
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            tokens = visual(patches.to(device), grid_thw=grid.to(device)).pooler_output
+        target = word_shares(batch, ids, len(embeddings)).to(run.device) @ embeddings
+        with run.mixed_precision():
+            tokens = visual(patches.to(run.device), grid_thw=grid.to(run.device)).pooler_output
         return {"loss": (tokens.float().view_as(target) - target).square().mean() / scale}
 
-    fit(visual, losses, recipe, folder, say)
+    fit(visual, losses, run)
 
 
 @torch.no_grad()
@@ -153,7 +147,7 @@ def probe_vision(
     # The background first: an object never has its colour, and small objects share all their tokens with it.
     for attribute in sorted(VOCABULARY, key=lambda a: a != "background"):
         values = VOCABULARY[attribute]
-        about = weight["texture" if attribute in _SETTING else "shape"].clamp(min=0).unsqueeze(-1)
+        about = weight["texture" if attribute in ABOUT["setting"] else "shape"].clamp(min=0).unsqueeze(-1)
         scores = (shares[..., columns[attribute]] * about).sum(dim=1)
         if attribute == "colour":
             scores.scatter_(1, found["background"].unsqueeze(1), -torch.inf)

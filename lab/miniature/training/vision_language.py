@@ -2,23 +2,24 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
 
-from graftwork.scenes.captions import TASKS, Task, parse_answer, questions
-from graftwork.scenes.partial import (
+from graftwork.scenes.world import ATTRIBUTES, Scene, sample_scenes, split_scenes
+from lab.miniature.sizes import CONDITIONING_LAYER
+from lab.miniature.tasks import (
+    TASKS,
     TEXT_TASKS,
+    Task,
     complete_object,
     complete_setting,
     ignore_picture,
+    parse_answer,
+    questions,
     write_headline,
 )
-from graftwork.scenes.world import ATTRIBUTES, Scene, sample_scenes, split_scenes
-from lab.miniature.recipes import Recipe
-from lab.miniature.sizes import CONDITIONING_LAYER
 from lab.miniature.training.chat import (
     ChatBatch,
     TaskStream,
@@ -28,7 +29,7 @@ from lab.miniature.training.chat import (
     render_prompt,
     right_answers,
 )
-from lab.miniature.training.loop import fit, step_rng
+from lab.miniature.training.loop import TrainingRun, fit, step_rng
 from lab.miniature.training.text_encoder import SINK_WEIGHT, sink_loss
 from lab.miniature.training.vision import IMAGE_TOKENS, Pictures, word_ids, word_shares
 
@@ -132,10 +133,7 @@ def train_vision_language_model(
     parent: Qwen3ForCausalLM,
     tokenizer: Any,
     variant: str,
-    recipe: Recipe,
-    folder: Path,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
+    run: TrainingRun,
 ) -> None:
     """Trains a model whose vision tower has had its first stage; its language model starts as the parent's.
 
@@ -144,52 +142,51 @@ def train_vision_language_model(
         parent: The text encoder; stays as it is.
         tokenizer: The family's.
         variant: "instruct" or "thinking".
-        recipe: How.
-        folder: Folder of checkpoints and the curve.
-        device: Device to train on.
-        say: Takes lines of progress.
+        run: Recipe, folder and device.
     """
     inherit(model, parent)
-    attention = "eager" if torch.device(device).type == "cpu" else "sdpa"
-    for part in (model.to(device), parent.to(device).eval().requires_grad_(False)):
+    attention = run.attention
+    for part in (model.to(run.device), parent.to(run.device).eval().requires_grad_(False)):
         part.set_attn_implementation(attention)
     scenes, config, pictures = split_scenes("train"), model.config, Pictures()
     ids = word_ids(tokenizer)
     makers, probabilities = [MAKERS[k] for k in TASK_WEIGHTS], list(TASK_WEIGHTS.values())
     stream = TaskStream(
         lambda rng, count: draw_tasks(makers, probabilities, scenes, rng, count),
-        recipe.seed,
-        recipe.batch_size,
+        run.recipe.seed,
+        run.recipe.batch_size,
     )
 
     def kept(step: int) -> torch.Tensor:
         """The relative distance of text states to the parent's, where the text says it all."""
-        rng = step_rng(recipe.seed + 1, step)
+        rng = step_rng(run.recipe.seed + 1, step)
         tasks = draw_tasks(
             [TEXT_TASKS[k] for k in KEPT_TASKS], list(KEPT_TASKS.values()), scenes, rng, KEPT_ROWS
         )
         plain = collate(tokenizer, [render_prompt(t.prompt) for t in tasks])
         with torch.no_grad():
-            wanted = parent(input_ids=plain.input_ids.to(device), use_cache=False, output_hidden_states=True)
+            wanted = parent(
+                input_ids=plain.input_ids.to(run.device), use_cache=False, output_hidden_states=True
+            )
         shown: list[Scene] = []
         batch = plain
         if step % 2 and all(t.kind in ("restate_everything", "rephrase") for t in tasks):
             shown = [scenes[i] for i in rng.integers(0, len(scenes), KEPT_ROWS)]
             batch = collate(tokenizer, [render_prompt(t.prompt, IMAGE_TOKENS) for t in tasks])
-        output = forward(model, batch, shown, pictures, device, hidden_states=True)
+        output = forward(model, batch, shown, pictures, run.device, hidden_states=True)
         return parent_distance(output.hidden_states, wanted.hidden_states, plain, batch)
 
     def losses(step: int) -> Mapping[str, torch.Tensor]:
         tasks = stream.batch(step)
         values: dict[str, torch.Tensor] = {}
-        total = torch.zeros((), device=device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        total = torch.zeros((), device=run.device)
+        with run.mixed_precision():
             for part in ([t for t in tasks if t.picture], [t for t in tasks if not t.picture]):
                 if not part:
                     continue
                 batch = collate_tasks(tokenizer, part, variant, config)
                 shown = [t.picture for t in part if t.picture]
-                output = forward(model, batch, shown, pictures, device, hidden_states=True)
+                output = forward(model, batch, shown, pictures, run.device, hidden_states=True)
                 loss, answers = answer_loss(output.logits, batch)
                 sink = sink_loss(output.hidden_states, model.model.language_model.norm)
                 total = total + (loss + SINK_WEIGHT * sink) * (len(part) / len(tasks))
@@ -204,7 +201,7 @@ def train_vision_language_model(
             values.setdefault(name, torch.zeros(()))
         return {"loss": total + PARENT_WEIGHT * distance, "parent_distance": distance, **values}
 
-    fit(model, losses, recipe, folder, say, RATE_SCALES)
+    fit(model, losses, run, RATE_SCALES)
 
 
 def parent_distance(

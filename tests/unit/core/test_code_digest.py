@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,8 +141,6 @@ def ask(python: str) -> dict:
 
 @pytest.fixture(scope="module")
 def own_answer() -> dict:
-    import sys
-
     return ask(sys.executable)
 
 
@@ -157,7 +156,7 @@ def test_other_versions_of_python_give_the_same_digests(version, own_answer):
 def test_golden_digests():
     """For machines with one Python only: what 3.11, 3.12 and 3.13 agreed on."""
     assert hashlib.sha256(of(FUNCTION).encode()).hexdigest()[:16] == "a50e24a4f02fbfc2"
-    assert hashlib.sha256("\n".join(map(of, SOURCES)).encode()).hexdigest()[:16] == "13717f2fe44a27c5"
+    assert hashlib.sha256("\n".join(map(of, SOURCES)).encode()).hexdigest()[:16] == "e1fd9d77391a6e0f"
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,7 @@ def package(tmp_path, monkeypatch):
         module._source,
         module._module,
         module._part,
-        module._walk,
+        module.used_code,
         module._entry_digest,
         module._is_marked,
     )
@@ -304,6 +303,14 @@ SOURCES_OF_PACKAGE = {"main": MAIN, "tools": TOOLS, "more": MORE, "quiet": QUIET
 RUN = "package.main:run"
 
 
+def digests_around_edit(package, file: str, old: str, new: str) -> tuple[str, str]:
+    assert SOURCES_OF_PACKAGE[file].count(old) == 1
+    package(**SOURCES_OF_PACKAGE)
+    before = code_digest(RUN)
+    package(**{**SOURCES_OF_PACKAGE, file: SOURCES_OF_PACKAGE[file].replace(old, new)})
+    return before, code_digest(RUN)
+
+
 def test_everything_that_code_uses_is_followed(package):
     package(**SOURCES_OF_PACKAGE)
     assert set(used_code(RUN)) == {
@@ -314,7 +321,7 @@ def test_everything_that_code_uses_is_followed(package):
             "tools:only_by_annotation",
         )
     }
-    assert used_code("package.main:apart") == ["package.main:apart"]
+    assert list(used_code("package.main:apart")) == ["package.main:apart"]
 
 
 @pytest.mark.parametrize(
@@ -338,11 +345,8 @@ def test_everything_that_code_uses_is_followed(package):
     ],
 )
 def test_an_edit_of_what_is_used_changes_the_digest(package, file, old, new):
-    package(**SOURCES_OF_PACKAGE)
-    before = code_digest(RUN)
-    assert SOURCES_OF_PACKAGE[file].count(old) == 1
-    package(**{**SOURCES_OF_PACKAGE, file: SOURCES_OF_PACKAGE[file].replace(old, new)})
-    assert code_digest(RUN) != before
+    before, after = digests_around_edit(package, file, old, new)
+    assert before != after
 
 
 @pytest.mark.parametrize(
@@ -361,11 +365,182 @@ def test_an_edit_of_what_is_used_changes_the_digest(package, file, old, new):
     ],
 )
 def test_an_edit_of_anything_else_does_not(package, file, old, new):
-    package(**SOURCES_OF_PACKAGE)
+    before, after = digests_around_edit(package, file, old, new)
+    assert before == after
+
+
+# (source of a module with `run`, a definition in it, and whether `run` uses it)
+SCOPES = [
+    # Defaults and decorators belong to the scope around a function, whatever its body binds.
+    ("def run(x=LIMIT):\n    LIMIT = 1\n    return x", True),
+    ("def run(x):\n    return (lambda y=LIMIT: y)()", True),
+    ("def run(x, key=lambda LIMIT: LIMIT):\n    return x + LIMIT", True),
+    ("def run(x, key=lambda LIMIT: LIMIT):\n    return x", False),
+    ("def run(x):\n    @LIMIT\n    def inner(): return 1\n    LIMIT = inner\n    return inner", False),
+    # Variables of comprehensions and lambdas end with them, those of `:=` do not.
+    ("def run(xs):\n    a = [LIMIT for LIMIT in xs]\n    return LIMIT", True),
+    ("def run(xs):\n    return [LIMIT for LIMIT in xs]", False),
+    ("def run(xs):\n    return [LIMIT for LIMIT in LIMIT]", True),
+    ("def run(xs):\n    a = [(LIMIT := x) for x in xs]\n    return LIMIT", False),
+    ("def run(xs):\n    return {LIMIT: y for x in xs for LIMIT, y in x if LIMIT}", False),
+    ("def run(xs):\n    return list(map(lambda LIMIT: LIMIT, xs))", False),
+    # Everything that binds a variable of a function.
+    ("def run(*LIMIT): return LIMIT", False),
+    ("def run(x, /, *, LIMIT=1): return LIMIT", False),
+    ("def run(x):\n    for LIMIT, y in x: pass\n    return LIMIT", False),
+    ("def run(x):\n    with x as (LIMIT, y): return LIMIT", False),
+    ("def run(x):\n    try: pass\n    except E as LIMIT: return LIMIT", False),
+    ("def run(x):\n    match x:\n        case {'a': LIMIT}: return LIMIT", False),
+    ("def run(x):\n    match x:\n        case [1, *LIMIT]: return LIMIT", False),
+    ("def run(x):\n    match x:\n        case {'a': 1, **LIMIT}: return LIMIT", False),
+    ("def run(x):\n    match x:\n        case A.B as LIMIT: return LIMIT", False),
+    ("import a as A\ndef run(x):\n    match x:\n        case A.LIMIT: return 1", False),
+    ("def run(x):\n    def LIMIT(): return 1\n    return LIMIT()", False),
+    ("def run(x):\n    class LIMIT: pass\n    return LIMIT()", False),
+    ("def run(x):\n    global LIMIT\n    LIMIT = x\n    return LIMIT", True),
+    (
+        "def run(x):\n    LIMIT = x\n    def inner():\n        global LIMIT\n        return LIMIT\n    return inner",
+        True,
+    ),
+    ("def run(LIMIT):\n    def inner():\n        nonlocal LIMIT\n        LIMIT = 1\n    return LIMIT", False),
+    ("def run(x):\n    y: LIMIT\n    return x", False),
+    ("def run(x):\n    return f'{x:{LIMIT}}'", True),
+    ("async def run(xs):\n    return [x async for x in xs if x > LIMIT]", True),
+    # The body of a class is no scope for its methods.
+    ("class run:\n    LIMIT = 1\n    def f(self): return LIMIT", True),
+    ("class run:\n    def f(self): return 1\n    g = [x for x in LIMIT]", True),
+    ("class run(LIMIT): pass", True),
+    ("class run(metaclass=LIMIT): pass", True),
+    ("class run:\n    size: int = LIMIT", True),
+    ("@LIMIT\ndef run(): return 1", True),
+    ("class run:\n    @LIMIT\n    def f(self): return 1", True),
+    # Statements at the top of a module.
+    ("A, (B, *C) = LIMIT\ndef run(): return C", True),
+    ("A = (B := LIMIT)\ndef run(): return B", True),
+    ("with open(LIMIT) as f: A = f\ndef run(): return A", True),
+    ("A = {}\nfor x in LIMIT: A[x] = 1\ndef run(): return A", True),
+    ("A = {}\nA['x'].y[0] = LIMIT\ndef run(): return A", True),
+    ("A = 1\nA += LIMIT\ndef run(): return A", True),
+    ("A = []\nA.append(LIMIT)\ndef run(): return A", True),
+    ("A = None\ndef fill():\n    global A\n    A = LIMIT\ndef run(): return A", True),
+    ("A = []\nB = []\nB.append(LIMIT)\ndef run(): return A", False),
+    ("if LIMIT:\n    A = 1\nelse:\n    A = 2\ndef run(): return A", True),
+    ("if x:\n    def run(): return 1\nelif LIMIT:\n    def run(): return 2", True),
+    ("match LIMIT:\n    case 1: A = 1\n    case _: A = 2\ndef run(): return A", True),
+    ("import a\na.b = LIMIT\ndef run(): return a.c", False),
+    ("A = 1\ndel LIMIT_\ndef run(): return A", False),
+]
+
+
+@pytest.mark.parametrize(("source", "is_used"), SCOPES)
+def test_names_have_the_scope_that_they_have_in_python(package, source, is_used):
+    digests = []
+    for limit in (3, 4):
+        package(main=f"LIMIT = {limit}\n{source}\n")
+        digests.append(code_digest(RUN))
+    assert (digests[0] != digests[1]) is is_used
+
+
+@pytest.mark.parametrize(
+    ("source", "old", "new"),
+    [
+        # One of two imports holds, which of them is known at run time only.
+        (
+            "try:\n    from package.a import f\nexcept E:\n    from package.b import f\ndef run(): return f()",
+            "x",
+            "y",
+        ),
+        ("try:\n    from package.a import f\nexcept E:\n    f = None\ndef run(): return f()", "a", "b"),
+        (
+            "def run():\n    try:\n        from package.a import f\n    except E:\n        f = None\n    return f()",
+            "a",
+            "b",
+        ),
+        ("try:\n    from other import f\nexcept E:\n    f = None\ndef run(): return f()", "other", "another"),
+        ("try:\n    A = 1\nexcept E:\n    A = 2\nfinally:\n    A = 3\ndef run(): return A", "2", "4"),
+        # Decorators that do something, and what they are given.
+        ("from functools import lru_cache\n@lru_cache(maxsize=1)\ndef run(): return 1", "1)", "2)"),
+        ("import torch\n@torch.no_grad()\ndef run(): return 1", "@torch.no_grad()\n", ""),
+        ("class run:\n    @property\n    def f(self): return 1", "@property", "@staticmethod"),
+        ("def repeat(n): return lambda f: f\n@repeat(2)\ndef run(): return 1", "@repeat(2)", "@repeat(3)"),
+        # The fields of a dataclass, in their order.
+        ("class run:\n    a: int\n    b: int", "a: int\n    b: int", "b: int\n    a: int"),
+        ("class run:\n    a: int\n    b: int", "    b: int", ""),
+        ("class run:\n    a: int = 1", "a: int = 1", "a = 1"),
+        # Classes in annotations, by module and by alias.
+        ("from package import a\ndef run(x: a.K): return x.go()", "a.K", "a.L"),
+        ("from package import a\ndef run(x: 'list[a.K]'): return x", "a.K", "a.L"),
+        ("from package.a import K, L\nX = K | None\ndef run(x: X): return x.go()", "K |", "L |"),
+        ("def run(x):\n    from package.a import K, L\n    y: K = x\n    return y.go()", "y: K", "y: L"),
+        ("from package.a import K, L\nX = 'list[X] | K'\ndef run(x: X): return x.go()", "| K", "| L"),
+        # A module in a package, however it is imported.
+        ("import package.a\ndef run(): return package.a.f()", "a.f()", "a.K()"),
+        ("import package.a as m\ndef run(): return m.f()", "import package.a", "import package.b"),
+        ("from package import a as m\ndef run(): return m.f()", "import a", "import b"),
+    ],
+)
+def test_an_edit_of_what_python_may_run_changes_the_digest(package, source, old, new):
+    one = "class K:\n    def go(self): return 1\nclass L:\n    def go(self): return 2\ndef f(): return 1\n"
+    two = one.replace("f(): return 1", "f(): return 'x'")
+    edited = {"a": one, "b": two.replace(old, new) if old == "x" else two}
+    package(main=source, a=one, b=two)
     before = code_digest(RUN)
-    assert SOURCES_OF_PACKAGE[file].count(old) == 1
-    package(**{**SOURCES_OF_PACKAGE, file: SOURCES_OF_PACKAGE[file].replace(old, new)})
+    assert old in source + two
+    package(main=source.replace(old, new, 1) if old != "x" else source, **edited)
+    assert code_digest(RUN) != before
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from package.tools import *\ndef run(): return 1",
+        "from other import *\ndef run(): return 1",
+        "from . import tools\ndef run(): return 1",
+        "from .tools import halve\ndef run(): return 1",
+        "def run():\n    from .tools import halve\n    return halve(1)",
+    ],
+)
+def test_an_import_that_does_not_say_what_it_binds_is_refused(package, source):
+    package(main=source, tools="def halve(x): return x / 2\n")
+    with pytest.raises(ValueError, match=r"cannot follow `from .* import .*`"):
+        code_digest(RUN)
+
+
+def test_a_registering_decorator_of_another_module_does_not_count(package):
+    marked = "@outside_digests('registers')\ndef register(name): return lambda f: f\n"
+    main = "from package import registry\n@registry.register('{}')\ndef run(): return 1\n"
+    package(main=main.format("a"), registry=marked)
+    before = code_digest(RUN)
+    assert list(used_code(RUN)) == [RUN]
+    package(main=main.format("b"), registry=marked)
     assert code_digest(RUN) == before
+
+
+def test_an_entry_that_is_marked_is_refused(package):
+    """Its digest would be that of no code at all."""
+    package(main="@outside_digests('says something')\ndef run(): return 1\n")
+    with pytest.raises(ValueError, match=r"package\.main:run .* marked as outside all digests"):
+        code_digest(RUN)
+
+
+def test_neither_the_process_nor_the_time_of_files_changes_a_digest(tmp_path):
+    entries = project_entries()[:5]
+    program = "import sys, json\nfrom graftwork.core.code_digest import code_digest\nprint(code_digest(*sys.argv[1:]))"
+    copy = tmp_path / "copy"
+    for folder in ("graftwork", "workflow_scripts", "lab"):
+        shutil.copytree(REPOSITORY / folder, copy / folder, copy_function=shutil.copyfile)
+    digests = {
+        subprocess.run(
+            [sys.executable, "-B", "-c", program, *entries],
+            cwd=place,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(place), "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for place, seed in ((REPOSITORY, "1"), (copy, "2"))
+    }
+    assert len(digests) == 1
 
 
 def test_a_move_to_another_module_changes_nothing(package):

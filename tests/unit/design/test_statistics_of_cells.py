@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from graftwork.core.errors import DesignError
+from graftwork.core.npz import write_npz
 from graftwork.models.catalog import Model
-from graftwork.statistics.npz import write_npz
 from graftwork.statistics.reference import ReferenceStatistics
 from tests.unit.design.designs import expand, experiment, some_models
 

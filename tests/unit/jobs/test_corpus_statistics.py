@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from graftwork.core.npz import write_npz
 from graftwork.design.schema import DEFAULT_TRANSFORMS
 from graftwork.jobs import acceptance
 from graftwork.jobs.conditioning import condition
 from graftwork.jobs.record import JobRecord
 from graftwork.jobs.statistics import measure_statistics
 from graftwork.models.tokens import ROLE_CODES
-from graftwork.statistics.npz import write_npz
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.hidden_states import add_layers
 from graftwork.store.layout import Store

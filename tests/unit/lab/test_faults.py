@@ -20,7 +20,7 @@ from graftwork.models.encoders import qwen3, qwen3_vl
 from graftwork.models.generators.z_image import generator as z_image
 from graftwork.models.hardware import configure_torch
 from graftwork.models.tokens import ROLE_CODES
-from graftwork.scenes.partial import ABOUT, write_partial
+from graftwork.scenes.captions import ABOUT, write_partial
 from graftwork.scenes.reader import SceneReader
 from graftwork.scenes.world import VOCABULARY, sample_scenes
 from graftwork.store.hidden_states import HiddenStates

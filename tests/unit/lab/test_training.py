@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from graftwork.scenes.partial import TEXT_TASKS
 from graftwork.scenes.world import render_scenes, sample_scenes
 from lab.miniature.evaluation import Family, encode_captions, generate, states_of
 from lab.miniature.family import assemble_family
 from lab.miniature.recipes import STAGE_NEEDS, Recipe, read_plan
 from lab.miniature.sizes import SIZES, new_tokenizer
+from lab.miniature.tasks import TEXT_TASKS
 from lab.miniature.training import autoencoder, loop
 from lab.miniature.training.autoencoder import psnr
 from lab.miniature.training.chat import (
@@ -55,7 +55,7 @@ def regression(recipe, folder, stop_at=None):
         x = torch.from_numpy(loop.step_rng(recipe.seed, step).normal(size=(recipe.batch_size, 3))).float()
         return {"loss": (module(x) - x.sum(dim=1, keepdim=True)).square().mean()}
 
-    loop.fit(module, losses, recipe, folder, say=lambda line: None)
+    loop.fit(module, losses, loop.TrainingRun(recipe, folder, say=lambda line: None))
     return module
 
 
@@ -93,7 +93,11 @@ def test_a_checkpoint_of_another_recipe_is_moved_aside(tmp_path):
 def test_a_loss_that_is_not_finite_stops_training(tmp_path):
     module = torch.nn.Linear(1, 1)
     with pytest.raises(FloatingPointError, match="step 0"):
-        loop.fit(module, lambda step: {"loss": module.weight.sum() * float("nan")}, RECIPE, tmp_path)
+        loop.fit(
+            module,
+            lambda step: {"loss": module.weight.sum() * float("nan")},
+            loop.TrainingRun(RECIPE, tmp_path),
+        )
 
 
 def test_the_learning_rate_rises_and_falls():

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graftwork.core.png import encode_png, read_text_chunks
+from graftwork.core.png import encode_png
 from graftwork.reports.export import export_cell, export_images, export_name
 from graftwork.reports.infotext import parse_infotext
 from graftwork.reports.table import cell_rows, read_table, write_table
+from tests.unit.core.png_text import read_text_chunks
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
 

@@ -23,7 +23,6 @@ from graftwork.scenes.world import (
     render_scene,
     render_scenes,
     sample_scenes,
-    scene_at,
     scene_index,
     split_scenes,
     texture_mask,
@@ -36,13 +35,6 @@ SCENE = Scene("circle", "red", "large", "left", "blue", "plain")
 def test_every_scene_has_one_index():
     assert len(all_scenes()) == len(set(all_scenes())) == 4 * 8 * 2 * 5 * 7 * 4
     assert [scene_index(scene) for scene in all_scenes()] == list(range(8960))
-    assert all(scene_at(index) == scene for index, scene in enumerate(all_scenes()))
-
-
-@pytest.mark.parametrize("index", [-1, 8960])
-def test_indexes_have_bounds(index):
-    with pytest.raises(IndexError, match=str(index)):
-        scene_at(index)
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("shape", "star"), ("background", "red"), ("texture", "")])

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from graftwork.core.png import encode_png
-from graftwork.scenes.captions import write_caption
-from graftwork.scenes.partial import write_partial
+from graftwork.scenes.captions import write_caption, write_partial
 from graftwork.scenes.world import Scene, render_scene
 
 ALPHAS = (0.0, 0.5, 1.0)

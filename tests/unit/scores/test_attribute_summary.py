@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from graftwork.reports.table import write_table
-from graftwork.scenes.captions import write_caption
-from graftwork.scenes.partial import write_partial
+from graftwork.scenes.captions import write_caption, write_partial
 from graftwork.scenes.world import ATTRIBUTES, VOCABULARY, Scene, all_scenes, render_scene
 from graftwork.scores.attribute_summary import breakdowns, summarize_attributes
 from graftwork.scores.proportions import wilson_interval

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graftwork.core.errors import DesignError
-from graftwork.scenes.partial import ABOUT, write_partial
+from graftwork.scenes.captions import ABOUT, write_partial
 from graftwork.scenes.reader import SceneReader
 from graftwork.scenes.world import ATTRIBUTES, Scene, all_scenes, render_scene
 from graftwork.scores.registry import CellToScore

@@ -15,14 +15,11 @@ from graftwork.statistics.compare import pearson
 from graftwork.statistics.dimensions import dead_dimensions, hyperactive_dimensions
 from graftwork.statistics.reference import ReferenceStatistics, global_mean, global_std
 from graftwork.statistics.sink import (
-    energy_shares,
     expected_global_std,
     largest_shares,
-    shuffled_correlation,
-    solve_sink,
-    split_sink,
     variance_shares,
 )
+from tests.unit.statistics.published import energy_shares, shuffled_correlation, solve_sink, split_sink
 
 VARIABLE = "GRAFTWORK_QWEN3_4B_STATS"
 TOKENS, PROMPTS = 220, 10

@@ -1,6 +1,7 @@
 """Reference statistics: their file, their hash, files of others, and what is refused."""
 
 import dataclasses
+import hashlib
 import io
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graftwork.core.npz import read_npz, write_npz
 from graftwork.statistics.accumulator import measure_tokens, summarize
-from graftwork.statistics.npz import write_npz
 from graftwork.statistics.reference import (
     MissingStatistic,
     ReferenceStatistics,
@@ -35,6 +36,15 @@ def same(a: ReferenceStatistics, b: ReferenceStatistics) -> bool:
     )
 
 
+def content_hash(statistics: ReferenceStatistics) -> str:
+    """Not of the file: how NumPy writes the header of an array may change."""
+    total = hashlib.sha256()
+    for name, array in read_npz(statistics.to_npz(), "own").items():
+        total.update(f"{name}:{array.dtype.str}:{array.shape}:".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()[:32]
+
+
 def published(**arrays) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -52,7 +62,7 @@ def test_a_file_gives_back_what_went_in(sample, with_covariance):
     found = ReferenceStatistics.from_npz(data, "x")
     assert same(found, statistics)
     assert found.to_npz() == data
-    assert found.content_hash() == statistics.content_hash()
+    assert content_hash(found) == content_hash(statistics)
 
 
 def test_what_is_absent_stays_absent():
@@ -85,7 +95,7 @@ def test_the_arrays_given_are_not_frozen_or_changed():
 
 def test_the_hash_depends_on_every_field():
     base = some(with_covariance=True)
-    hashes = {base.content_hash()}
+    hashes = {content_hash(base)}
     for name in FIELDS:
         value = getattr(base, name)
         if name == "n":
@@ -96,7 +106,7 @@ def test_the_hash_depends_on_every_field():
             other = value.copy()
             other.flat[0] += 1.0 if name != "minimum" else -1.0
             changed = [other] if name in ("mean", "std") else [other, None]
-        hashes |= {dataclasses.replace(base, **{name: one}).content_hash() for one in changed}
+        hashes |= {content_hash(dataclasses.replace(base, **{name: one})) for one in changed}
     assert len(hashes) == 1 + 9 + 6
     assert all(len(one) == 32 for one in hashes)
 
@@ -110,16 +120,16 @@ def test_equal_values_have_equal_hashes():
     other = ReferenceStatistics(
         np.int64(2), np.array([-0.0, 0.0], dtype=">f8"), np.array([0, 1]), skewness=negative_nan
     )
-    assert plain.content_hash() == other.content_hash()
+    assert content_hash(plain) == content_hash(other)
     assert plain.to_npz() == other.to_npz()
 
 
 def test_the_hash_is_that_of_today():
-    """It is part of keys: statistics that nobody touched must not get another one."""
+    """Equal statistics have equal bytes on every machine and with every NumPy."""
     statistics = ReferenceStatistics(
         5, np.array([0.5, -2.0]), np.array([1.0, 0.25]), median_token_rms=1.5, covariance=np.eye(2)
     )
-    assert statistics.content_hash() == "cd1c0ca9daa5856ed6cc9aaa5a9b697c"
+    assert content_hash(statistics) == "cd1c0ca9daa5856ed6cc9aaa5a9b697c"
 
 
 def test_require_names_what_is_missing_and_what_is_there():

@@ -5,20 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graftwork.statistics.accumulator import measure_tokens, merge_moments, summarize
+from graftwork.statistics.accumulator import fold_inputs, measure_tokens, summarize
 from graftwork.statistics.reference import ReferenceStatistics, global_std
 from graftwork.statistics.sink import (
-    energy_shares,
     expected_global_std,
     find_massive_activations,
     largest_shares,
-    magnitude_map,
-    shuffled_correlation,
-    solve_sink,
-    split_sink,
     subtract_tokens,
     variance_shares,
 )
+from tests.unit.statistics.published import energy_shares, shuffled_correlation, solve_sink, split_sink
 from tests.unit.statistics.samples import gaussian, role_codes, states, with_sink
 
 
@@ -60,21 +56,6 @@ def test_a_median_of_zero_gives_an_infinite_factor():
 
 def test_ordinary_states_have_none():
     assert find_massive_activations(gaussian(30, 64), roles(30), 0) == []
-
-
-def test_the_map_has_a_row_per_layer():
-    layers = {2: gaussian(5), -1: with_sink(5), 0: gaussian(5, 9)}
-    order, values = magnitude_map(layers)
-    assert order == [-1, 0, 2]
-    for row, layer in enumerate(order):
-        assert values[row].tolist() == np.abs(layers[layer]).max(axis=1).astype(np.float64).tolist()
-    assert values[0, 0] == 13504.0
-
-
-@pytest.mark.parametrize("layers", [{}, {0: gaussian(3), 1: gaussian(4)}])
-def test_layers_that_make_no_map(layers):
-    with pytest.raises(ValueError, match="the same tokens"):
-        magnitude_map(layers)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -174,7 +155,7 @@ def test_sink_counts_that_are_refused(function, count):
 def test_subtracting_undoes_merging(one, other, seed):
     a, b = with_sink(one, seed=seed), gaussian(other, seed=seed + 1)
     first, second = measure_tokens(a), measure_tokens(b)
-    n, mean, m2 = subtract_tokens(merge_moments(first, second), second)
+    n, mean, m2 = subtract_tokens(fold_inputs([{"all": first}, {"all": second}])["all"], second)
     assert n == one
     np.testing.assert_allclose(mean, first.mean, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(m2, first.m2, rtol=1e-6, atol=1e-5)

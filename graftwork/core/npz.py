@@ -11,11 +11,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-# The earliest date that a ZIP can hold: files say when they were written, which is not part of what they say.
+# The earliest date that a ZIP can hold: the time of writing must not change the bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
 _READABLE = 0o644 << 16
-# What the libraries raise for damaged files: some damage makes them read another format, version or size.
+# Errors of the libraries for damaged files: some damage makes them read another format, version or size.
 _UNREADABLE = (
     ValueError,
     TypeError,
@@ -48,7 +48,7 @@ def read_npz(data: bytes, source: str) -> dict[str, np.ndarray]:
 
     Args:
         data: The whole file.
-        source: What the file is called in errors.
+        source: Name of the file for errors.
 
     Raises:
         ValueError: where it is no `.npz`, or truncated, or does not match its checksums.

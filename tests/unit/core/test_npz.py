@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from graftwork.statistics.npz import little_endian, read_npz, write_npz
+from graftwork.core.npz import little_endian, read_npz, write_npz
 
 some_arrays = arrays.arrays(
     st.sampled_from([np.float32, np.float64, np.int64, np.uint8]), arrays.array_shapes(min_dims=0, max_dims=3)
