@@ -10,8 +10,8 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
 from transformers import Qwen3Config, Qwen3Model, Qwen3VLConfig, Qwen3VLModel
 
-from graftwork.models.encoders.qwen3 import Qwen3Encoder
-from graftwork.models.encoders.qwen3_vl import Qwen3VLEncoder
+from graftwork.models.encoders.qwen3.encoder import Qwen3Encoder
+from graftwork.models.encoders.qwen3_vl.encoder import Qwen3VLEncoder
 from lab import real_shapes
 from lab.small_parts import (
     SmallShape,
@@ -88,7 +88,7 @@ def random_vision_language_encoder(device: str, dtype: torch.dtype, *, small: bo
 
 def keep_layers(encoder: Qwen3Encoder | Qwen3VLEncoder, deepest: int) -> None:
     """Removes the blocks above an entry of `hidden_states`, as loading a checkpoint does."""
-    model = getattr(encoder.model, "language_model", encoder.model)
+    model = encoder.language_model
     model.layers = model.layers[:deepest]
     model.config.num_hidden_layers = encoder.deepest = deepest
     model.norm = torch.nn.Identity()

@@ -18,8 +18,7 @@ from graftwork.core.errors import DesignError, require_known
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.identity import digest
 from graftwork.models.description import (
-    describe_encoder,
-    describe_generator,
+    describe_model,
     hub_source,
     locate_model,
     missing_files,
@@ -36,7 +35,7 @@ class Model:
         kind: "encoder" or "generator".
         entry: Its entry in the models file, without empty keys.
         identity: Stands for its content in every key.
-        facts: What `describe_encoder` or `describe_generator` returned.
+        facts: What `describe_model` returned.
         weights: Stands for the bytes of its weights alone, whatever lies beside them; None where they are not known
             without reading a hub model's files.
     """
@@ -100,8 +99,7 @@ class ModelCatalog:
                 return Model(name, kind, entry, known["identity"], known["facts"], known.get("weights"))
             raise DesignError(_absence(section, entry, folder, missing))
         try:
-            describe = describe_encoder if kind == "encoder" else describe_generator
-            facts = describe(entry, folder, name)
+            facts = describe_model(entry, kind, folder, name)
         except (ValueError, KeyError, json.JSONDecodeError) as error:
             shown = entry.get("path") or folder
             raise DesignError(f"{section}: {shown} cannot be used as {kind}: {error}") from error
