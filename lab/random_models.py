@@ -1,4 +1,4 @@
-"""Models of the published sizes with random weights, made on the device in seconds: for benchmarks and tests of GPUs.
+"""Models of the published sizes with random weights, made on the device in seconds, for benchmarks and tests of GPUs.
 
 Nothing is downloaded. With `small=True` the same code makes models of a few hundred kilobytes.
 """
@@ -32,9 +32,9 @@ def random_pipeline(device: str, dtype: torch.dtype, *, small: bool = False, see
 
     Args:
         device: "meta" gives shapes without values.
-        dtype: Of all weights.
+        dtype: Type of all weights.
         small: Tiny sizes in place of the published ones.
-        seed: Of the weights.
+        seed: Seed of the weights.
     """
     with _made_on(device, dtype):
         if small:

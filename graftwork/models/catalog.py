@@ -24,6 +24,7 @@ from graftwork.models.description import (
     missing_files,
     model_files,
 )
+from graftwork.models.families import family_of
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,13 @@ class ModelCatalog:
         entry = {key: value for key, value in self._entries[f"{kind}s"][name].items() if value is not None}
         section = f"{self.file}: {kind}s.{name}"
         try:
+            family_of(kind, entry, name)
             folder = locate_model(name, entry)
+            missing = missing_files(entry, kind, folder) if folder else None
         except ValueError as error:
             raise DesignError(str(error)) from error
         # Not a path that exists: the cache then keeps the last answer whatever happens to the folder.
         memory = Path(f"{kind}:{name}:{digest(entry)}")
-        missing = missing_files(entry, kind, folder) if folder else None
         if missing or folder is None:
             known = self._models.last_known(memory)
             if known is not None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 ENCODERS = "graftwork.models.encoders"
 GENERATORS = "graftwork.models.generators"
+# Entry points of the code digests of what looks at a reference, and of what starts from an image.
+READING_REFERENCES = "graftwork.models.images:open_reference"
+READING_IMAGES = "graftwork.models.images:load_reference_image"
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 
 
@@ -122,8 +125,8 @@ class EncoderFamily:
 
     @property
     def code(self) -> tuple[str, ...]:
-        """Entry points of the code digest of hidden states."""
-        return (self.encoder,)
+        """Entry points of the code digest of hidden states, reading of images included where it takes them."""
+        return (self.encoder, READING_REFERENCES) if self.accepts_images else (self.encoder,)
 
 
 @dataclass(frozen=True)
@@ -206,10 +209,14 @@ class GeneratorFamily:
     acceleration: tuple[str, ...]
     defaults: SamplingDefaults
 
-    @property
-    def code(self) -> tuple[str, ...]:
-        """Entry points of the code digest of images."""
-        return (self.generator,)
+    def code(self, from_image: bool) -> tuple[str, ...]:
+        """Returns the entry points of the code digest of images.
+
+        Args:
+            from_image: Whether they start from an image, which has to be read.
+        """
+        own = (self.generator, "graftwork.models.generator:assemble_batch")
+        return (*own, READING_IMAGES) if from_image else own
 
 
 @outside_digests("looks up what has a digest of its own")

@@ -37,10 +37,4 @@ def sampling_code(family: str, from_image: bool) -> str:
         family: Family of the generator.
         from_image: Whether the image starts from another one, which has to be read.
     """
-    reading = ["graftwork.models.images:load_reference_image"] if from_image else []
-    return code_digest(
-        *generator_family(family).code,
-        _SETTING_UP_TORCH,
-        "graftwork.models.generator:assemble_batch",
-        *reading,
-    )
+    return code_digest(*generator_family(family).code(from_image), _SETTING_UP_TORCH)

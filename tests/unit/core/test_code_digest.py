@@ -96,11 +96,7 @@ def project_entries() -> list[str]:
     """Every entry point whose digest is in a key, or in the params of a rule."""
     entries = {part for family in encoder_families().values() for part in family.code}
     for family in generator_families().values():
-        entries |= {*family.code, entry_name(family.scheduler_sigmas)}
-    entries |= {
-        "graftwork.models.generator:assemble_batch",
-        "graftwork.models.images:load_reference_image",
-    }
+        entries |= {*family.code(from_image=True), entry_name(family.scheduler_sigmas)}
     entries |= {"graftwork.conditioning.build:build_conditioning", "graftwork.jobs.statistics:measure_corpus"}
     entries |= {
         f"workflow_scripts.{name}:main"
@@ -428,15 +424,13 @@ def test_the_projects_entries_differ():
 
 def test_keys_cover_the_numerics_and_no_files_or_logs():
     """A few parts, by name, that are reached through a class, a default, another module and an annotation."""
-    (entry,) = encoder_family("qwen3_vl").code
-    encoder = used_code(entry)
+    encoder = used_code(encoder_family("qwen3_vl").encoder)
     assert {
         "graftwork.models.tokens:assign_roles",
         "graftwork.models.transformers_encoder:load_weights",
         "graftwork.models.transformers_encoder:TransformersEncoder",
     } <= set(encoder)
-    (entry,) = generator_family("z_image").code
-    sampling = used_code(entry)
+    sampling = used_code(generator_family("z_image").generator)
     assert {
         "graftwork.models.generator:Launched",
         "graftwork.models.generator:initial_noise",

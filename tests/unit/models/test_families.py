@@ -90,7 +90,10 @@ def test_a_family_is_one_module(tmp_path, monkeypatch):
     assert list(found) == ["other"]
     monkeypatch.setattr(families, "generator_families", lambda: found)
     assert generator_family("other").transformer_class == "Other"
-    assert code_digest(*generator_family("other").code) != code_digest(*GENERATORS["z_image"].code)
+    other, known = (
+        family.code(from_image=False) for family in (generator_family("other"), GENERATORS["z_image"])
+    )
+    assert code_digest(*other) != code_digest(*known)
 
 
 def test_reading_registrations_imports_no_model_library():
@@ -106,11 +109,27 @@ def test_reading_registrations_imports_no_model_library():
 def test_the_class_of_a_family_is_what_runs_it_and_what_its_digest_covers(family):
     named = family.encoder if isinstance(family, EncoderFamily) else family.generator
     assert issubclass(load_class(named), Encoder if isinstance(family, EncoderFamily) else Generator)
-    assert named in family.code
-    for entry in family.code:
+    code = family.code if isinstance(family, EncoderFamily) else family.code(from_image=True)
+    assert named in code
+    for entry in code:
         parts = used_code(entry)
         assert not [part for part in parts if part.startswith("graftwork.models.families")]
         assert not [part for part in parts if not part.startswith(("graftwork.models", "graftwork.core"))]
+
+
+def test_reading_an_image_counts_where_one_takes_part():
+    reading = "graftwork.models.images:load_reference_image"
+
+    def covers(code):
+        return any(reading in used_code(entry) for entry in code)
+
+    assert {name: covers(family.code) for name, family in ENCODERS.items()} == {
+        "qwen3": False,
+        "qwen3_vl": True,
+    }
+    for family in GENERATORS.values():
+        assert covers(family.code(from_image=True))
+        assert not covers(family.code(from_image=False))
 
 
 def test_settings_of_a_generator_are_known_ones():

@@ -359,6 +359,7 @@ def test_nothing_waits_for_the_device(pictures):
             height=256,
             width=256,
             num_inference_steps=1,
+            guidance_scale=0.0,
             output_type="np",
         )
 
