@@ -354,7 +354,7 @@ def test_nothing_waits_for_the_device(pictures):
     noise = torch.zeros(2, 16, 32, 32, device="meta")
     with pytest.raises(NotImplementedError, match="meta"):  # The control: the library waits for the pixels.
         pipeline(
-            prompt_embeds=[caption] * 2,
+            prompt_embeds=[caption.to("meta")] * 2,
             latents=noise,
             height=256,
             width=256,

@@ -208,8 +208,9 @@ def test_nothing_waits_for_the_device_between_launch_and_result():
     assert launched.images.device.type == "meta"
     assert (launched.images.shape, launched.images.dtype) == ((2, 1024, 1024, 3), torch.uint8)
     noise = torch.zeros(2, 16, 128, 128, device="meta")
+    on_device = [caption.to("meta") for caption in captions]
     with pytest.raises(NotImplementedError, match="meta"):  # The control: the library waits for the pixels.
-        pipeline(prompt_embeds=captions, latents=noise, output_type="np", **sampling)
+        pipeline(prompt_embeds=on_device, latents=noise, output_type="np", **sampling)
 
 
 def test_rotation_is_that_of_complex_numbers():
