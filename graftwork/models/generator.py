@@ -195,7 +195,7 @@ class Launched:
             self._done.record()
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Waits, from any thread and as often as one likes, and returns `images` and `finite` as arrays."""
+        """Waits for the device and returns `images` and `finite` as arrays; any thread may call it, more than once."""
         if self._done is not None:
             self._done.synchronize()
         return self.images.numpy(), self.finite.numpy()
