@@ -35,11 +35,12 @@ from graftwork.core.identity import digest
 from graftwork.jobs.generation import generate_images
 from graftwork.models import loading
 from graftwork.models.acceleration import find_conflict
-from graftwork.models.generators.z_image.fast import FastZImageGenerator
+from graftwork.models.generator import Batch
+from graftwork.models.generators.z_image.generator import ZImageGenerator
 from graftwork.models.hardware import configure_torch, parse_dtype
-from graftwork.models.memory import component_bytes
 from graftwork.store.layout import Store
 from lab.random_models import random_pipeline
+from lab.real_shapes import component_bytes
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "eager": {},
@@ -148,12 +149,12 @@ def plain_rate(options: Options, size: int) -> tuple[float, float]:
         return len(given) / (time.perf_counter() - start), peak()
 
 
-def build_generator(options: Options, hardware: dict[str, Any]) -> FastZImageGenerator:
+def build_generator(options: Options, hardware: dict[str, Any]) -> ZImageGenerator:
     """Returns the workflow's generator with random weights."""
     pipeline = random_pipeline(options.device, parse_dtype(options.dtype), small=options.small)
     if hardware["offload"] == "model":
         pipeline.enable_model_cpu_offload(device=hardware["device"])
-    return FastZImageGenerator(pipeline, hardware)
+    return ZImageGenerator(pipeline, hardware)
 
 
 def make_shard(
@@ -182,11 +183,16 @@ def make_shard(
         }
         parts |= {"num_inference_steps": options.steps, "guidance_scale": 0.0}
         items.append({"key": digest(parts), "parts": parts, "tokens": options.tokens})
-    return {"generator": {"name": "random", "entry": {}}, "hardware": hardware, "images": items, "drop": []}
+    return {
+        "generator": {"name": "random", "entry": {"family": "z_image"}},
+        "hardware": hardware,
+        "images": items,
+        "drop": [],
+    }
 
 
 def job_rate(
-    options: Options, generator: FastZImageGenerator, hardware: dict[str, Any], size: int, images: int
+    options: Options, generator: ZImageGenerator, hardware: dict[str, Any], size: int, images: int
 ) -> tuple[float, float, Timeline, str]:
     """Returns images per second and peak GB of the workflow's job, its timeline, and what its log says of waiting."""
     with (
@@ -323,12 +329,19 @@ def where_time_goes(options: Options) -> None:
         return
     generator = build_generator(options, hardware)
     given = captions(options, shape)
-    sampling = {"height": size, "width": size, "num_inference_steps": options.steps, "guidance_scale": 0.0}
+    batch = Batch(
+        given,
+        list(range(shape)),
+        height=size,
+        width=size,
+        num_inference_steps=options.steps,
+        guidance_scale=0.0,
+    )
 
     def run() -> None:
-        generator.generate(given, list(range(shape)), **sampling)
+        generator.generate(batch)
 
-    generator.warm_up(shape, options.tokens, size, size)
+    generator.warm_up(batch)
     run()
     start = time.perf_counter()
     run()
@@ -378,7 +391,7 @@ def time_to_load(options: Options) -> None:
         pipeline.save_pretrained(name)
         pipeline = None
         start = time.perf_counter()
-        FastZImageGenerator.load(Path(name), {}, options.hardware())
+        ZImageGenerator.load(Path(name), {}, options.hardware())
         synchronize(options.device)
         seconds = time.perf_counter() - start
     print(

@@ -62,7 +62,7 @@ def _compare(
 ) -> Iterator[Sequence[Any]]:
     encoder = load(options.device, parse_dtype(options.dtype), small=options.small)
     prompts = [_prompt(encoder, options.tokens, index) for index in range(max(4, options.cells))]
-    model = getattr(encoder.model, "language_model", encoder.model)
+    model = encoder.language_model
     layer = model.config.num_hidden_layers - LAYER_FROM_END
     with tempfile.TemporaryDirectory() as folder:
         image = _image(Path(folder), size)

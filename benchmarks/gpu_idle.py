@@ -53,7 +53,7 @@ def watch(generator: Any, device: str) -> Iterator[Timeline]:
     its kernels are no part of this, the profiler's table shows them.
 
     Args:
-        generator: `FastZImageGenerator`.
+        generator: A `graftwork.models.generator.Generator`.
         device: "cpu" or "cuda".
     """
     mark = _mark_on_gpu if device == "cuda" else _mark_on_cpu

@@ -1,4 +1,4 @@
-"""Models of the published sizes with random weights, made on the device in seconds: for benchmarks and tests of GPUs.
+"""Models of the published sizes with random weights, made on the device in seconds, for benchmarks and tests of GPUs.
 
 Nothing is downloaded. With `small=True` the same code makes models of a few hundred kilobytes.
 """
@@ -10,8 +10,8 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
 from transformers import Qwen3Config, Qwen3Model, Qwen3VLConfig, Qwen3VLModel
 
-from graftwork.models.encoders.qwen3 import Qwen3Encoder
-from graftwork.models.encoders.qwen3_vl import Qwen3VLEncoder
+from graftwork.models.encoders.qwen3.encoder import Qwen3Encoder
+from graftwork.models.encoders.qwen3_vl.encoder import Qwen3VLEncoder
 from lab import real_shapes
 from lab.small_parts import (
     SmallShape,
@@ -32,7 +32,7 @@ def random_pipeline(device: str, dtype: torch.dtype, *, small: bool = False, see
 
     Args:
         device: "meta" gives shapes without values.
-        dtype: Dtype of all weights.
+        dtype: Type of all weights.
         small: Tiny sizes in place of the published ones.
         seed: Seed of the weights.
     """
@@ -88,7 +88,7 @@ def random_vision_language_encoder(device: str, dtype: torch.dtype, *, small: bo
 
 def keep_layers(encoder: Qwen3Encoder | Qwen3VLEncoder, deepest: int) -> None:
     """Removes the blocks above an entry of `hidden_states`, as loading a checkpoint does."""
-    model = getattr(encoder.model, "language_model", encoder.model)
+    model = encoder.language_model
     model.layers = model.layers[:deepest]
     model.config.num_hidden_layers = encoder.deepest = deepest
     model.norm = torch.nn.Identity()

@@ -92,3 +92,17 @@ QWEN3_VL: dict[str, Any] = {
     "vision_end_token_id": 151653,
     "tie_word_embeddings": True,
 }
+
+
+def component_bytes(pipeline: Any) -> dict[str, int]:
+    """Returns component -> bytes of its parameters and buffers, for the models among a pipeline's components.
+
+    Args:
+        pipeline: `DiffusionPipeline` in diffusers, on any device; the meta device costs nothing.
+    """
+    found = {}
+    for name, component in pipeline.components.items():
+        if hasattr(component, "parameters"):
+            tensors = [*component.parameters(), *component.buffers()]
+            found[name] = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return found

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
 from graftwork.jobs.record import open_log
-from graftwork.models.loading import configure_torch
+from graftwork.models.hardware import configure_torch
 from lab.miniature.measure import format_table, measure_family, write_measures
 
 

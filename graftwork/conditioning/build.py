@@ -11,7 +11,7 @@ import torch
 
 from graftwork.conditioning.reference import prompt_statistics
 from graftwork.conditioning.visibility import CaptionNorm
-from graftwork.models.generators.z_image.schedule import scheduler_sigmas
+from graftwork.models.families import generator_family
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.hidden_states import HiddenStates
 from graftwork.transforms.registry import Transform, transform
@@ -118,7 +118,10 @@ def alphas_of_recipe(recipe: Mapping[str, Any]) -> list[float]:
     if "alpha_over_sigma" in recipe:
         of = recipe["alpha_over_sigma"]
         first = of["first_step"]
-        sigmas = scheduler_sigmas(of["scheduler"], of["num_inference_steps"], of["image_tokens"], first)
+        family = generator_family(of["family"])
+        sigmas = family.scheduler_sigmas(
+            of["scheduler"], of["num_inference_steps"], of["image_tokens"], first
+        )
         schedule = AlphaSchedule.model_validate({**of["schedule"], "over": "sigma"})
         shares = alphas_of_steps(schedule, of["num_inference_steps"] - first, sigmas.tolist())
         alpha = scheduled_alphas(alpha, shares)

@@ -1,7 +1,8 @@
-"""What a generator can see of its conditioning: its first caption layer divides every token by the token's RMS.
+"""What a generator can see of its conditioning.
 
-So any positive scale of the embeddings, global or per token, changes nothing, and how far a recipe is from the text alone
-has to be measured after that layer. Computed from the float32 result, before it is cast.
+Where its first caption layer divides every token by the token's RMS, any positive scale of the embeddings, global or per
+token, changes nothing, and how far a recipe is from the text alone has to be measured after that layer. Which generators
+have such a norm is asked of their family. Computed from the float32 result, before it is cast.
 """
 
 import json
@@ -14,11 +15,7 @@ import torch
 from safetensors import safe_open
 
 from graftwork.conditioning.sketches import NUMBERS, TOLERANCE, encode_sketch, signs
-
-# Family -> folder of the weights, name of the norm's weight, and of its epsilon in config.json.
-CAPTION_NORMS = {"z_image": ("transformer", "cap_embedder.0.weight", "norm_eps")}
-# `norm_eps` of `ZImageTransformer2DModel` in diffusers, for a config.json that leaves it out.
-_DEFAULT_EPS = 1e-5
+from graftwork.models.families import generator_family
 
 
 class CaptionNorm:
@@ -34,18 +31,21 @@ class CaptionNorm:
 
     @classmethod
     def read(cls, folder: Path, family: str) -> "CaptionNorm":
-        """Reads the norm out of a generator's folder, and nothing else of its weights.
+        """Reads the norm out of a generator's folder, and nothing else of its weights; `NoCaptionNorm` where it has none.
 
         Raises:
             ValueError: where there is no such weight, naming it and the folder.
         """
-        subfolder, name, eps = CAPTION_NORMS[family]
-        weights = folder / subfolder
+        registered = generator_family(family)
+        norm = registered.captions.norm
+        if norm is None:
+            return NoCaptionNorm(registered.read_facts(folder).caption_channels)
+        weights, name = folder / norm.folder, norm.weight
         config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
         for file in _files_with(weights, name):
             with safe_open(file, "pt") as tensors:
                 if name in tensors.keys():  # noqa: SIM118
-                    return cls(tensors.get_tensor(name).float(), config.get(eps, _DEFAULT_EPS))
+                    return cls(tensors.get_tensor(name).float(), config.get(norm.eps, norm.default_eps))
         raise ValueError(
             f"no file in {weights} has {name!r}, the caption norm of family {family!r}; set config/models.yaml: "
             "generators to a complete model"
@@ -111,6 +111,16 @@ class CaptionNorm:
             total += (projected * own).double().sum(dim=0)
             first += len(states)
         return encode_sketch({name: len(tensors[name]) for name in names}, (total / NUMBERS**0.5).numpy())
+
+
+class NoCaptionNorm(CaptionNorm):
+    """The first caption layer of a generator that sees embeddings as they are, with their scale."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(torch.ones(dim), 0.0)
+
+    def _inverse_rms(self, states: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(states), 1)
 
 
 def _files_with(folder: Path, name: str) -> list[Path]:

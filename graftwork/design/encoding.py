@@ -13,8 +13,8 @@ from graftwork.design.inputs import Prompt, check_control_tokens
 from graftwork.design.sampling import negative_prompts
 from graftwork.models.catalog import Model
 from graftwork.models.description import locate_model
-from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
-from graftwork.models.templates import count_prompt_tokens, text_around_prompt
+from graftwork.models.families import encoder_family, families_with_images
+from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions, count_prompt_tokens, text_around_prompt
 from graftwork.models.tokens import ROLE_CODES, ROLES
 from graftwork.transforms.registry import transforms
 
@@ -30,8 +30,13 @@ def fill_in_formats(values: Mapping[str, Any], text: Model, encoder: Model | Non
     filled = dict(values)
     for key, model in (("text_prompt_format", text), ("prompt_format", encoder)):
         if filled.get(key) == "natural":
-            filled[key] = (model.entry.get("natural_format") if model else None) or "chat"
+            filled[key] = natural_format(model) if model else "chat"
     return filled
+
+
+def natural_format(model: Model) -> str | Mapping[str, str]:
+    """Returns what `natural` stands for: what the models file says of the encoder, else what its family has."""
+    return model.entry.get("natural_format") or encoder_family(model.facts["family"]).natural_format
 
 
 def prompting_options(values: Mapping[str, Any], prefix: str = "") -> InputOptions:
@@ -105,9 +110,10 @@ def check_prompting(values: Mapping[str, Any], model: Model, prefix: str, file: 
                 "or natural_format: raw in the encoder's entry in the models file"
             )
         return
-    if model.facts["accepts_images"]:
+    formats = encoder_family(model.facts["family"]).prompt_formats
+    if (values[key] if isinstance(values[key], str) else next(iter(values[key]))) not in formats:
         raise DesignError(
-            f"{file}: {key} {values[key]!r} has no place for an image, which encoder {model.name!r} takes; allowed: chat"
+            f"{file}: {key} {values[key]!r} is none that encoder {model.name!r} takes; allowed: {', '.join(formats)}"
         )
     for name in (f"{prefix}system_prompt", f"{prefix}think_block"):
         if values[name] != NEUTRAL[name]:
@@ -120,9 +126,7 @@ def check_prompting(values: Mapping[str, Any], model: Model, prefix: str, file: 
 def _check_vision_tower(values: Mapping[str, Any], encoder: Model, file: str) -> None:
     problem = None
     if not encoder.facts["accepts_images"]:
-        problem = (
-            f"encoder {encoder.name!r} is a text encoder and has none; choose an encoder of family qwen3_vl"
-        )
+        problem = f"encoder {encoder.name!r} is a text encoder and has none; choose an encoder of family {families_with_images()}"
     elif values["reference"] is None:
         problem = "there is no reference to look at; give base.references"
     elif isinstance(values["hidden_layer"], list):

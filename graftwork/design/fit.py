@@ -8,6 +8,7 @@ from graftwork.core.errors import DesignError, expected
 from graftwork.design.inputs import parts_of
 from graftwork.models.catalog import Model
 from graftwork.models.description import resolve_layer
+from graftwork.models.families import families_with_images
 from graftwork.transforms.registry import STAGES, transform
 
 _IMAGE_MODES = ("image_only", "image_no_markers")
@@ -76,12 +77,12 @@ def check_fit(
     elif reference is not None and not encoder.facts["accepts_images"]:
         raise DesignError(
             f"{file}: reference {reference.name!r} was given, but encoder {encoder.name!r} takes no images; remove the "
-            "references, or choose an encoder of family qwen3_vl"
+            f"references, or choose an encoder of family {families_with_images()}"
         )
     elif values["token_mode"] in _IMAGE_MODES and not encoder.facts["accepts_images"]:
         raise DesignError(
             f"{file}: token_mode {values['token_mode']!r} selects image tokens, but encoder {encoder.name!r} takes no images; "
-            "choose another token_mode, or an encoder of family qwen3_vl"
+            f"choose another token_mode, or an encoder of family {families_with_images()}"
         )
     elif reference is None and values["token_mode"] in _IMAGE_MODES:
         raise DesignError(

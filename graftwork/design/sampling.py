@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from graftwork.core.errors import DesignError
 from graftwork.core.identity import NEUTRAL
-from graftwork.models.generators.z_image.schedule import first_step
+from graftwork.models.families import first_step
 from graftwork.transforms.registry import transform
 from graftwork.transforms.schedules import AlphaSchedule
 

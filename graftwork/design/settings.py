@@ -6,6 +6,7 @@ from pydantic import Field
 
 from graftwork.design.forms import Instruct, Strict
 from graftwork.models.acceleration import ATTENTION_BACKENDS, COMPILE_MODES
+from graftwork.models.families import encoder_families, generator_families
 
 # config/models.yaml
 
@@ -23,7 +24,9 @@ class ModelSource(Strict):
 class EncoderEntry(ModelSource):
     """An encoder."""
 
-    family: Literal["qwen3", "qwen3_vl"] = Field(description="Which adapter loads it.")
+    family: Literal[tuple(encoder_families())] = Field(  # type: ignore[valid-type]
+        description="Which adapter loads it."
+    )
     subfolder: str | None = Field(None, description="Folder of weights and config inside the model.")
     tokenizer_subfolder: str | None = Field(None, description="Folder of the tokenizer inside the model.")
     natural_format: Literal["chat", "raw"] | Instruct | None = Field(
@@ -35,7 +38,9 @@ class EncoderEntry(ModelSource):
 class GeneratorEntry(ModelSource):
     """A generator, a complete diffusers pipeline folder."""
 
-    family: Literal["z_image"] = Field(description="Which adapter loads it.")
+    family: Literal[tuple(generator_families())] = Field(  # type: ignore[valid-type]
+        description="Which adapter loads it."
+    )
     text_encoder: str = Field(description="The encoder it was trained on, a name under `encoders`.")
 
 

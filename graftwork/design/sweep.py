@@ -40,7 +40,7 @@ from graftwork.design.schema import CellParameters, Experiment, Range
 from graftwork.design.settings import Limits
 from graftwork.design.statistics_of_cells import StatisticsOfCells, without_nulls
 from graftwork.models.catalog import Model, ModelCatalog, same_weights
-from graftwork.models.neutral_images import GREY, grey_reference
+from graftwork.models.images import GREY, grey_reference
 from graftwork.scores.registry import ScoreInputs, check_scores
 from graftwork.transforms.registry import fill_in_defaults
 

@@ -9,7 +9,7 @@ from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
 from graftwork.jobs.devices import take_device
 from graftwork.jobs.record import JobRecord, blaming_settings
-from graftwork.models.protocols import EncodedSequence
+from graftwork.models.encoder import EncodedSequence
 from graftwork.store.hidden_states import add_layers, intact_layers
 from graftwork.store.layout import Store
 
@@ -33,8 +33,8 @@ def extract_hidden_states(shard: dict[str, Any], store: Store, log: logging.Logg
         return record
 
     from graftwork.models.hardware import configure_torch
+    from graftwork.models.images import open_reference
     from graftwork.models.loading import load_encoder
-    from graftwork.models.neutral_images import open_reference
     from graftwork.models.prompts import options_of
 
     take_device(shard["hardware"], log)

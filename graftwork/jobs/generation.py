@@ -6,10 +6,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.identity import digest
@@ -20,8 +20,8 @@ from graftwork.jobs.record import JobRecord, blaming_settings
 from graftwork.planning.keys import batch_group, sampling_work
 from graftwork.store.layout import Store
 
-# Gives a batch: images, uint8 (rows, height, width, 3), and bool (rows,), False where an image means nothing.
-Result = Callable[[], tuple[Any, Any]]
+if TYPE_CHECKING:
+    from graftwork.models.generator import Batch, BatchRow, Generator, Launched
 
 
 def generate_images(shard: dict[str, Any], store: Store, log: logging.Logger) -> JobRecord:
@@ -47,31 +47,30 @@ def _generate(
     from graftwork.models.hardware import configure_torch
     from graftwork.models.loading import load_generator
 
-    hardware = shard["hardware"]
+    hardware, (name, entry) = shard["hardware"], (shard["generator"][part] for part in ("name", "entry"))
     take_device(hardware, log)
     with blaming_settings(log):
         configure_torch(hardware)
-    name = shard["generator"]["name"]
     log.info("loading generator %s for %s images", name, len(pending))
-    generator = load_generator(name, shard["generator"]["entry"], hardware)
+    generator = load_generator(name, entry, hardware)
     progress = Progress("images made", len(pending))
     start, work = time.monotonic(), 0
-    batches = list(_batches(pending, hardware["batch_shape"]))
-    warm: set[Any] = set()
+    batches = list(_batches(pending, hardware["batch_shape"], entry["family"]))
     with (
         _Reader(store, hardware["device"], shard.get("init_images", {})) as reader,
         _Writer(store, record) as writer,
     ):
+        launcher = _Launcher(generator, hardware["batch_shape"], reader, writer, record)
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
             reader.expect([*batch, *following])
             wanted = _missing(batch, store)
             record.found += [item["key"] for item in batch if item not in wanted]
-            if wanted:
-                start += _warm_up(generator, wanted[0], hardware["batch_shape"], warm)
-                _generate_batch(generator, wanted, hardware["batch_shape"], reader, record, writer)
-                work += len(wanted) * sampling_work(wanted[0]["parts"])
+            launcher.make(wanted)
+            work += sum(sampling_work(item["parts"]) for item in wanted)
             progress.advance(len(batch))
-    rate = record.notes["rate"] = {"work": work, "seconds": round(time.monotonic() - start, 3)}
+    # Warming up is no work: the next job's estimate would multiply it by its images.
+    seconds = time.monotonic() - start - launcher.seconds_warming
+    rate = record.notes["rate"] = {"work": work, "seconds": round(seconds, 3)}
     write_atomic(store.rates / f"{digest([item['key'] for item in pending])[:16]}.json", json.dumps(rate))
     log.info(
         "the generator waited %.2f s for conditioning to be read and %.2f s for images to be written",
@@ -80,127 +79,85 @@ def _generate(
     )
 
 
-def _batches(items: list[dict[str, Any]], rows: int) -> Iterator[list[dict[str, Any]]]:
+def _batches(items: list[dict[str, Any]], rows: int, family: str) -> Iterator[list[dict[str, Any]]]:
     """Yields items that can share a batch, at most `rows` at a time."""
     grouped: dict[Any, list[dict[str, Any]]] = {}
     for item in items:
-        grouped.setdefault(_group(item), []).append(item)
+        group = batch_group(family, item["parts"], item["tokens"], item.get("negative_tokens"))
+        grouped.setdefault(group, []).append(item)
     for group in grouped.values():
         yield from (group[at : at + rows] for at in range(0, len(group), rows))
 
 
-def _group(item: dict[str, Any]) -> tuple[Any, ...]:
-    return batch_group(item["parts"], item["tokens"], item.get("negative_tokens"))
+class _Launcher:
+    """Starts batches of one shape, and hands them to the writer.
 
-
-def _warm_up(generator: Any, item: dict[str, Any], batch_shape: int, warm: set[Any]) -> float:
-    """Lets a generator that compiles do so, once per kind of batch, and returns the seconds that took.
-
-    They are not counted as work, for the next job's estimate would multiply them by its images.
+    Attributes:
+        seconds_warming: How long the generator took to warm up, such as to compile.
     """
-    group = _group(item)
-    if group in warm or not getattr(generator, "is_compiled", False):
-        return 0.0
-    warm.add(group)
-    start = time.monotonic()
-    guidance = {"negative_tokens": item["negative_tokens"]} if "negative_tokens" in item else {}
-    generator.warm_up(
-        batch_shape, item["tokens"], item["parts"]["height"], item["parts"]["width"], **guidance
-    )
-    return time.monotonic() - start
 
+    def __init__(
+        self,
+        generator: "Generator",
+        batch_shape: int,
+        reader: "_Reader",
+        writer: "_Writer",
+        record: JobRecord,
+    ):
+        self._generator, self._batch_shape = generator, batch_shape
+        self._reader, self._writer, self._record = reader, writer, record
+        self.seconds_warming = 0.0
 
-def _generate_batch(
-    generator: Any,
-    items: list[dict[str, Any]],
-    batch_shape: int,
-    reader: "_Reader",
-    record: JobRecord,
-    writer: "_Writer",
-) -> None:
-    rows = []
-    for item in items:
+    def make(self, items: list[dict[str, Any]]) -> None:
+        """Starts a batch of items that can share one. An item whose conditioning cannot be read fails alone."""
+        rows = []
+        for item in items:
+            try:
+                rows.append((item, self._reader.read(item)))
+            except Exception as error:  # this row's failure is that image's result
+                self._record.fail(item["key"], error)
+        if rows:
+            self._launch(rows)
+
+    def _launch(self, rows: "list[tuple[dict[str, Any], BatchRow]]") -> None:
+        from graftwork.models.generator import assemble_batch
+
+        generator, sampling = self._generator, rows[0][0]["parts"]
         try:
-            rows.append((item, reader.read(item)))
-        except Exception as error:  # this row's failure is that image's result
-            record.fail(item["key"], error)
-    if not rows:
-        return
-    try:
-        result = _start(generator, rows, batch_shape)
-    except Exception as error:
+            batch = assemble_batch(
+                [row for _, row in rows], sampling, self._batch_shape, generator.padding_row
+            )
+        except Exception as error:
+            return self._launch_apart(rows, error)
+        self._warm_up(batch)
+        try:
+            launched = generator.launch(batch)
+        except Exception as error:
+            return self._launch_apart(rows, error)
+        for index, (item, _) in enumerate(rows):
+            self._writer.put(item["key"], index, launched)
+
+    def _warm_up(self, batch: "Batch") -> None:
+        start = time.monotonic()
+        self._generator.warm_up(batch)
+        self.seconds_warming += time.monotonic() - start
+
+    def _launch_apart(self, rows: "list[tuple[dict[str, Any], BatchRow]]", error: Exception) -> None:
+        """Tries each row of a batch that failed alone, at the same batch shape: which row it was is not known.
+
+        Raises:
+            RuntimeError: where the batch does not fit into memory, which no row alone would either.
+        """
         if _is_out_of_memory(error):
             raise RuntimeError(
-                f"a batch of {batch_shape} rows does not fit into memory ({error}); set "
+                f"a batch of {self._batch_shape} rows does not fit into memory ({error}); set "
                 "hardware.generation.batch_shape in config/config.yaml to a smaller number, or offload: model"
             ) from error
         if len(rows) == 1:
-            record.fail(rows[0][0]["key"], error)
+            self._record.fail(rows[0][0]["key"], error)
             return
-        # Which row it was is not known: each is tried alone, at the same batch shape.
         for row in rows:
-            _generate_batch(generator, [row[0]], batch_shape, reader, record, writer)
-        return
-    for index, (item, _) in enumerate(rows):
-        writer.put(item["key"], index, result)
-
-
-def _start(generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: int) -> Result:
-    """Starts a batch, and returns what gives its images: at once, or when the device has made them."""
-    if hasattr(generator, "launch"):
-        return _launch(generator, rows, batch_shape).result
-    made = _sample(generator, rows, batch_shape)
-    return lambda: made
-
-
-def _launch(generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: int) -> Any:
-    """As `_sample`, but does not wait for the images."""
-    embeds, seeds, sampling = _sampling_arguments(generator, rows, batch_shape)
-    return generator.launch(embeds, seeds, **sampling)
-
-
-def _sample(generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: int) -> tuple[Any, Any]:
-    embeds, seeds, sampling = _sampling_arguments(generator, rows, batch_shape)
-    images, finite = generator.generate(embeds, seeds, **sampling)
-    return images[: len(rows)], finite[: len(rows)]
-
-
-def _sampling_arguments(
-    generator: Any, rows: list[tuple[dict[str, Any], Any]], batch_shape: int
-) -> tuple[list[Any], list[int], dict[str, Any]]:
-    """Returns what `Generator.generate` is called with: a batch of rows, filled up to its shape.
-
-    Args:
-        generator: Which gives the padding.
-        rows: Items of the shard, each with what `_Reader.read` returns for it.
-        batch_shape: Rows of the batch.
-    """
-    parts, (tensors, init_image) = rows[0][0]["parts"], rows[0][1]
-    padding = batch_shape - len(rows)
-    embeds = [_row_embeds(tensors) for _, (tensors, _) in rows]
-    embeds += [generator.padding_row(tensors["prompt_embeds"].shape[-2])] * padding
-    names = ("height", "width", "num_inference_steps", "guidance_scale")
-    # What is not in the key does not take part, and the generator is not told of it.
-    optional = ("cfg_normalization", "cfg_truncation", "first_step")
-    sampling = {name: parts[name] for name in names} | {n: parts[n] for n in optional if n in parts}
-    if parts["guidance_scale"]:
-        negative = [tensors["negative_prompt_embeds"] for _, (tensors, _) in rows]
-        sampling["negative_prompt_embeds"] = [
-            *negative,
-            *[generator.padding_row(negative[0].shape[0])] * padding,
-        ]
-    if init_image is not None:
-        # Padding starts from an image that is encoded anyway.
-        sampling["init_images"] = [image for _, (_, image) in rows] + [init_image] * padding
-    return embeds, [item["parts"]["seed"] for item, _ in rows] + [0] * padding, sampling
-
-
-def _row_embeds(tensors: Mapping[str, Any]) -> Any:
-    """Returns what a generator takes for a row: (tokens, channels), or a list of these, one per step."""
-    if "prompt_embeds_of_step" not in tensors:
-        return tensors["prompt_embeds"]
-    distinct = tensors["prompt_embeds"].unbind(0)
-    return [distinct[index] for index in tensors["prompt_embeds_of_step"].tolist()]
+            self._launch([row])
 
 
 def _read_conditioning(store: Store, hash_: str) -> dict[str, Any]:
@@ -254,7 +211,7 @@ class _Reader:
     """Reads conditioning, and images to start from, ahead of the generator, in a thread.
 
     Attributes:
-        seconds_waited: How long the generator had to wait for it.
+        seconds_waited: How long the generator waited for them.
     """
 
     def __init__(self, store: Store, device: str, init_images: Mapping[str, str]):
@@ -280,14 +237,16 @@ class _Reader:
         for future in earlier.values():
             future.cancel()
 
-    def read(self, item: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """Returns the tensors of an expected item, and the image it starts from or None; raises what reading raised."""
+    def read(self, item: dict[str, Any]) -> "BatchRow":
+        """Returns the row of an expected item; raises what reading raised."""
+        from graftwork.models.generator import BatchRow
+
         start = time.monotonic()
         try:
             tensors, *image = [self._read[name].result() for name in _read_for(item)]
-            return tensors, image[0] if image else None
         finally:
             self.seconds_waited += time.monotonic() - start
+        return BatchRow(item["parts"]["seed"], tensors, *image)
 
     def _load(self, name: str) -> Any:
         if name in self._init_images:
@@ -299,19 +258,19 @@ class _Reader:
 
 
 class _Writer:
-    """Encodes and stores images behind the generator's back.
+    """Encodes and stores images while the generator goes on.
 
     Two threads: PNG encoding releases the interpreter lock, and the queue is bounded so that images waiting for a
     slow disk do not fill the memory. They also wait for the device, so that the generator can start the next batch. An
     error in a thread is that image's failure.
 
     Attributes:
-        seconds_waited: How long the generator had to wait for a place in the queue.
+        seconds_waited: How long the generator waited for a place in the queue.
     """
 
     def __init__(self, store: Store, record: JobRecord):
         self._store, self._record = store, record
-        self._queue: queue.Queue[tuple[str, int, Result] | None] = queue.Queue(maxsize=64)
+        self._queue: queue.Queue[tuple[str, int, Launched] | None] = queue.Queue(maxsize=64)
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2)]
         self.seconds_waited = 0.0
 
@@ -326,23 +285,23 @@ class _Writer:
         for thread in self._threads:
             thread.join()
 
-    def put(self, key: str, row: int, result: Result) -> None:
+    def put(self, key: str, row: int, launched: "Launched") -> None:
         """Stores an image under its key, some time before the block ends.
 
         Args:
-            key: Of the image.
-            row: Of the batch.
-            result: Gives the batch, waiting for it if need be.
+            key: Key of the image.
+            row: Row of the batch.
+            launched: The batch.
         """
         start = time.monotonic()
-        self._queue.put((key, row, result))
+        self._queue.put((key, row, launched))
         self.seconds_waited += time.monotonic() - start
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
-            key, row, result = work
+            key, row, launched = work
             try:
-                images, finite = result()
+                images, finite = launched.result()
                 if not finite[row]:
                     self._record.fail(key, "the generator gave values that are not finite")
                     continue

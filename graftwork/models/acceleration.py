@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-# The value of each setting that changes nothing. Append-only, like `identity.NEUTRAL`: a setting that was added later
-# is part of an image's key only where it has another value.
+# The value of each setting that changes nothing. Append-only: a setting that was added later is part of an image's key only
+# where it has another value.
 NEUTRAL: dict[str, Any] = {
     "attention_backend": "native",
     "compile": False,
@@ -48,11 +48,6 @@ def resolve_acceleration(hardware: Mapping[str, Any]) -> dict[str, Any]:
 def changed_settings(hardware: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of `NEUTRAL` that `hardware` has at another value."""
     return {name: value for name, value in resolve_acceleration(hardware).items() if value != NEUTRAL[name]}
-
-
-def is_accelerated(hardware: Mapping[str, Any]) -> bool:
-    """Returns whether images are made by `z_image_fast`: on a GPU always, on the CPU where a setting asks for it."""
-    return hardware["device"] != "cpu" or bool(changed_settings(hardware))
 
 
 def find_conflict(hardware: Mapping[str, Any]) -> str | None:

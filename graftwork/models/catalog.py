@@ -18,13 +18,13 @@ from graftwork.core.errors import DesignError, require_known
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.identity import digest
 from graftwork.models.description import (
-    describe_encoder,
-    describe_generator,
+    describe_model,
     hub_source,
     locate_model,
     missing_files,
     model_files,
 )
+from graftwork.models.families import family_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Model:
         kind: "encoder" or "generator".
         entry: Its entry in the models file, without empty keys.
         identity: Stands for its content in every key.
-        facts: What `describe_encoder` or `describe_generator` returned.
+        facts: What `describe_model` returned.
         weights: Stands for the bytes of its weights alone, whatever lies beside them; None where they are not known
             without reading a hub model's files.
     """
@@ -88,20 +88,20 @@ class ModelCatalog:
         entry = {key: value for key, value in self._entries[f"{kind}s"][name].items() if value is not None}
         section = f"{self.file}: {kind}s.{name}"
         try:
+            family_of(kind, entry, name)
             folder = locate_model(name, entry)
+            missing = missing_files(entry, kind, folder) if folder else None
         except ValueError as error:
             raise DesignError(str(error)) from error
         # Not a path that exists: the cache then keeps the last answer whatever happens to the folder.
         memory = Path(f"{kind}:{name}:{digest(entry)}")
-        missing = missing_files(entry, kind, folder) if folder else None
         if missing or folder is None:
             known = self._models.last_known(memory)
             if known is not None:
                 return Model(name, kind, entry, known["identity"], known["facts"], known.get("weights"))
             raise DesignError(_absence(section, entry, folder, missing))
         try:
-            describe = describe_encoder if kind == "encoder" else describe_generator
-            facts = describe(entry, folder, name)
+            facts = describe_model(entry, kind, folder, name)
         except (ValueError, KeyError, json.JSONDecodeError) as error:
             shown = entry.get("path") or folder
             raise DesignError(f"{section}: {shown} cannot be used as {kind}: {error}") from error

@@ -5,18 +5,13 @@ An `entry` is one mapping of `encoders` or `generators` in config/models.yaml.
 """
 
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-ENCODER_FAMILIES = ("qwen3", "qwen3_vl")
-GENERATOR_FAMILIES = ("z_image",)
-KINDS = ("encoder", "generator")
-
-# Captions are padded to a multiple of this (`SEQ_MULTI_OF` in diffusers' transformer_z_image).
-CAPTION_MULTIPLE = 32
+from graftwork.models.families import WEIGHT_PATTERNS, EncoderFacts, ModelFolder, family_of
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -28,8 +23,6 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
-GENERATOR_PARTS = ("transformer", "vae", "scheduler")
 
 
 # Where a model is
@@ -92,47 +85,50 @@ def hub_cache_folder() -> Path:
 # Which files a model has
 
 
-def model_files(entry: Mapping[str, Any], kind: str, folder: Path) -> list[Path]:
-    """Lists the files that decide a model's output, as sorted paths relative to `folder`.
+def model_folders(entry: Mapping[str, Any], kind: str) -> tuple[ModelFolder, ...]:
+    """Returns the folders of a model with the files that decide its output.
 
-    An encoder has weights, config, tokenizer and image processor; a generator has its transformer, VAE and
-    scheduler, and not the text encoder that lies beside them.
+    An encoder has weights, config, tokenizer and image processor; a generator has what its family says, and not the text
+    encoder that lies beside it.
 
     Raises:
-        ValueError: where `kind` is not one of `KINDS`.
+        ValueError: where `kind` is not "encoder" or "generator", or the family is unknown.
     """
-    _check_kind(kind)
-    files: set[Path] = set()
-    if kind == "encoder":
-        weights, tokenizer = encoder_folders(entry, folder)
-        files.add(weights / "config.json")
-        files.update(weights.glob("*.safetensors"))
-        files.update(weights.glob("*.safetensors.index.json"))
-        files.update(tokenizer / name for name in TOKENIZER_FILES)
-        if entry["family"] == "qwen3_vl":
-            files.update(tokenizer / name for name in PROCESSOR_FILES)
-    else:
-        files.add(folder / "model_index.json")
-        for part in GENERATOR_PARTS:
-            files.update((folder / part).glob("*.json"))
-            files.update((folder / part).glob("*.safetensors"))
+    family = family_of(kind, entry)
+    if kind == "generator":
+        return family.folders
+    return (
+        ModelFolder(
+            entry.get("subfolder") or "",
+            ("config.json", *WEIGHT_PATTERNS),
+            ("config.json",),
+            has_weights=True,
+        ),
+        ModelFolder(
+            entry.get("tokenizer_subfolder") or "",
+            (*TOKENIZER_FILES, *family.processor_files),
+            ("tokenizer.json", "tokenizer_config.json", *family.required_processor_files),
+        ),
+    )
+
+
+def model_files(entry: Mapping[str, Any], kind: str, folder: Path) -> list[Path]:
+    """Lists the files that decide a model's output, as sorted paths relative to `folder`."""
+    files = {
+        file
+        for part in model_folders(entry, kind)
+        for pattern in part.patterns
+        for file in (folder / part.folder).glob(pattern)
+    }
     return sorted((file.relative_to(folder) for file in files if file.is_file()), key=Path.as_posix)
 
 
 def hub_patterns(entry: Mapping[str, Any], kind: str) -> list[str]:
     """Lists the file patterns to download for a hub model: those that `model_files` would list."""
-    _check_kind(kind)
-    if kind == "generator":
-        return [
-            "model_index.json",
-            *(f"{part}/*.{end}" for part in GENERATOR_PARTS for end in ("json", "safetensors")),
-        ]
-    root = Path()
-    weights, tokenizer = (path.as_posix() for path in encoder_folders(entry, root))
-    weights, tokenizer = ("" if path == "." else f"{path}/" for path in (weights, tokenizer))
-    names = (*TOKENIZER_FILES, *PROCESSOR_FILES)
-    return [f"{weights}config.json", f"{weights}*.safetensors", f"{weights}*.safetensors.index.json"] + [
-        f"{tokenizer}{name}" for name in names
+    return [
+        (Path(part.folder) / pattern).as_posix()
+        for part in model_folders(entry, kind)
+        for pattern in part.patterns
     ]
 
 
@@ -141,28 +137,21 @@ def missing_files(entry: Mapping[str, Any], kind: str, folder: Path) -> list[str
 
     Where no weights are there at all, the entry is a pattern (`transformer/*.safetensors`).
     """
-    _check_kind(kind)
-    missing: list[str] = []
-    if kind == "encoder":
-        weights, tokenizer = encoder_folders(entry, folder)
-        _require(missing, folder, weights / "config.json")
-        _require_weights(missing, folder, weights)
-        _require(missing, folder, tokenizer / "tokenizer.json")
-        _require(missing, folder, tokenizer / "tokenizer_config.json")
-        if entry["family"] == "qwen3_vl":
-            _require(missing, folder, tokenizer / "preprocessor_config.json")
-    else:
-        _require(missing, folder, folder / "model_index.json")
-        for part in ("transformer", "vae"):
-            _require(missing, folder, folder / part / "config.json")
-            _require_weights(missing, folder, folder / part)
-        _require(missing, folder, folder / "scheduler" / "scheduler_config.json")
-    return sorted(missing)
+    missing = []
+    for part in model_folders(entry, kind):
+        own = folder / part.folder
+        missing += [own / name for name in part.required if not (own / name).is_file()]
+        if part.has_weights:
+            missing += _missing_weights(own)
+    return sorted({file.relative_to(folder).as_posix() for file in missing})
 
 
-def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"kind {kind!r} of a model is not one of {', '.join(KINDS)}")
+def _missing_weights(folder: Path) -> list[Path]:
+    indices = list(folder.glob("*.safetensors.index.json"))
+    if not indices and not any(folder.glob("*.safetensors")):
+        return [folder / "*.safetensors"]
+    shards = {shard for index in indices for shard in read_json(index)["weight_map"].values()}
+    return [folder / shard for shard in shards if not (folder / shard).is_file()]
 
 
 def encoder_folders(entry: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
@@ -170,110 +159,60 @@ def encoder_folders(entry: Mapping[str, Any], folder: Path) -> tuple[Path, Path]
     return folder / (entry.get("subfolder") or ""), folder / (entry.get("tokenizer_subfolder") or "")
 
 
-def _require(missing: list[str], folder: Path, file: Path) -> None:
-    if not file.is_file():
-        missing.append(file.relative_to(folder).as_posix())
-
-
-def _require_weights(missing: list[str], folder: Path, weights: Path) -> None:
-    indices = sorted(weights.glob("*.safetensors.index.json"))
-    for index in indices:
-        for shard in sorted(set(read_json(index)["weight_map"].values())):
-            _require(missing, folder, weights / shard)
-    if not indices and not any(weights.glob("*.safetensors")):
-        missing.append((weights / "*.safetensors").relative_to(folder).as_posix())
-
-
 # What a model is
 
 
-def describe_encoder(entry: Mapping[str, Any], folder: Path, name: str = "NAME") -> dict[str, Any]:
-    """Returns the facts about an encoder that validation and planning need, as plain JSON values.
+def describe_model(entry: Mapping[str, Any], kind: str, folder: Path, name: str = "NAME") -> dict[str, Any]:
+    """Returns the facts about a model that validation and planning need: `EncoderFacts` or `GeneratorFacts` as a mapping.
 
-    Returns:
-        `family`, `num_hidden_layers`, `hidden_size`, `accepts_images`, `rope_theta`, `special_tokens` (every
-        added token of the tokenizer), `has_chat_template`, and for encoders of images also `image_token`,
-        `patch_size`, `spatial_merge_size` and `deepstack_layers` (how many first blocks get visual features
-        added); None for the others.
+    Args:
+        entry: The model in config/models.yaml.
+        kind: "encoder" or "generator".
+        folder: Where it lies, complete.
+        name: Name of the model, for messages.
 
     Raises:
         ValueError: where the family is unknown or the files are of another one.
     """
-    family = entry.get("family")
-    if family not in ENCODER_FAMILIES:
+    family = family_of(kind, entry, name)
+    if kind == "encoder":
+        weights, tokenizer = encoder_folders(entry, folder)
+        _check_class(name, family, kind, weights / "config.json", "model_type", family.model_type)
+        return asdict(family.read_facts(weights, tokenizer))
+    _check_class(
+        name, family, kind, folder / "transformer" / "config.json", "_class_name", family.transformer_class
+    )
+    return asdict(family.read_facts(folder))
+
+
+def _check_class(name: str, family: Any, kind: str, file: Path, key: str, expected: str) -> None:
+    found = read_json(file).get(key)
+    if found != expected:
         raise ValueError(
-            f"family {family!r} of encoder {name!r} is not one of {', '.join(ENCODER_FAMILIES)}; "
-            f"set config/models.yaml: encoders.{name}.family"
+            f"{kind} {name!r} has family {family.name!r}, but {file} has {key} {found!r}, not {expected!r}; set "
+            f"config/models.yaml: {kind}s.{name}.family or .path"
         )
-    weights, tokenizer = encoder_folders(entry, folder)
-    config = read_json(weights / "config.json")
-    if config.get("model_type") != family:
-        raise ValueError(
-            f"encoder {name!r} has family {family!r}, but {weights / 'config.json'} has model_type "
-            f"{config.get('model_type')!r}; set config/models.yaml: encoders.{name}.family or .path"
-        )
-    text = config if family == "qwen3" else config["text_config"]
-    vision = config.get("vision_config")
-    tokens = _added_tokens(tokenizer)
-    rope = text.get("rope_parameters") or {}
-    return {
-        "family": family,
-        "num_hidden_layers": text["num_hidden_layers"],
-        "hidden_size": text["hidden_size"],
-        "accepts_images": vision is not None,
-        "rope_theta": float(text.get("rope_theta") or rope.get("rope_theta")),
-        "special_tokens": [tokens[index] for index in sorted(tokens)],
-        "has_chat_template": read_chat_template(tokenizer) is not None,
-        "image_token": tokens.get(config["image_token_id"]) if vision else None,
-        "patch_size": vision["patch_size"] if vision else None,
-        "spatial_merge_size": vision["spatial_merge_size"] if vision else None,
-        "deepstack_layers": len(vision["deepstack_visual_indexes"]) if vision else None,
-    }
 
 
-def describe_generator(entry: Mapping[str, Any], folder: Path, name: str = "NAME") -> dict[str, Any]:
-    """Returns the facts about a generator that validation and planning need, as plain JSON values.
+def read_encoder_facts(family: str, text_config: Mapping[str, Any], tokenizer_folder: Path) -> EncoderFacts:
+    """Returns the facts of an encoder of text.
 
-    Returns:
-        `family`, `caption_channels` (width of a caption token), `max_caption_tokens`, `size_multiple`
-        (pixels), `latent_channels` and `scheduler_config` without the keys that only say which library wrote
-        it.
-
-    Raises:
-        ValueError: where the family is unknown or the folder is of another one.
+    Args:
+        family: Name of its family.
+        text_config: Configuration of its language model in transformers.
+        tokenizer_folder: Where tokenizer and chat template are.
     """
-    family = entry.get("family")
-    if family not in GENERATOR_FAMILIES:
-        raise ValueError(
-            f"family {family!r} of generator {name!r} is not one of {', '.join(GENERATOR_FAMILIES)}; "
-            f"set config/models.yaml: generators.{name}.family"
-        )
-    transformer = read_json(folder / "transformer" / "config.json")
-    if transformer.get("_class_name") != "ZImageTransformer2DModel":
-        raise ValueError(
-            f"generator {name!r} has family {family!r}, but its transformer is a "
-            f"{transformer.get('_class_name')!r}; set config/models.yaml: generators.{name}.family or .path"
-        )
-    vae = read_json(folder / "vae" / "config.json")
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    return {
-        "family": family,
-        "caption_channels": transformer["cap_feat_dim"],
-        "max_caption_tokens": max_caption_tokens(transformer["axes_lens"]),
-        "size_multiple": 2 ** (len(vae["block_out_channels"]) - 1) * 2,
-        "latent_channels": transformer["in_channels"],
-        "scheduler_config": {key: value for key, value in scheduler.items() if not key.startswith("_")},
-    }
-
-
-def max_caption_tokens(axes_lens: Sequence[int]) -> int:
-    """Returns the longest caption in tokens: with padding, it and the image's frame index must fit axis 0."""
-    return (axes_lens[0] - 2) // CAPTION_MULTIPLE * CAPTION_MULTIPLE
-
-
-def padded_length(tokens: int) -> int:
-    """Returns the length of a caption of `tokens` tokens once the transformer has padded it."""
-    return math.ceil(tokens / CAPTION_MULTIPLE) * CAPTION_MULTIPLE
+    tokens = added_tokens(tokenizer_folder)
+    rope = text_config.get("rope_parameters") or {}
+    return EncoderFacts(
+        family=family,
+        num_hidden_layers=text_config["num_hidden_layers"],
+        hidden_size=text_config["hidden_size"],
+        accepts_images=False,
+        rope_theta=float(text_config.get("rope_theta") or rope.get("rope_theta")),
+        special_tokens=[tokens[index] for index in sorted(tokens)],
+        has_chat_template=read_chat_template(tokenizer_folder) is not None,
+    )
 
 
 def resolve_layer(layer: int, num_hidden_layers: int) -> int:
@@ -310,7 +249,8 @@ def read_chat_template(tokenizer_folder: Path) -> str | None:
     return None
 
 
-def _added_tokens(tokenizer_folder: Path) -> dict[int, str]:
+def added_tokens(tokenizer_folder: Path) -> dict[int, str]:
+    """Returns id -> text of every added token of a tokenizer."""
     added = read_json(tokenizer_folder / "tokenizer.json")["added_tokens"]
     return {token["id"]: token["content"] for token in added}
 

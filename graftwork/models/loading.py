@@ -2,26 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from graftwork.models.acceleration import is_accelerated
-from graftwork.models.description import (
-    ENCODER_FAMILIES,
-    GENERATOR_FAMILIES,
-    hub_patterns,
-    hub_source,
-    locate_model,
-    missing_files,
-)
-from graftwork.models.hardware import check_hardware, configure_torch
-from graftwork.models.protocols import Encoder, Generator
+from graftwork.models.acceleration import changed_settings
+from graftwork.models.description import hub_patterns, hub_source, locate_model, missing_files
+from graftwork.models.families import family_of, load_class
+from graftwork.models.hardware import check_hardware
 
-__all__ = ["check_hardware", "configure_torch", "ensure_model", "load_encoder", "load_generator"]
+if TYPE_CHECKING:
+    from graftwork.models.encoder import Encoder
+    from graftwork.models.families import GeneratorFamily
+    from graftwork.models.generator import Generator
 
 
 def load_encoder(
     name: str, entry: Mapping[str, Any], layers: Sequence[int] | None, hardware: Mapping[str, Any]
-) -> Encoder:
+) -> "Encoder":
     """Loads an encoder up to the deepest layer that is needed.
 
     Args:
@@ -35,21 +31,12 @@ def load_encoder(
         RuntimeError: where the model cannot be downloaded, or there is no such device.
     """
     check_hardware(hardware)
-    family = entry.get("family")
-    # Imported where they are used: an encoder's classes take seconds that the others need not pay.
-    if family == "qwen3":
-        from graftwork.models.encoders.qwen3 import Qwen3Encoder as encoder_class
-    elif family == "qwen3_vl":
-        from graftwork.models.encoders.qwen3_vl import Qwen3VLEncoder as encoder_class
-    else:
-        raise ValueError(
-            f"family {family!r} of encoder {name!r} is not one of {', '.join(ENCODER_FAMILIES)}; "
-            f"set config/models.yaml: encoders.{name}.family"
-        )
+    # Imported where it is used: an encoder's classes take seconds that the others need not pay.
+    encoder_class = load_class(family_of("encoder", entry, name).encoder)
     return encoder_class.load(ensure_model(name, entry, "encoder"), entry, layers, hardware)
 
 
-def load_generator(name: str, entry: Mapping[str, Any], hardware: Mapping[str, Any]) -> Generator:
+def load_generator(name: str, entry: Mapping[str, Any], hardware: Mapping[str, Any]) -> "Generator":
     """Loads a generator without its text encoder.
 
     Args:
@@ -62,17 +49,30 @@ def load_generator(name: str, entry: Mapping[str, Any], hardware: Mapping[str, A
         RuntimeError: where the model cannot be downloaded, or there is no such device.
     """
     check_hardware(hardware)
-    family = entry.get("family")
-    if family != "z_image":
+    family = family_of("generator", entry, name)
+    check_settings(family, hardware)
+    return load_class(family.generator).load(ensure_model(name, entry, "generator"), entry, hardware)
+
+
+def check_settings(family: "GeneratorFamily", hardware: Mapping[str, Any]) -> None:
+    """Refuses settings of `acceleration` that a family does not have.
+
+    Raises:
+        ValueError: naming the setting and what the family has.
+    """
+    changed = changed_settings(hardware)
+    for setting in changed:
+        if setting not in family.acceleration:
+            raise ValueError(
+                f"config/config.yaml: hardware.generation.{setting} cannot be used with generators of family "
+                f"{family.name}, which has {', '.join(family.acceleration) or 'no such settings'}; leave it out"
+            )
+    backend = changed.get("attention_backend", "native")
+    if backend not in family.attention_backends:
         raise ValueError(
-            f"family {family!r} of generator {name!r} is not one of {', '.join(GENERATOR_FAMILIES)}; "
-            f"set config/models.yaml: generators.{name}.family"
+            f"config/config.yaml: hardware.generation.attention_backend {backend!r} cannot be used with generators of "
+            f"family {family.name}; allowed: {', '.join(family.attention_backends)}"
         )
-    if is_accelerated(hardware):
-        from graftwork.models.generators.z_image.fast import FastZImageGenerator as generator_class
-    else:
-        from graftwork.models.generators.z_image.generator import ZImageGenerator as generator_class
-    return generator_class.load(ensure_model(name, entry, "generator"), entry, hardware)
 
 
 def ensure_model(name: str, entry: Mapping[str, Any], kind: str) -> Path:

@@ -1,13 +1,22 @@
 """How a text is put before an encoder: chat template, system prompt and think block, an instruction, or as it is.
 
-Used by the encoders and, while the workflow is parsed, to count tokens: nothing here imports torch.
+Used by the encoders, with the renderer of their library, and while the workflow is parsed, to count tokens with the files
+of chat template and tokenizer alone: nothing here imports torch or transformers.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from graftwork.models.tokens import PromptLayout, lay_out_prompt
+from graftwork.models.description import TOKENIZER_FILES, encoder_folders, read_chat_template
+
+_PLACEHOLDER = "PROMPTPLACEHOLDER"
+# Where a turn starts and where thinking starts, as text. What a template contains is found by rendering it.
+_TURN_START = "<|im_start|>"
+_THINK_START = "<think>"
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,24 @@ NEUTRAL_OPTIONS = InputOptions()
 def options_of(origin: Mapping[str, Any]) -> InputOptions:
     """Returns the options of an encoder input, out of what its key is the digest of; what is missing is neutral."""
     return InputOptions(**{name: origin[name] for name in vars(NEUTRAL_OPTIONS) if name in origin})
+
+
+@dataclass(frozen=True)
+class PromptLayout:
+    """A rendered chat and where its parts are, as (start, end) in characters.
+
+    Attributes:
+        text: What goes to the tokenizer.
+        prompt: The user's prompt.
+        system: Turns before the user's, empty where there are none; of a prompt with an instruction, the line of the
+            instruction.
+        think: From the tag that opens thinking to the end, empty where there is none.
+    """
+
+    text: str
+    prompt: tuple[int, int]
+    system: tuple[int, int]
+    think: tuple[int, int]
 
 
 def lay_out(render: Callable[[str, str | None], str], text: str, options: InputOptions) -> PromptLayout:
@@ -73,3 +100,140 @@ def _plain(system: str, text: str, before: str = "") -> PromptLayout:
     whole = system + before + text
     end = len(whole)
     return PromptLayout(whole, (end - len(text), end), (0, len(system)), (end, end))
+
+
+def lay_out_prompt(render: Callable[[str], str], prompt: str, what: str = "prompt") -> PromptLayout:
+    """Renders a prompt and finds it in the result.
+
+    The prompt is not searched for (it may be "user", which the template contains): a placeholder is, and the
+    rendered prompt is checked against the text around it.
+
+    Args:
+        render: Prompt to the whole text given to the tokenizer.
+        prompt: Text as written by the user.
+        what: It is called in messages.
+
+    Raises:
+        ValueError: where the template shows the prompt more than once or not as it is.
+    """
+    placeholder, bare = _PLACEHOLDER, render("")
+    # Other texts than the prompt, such as a system prompt, may contain the placeholder.
+    while placeholder in bare:
+        placeholder += "X"
+    parts = render(placeholder).split(placeholder)
+    if len(parts) != 2:
+        raise ValueError(
+            f"the chat template shows the {what} {len(parts) - 1} times; exactly once is supported"
+        )
+    before, after = parts
+    text = render(prompt)
+    if text != before + prompt + after:
+        raise ValueError(
+            f"the chat template changes the {what} {prompt!r} (it may strip or interpret it); change the {what} "
+            "in config/experiments or config/prompts"
+        )
+    start, end = len(before), len(before) + len(prompt)
+    think = after.find(_THINK_START)
+    return PromptLayout(
+        text=text,
+        prompt=(start, end),
+        system=(0, max(before.rfind(_TURN_START), 0)),
+        think=(end + think, len(text)) if think >= 0 else (len(text), len(text)),
+    )
+
+
+# Counting tokens without the model libraries
+
+
+def count_prompt_tokens(
+    entry: Mapping[str, Any], folder: Path, prompts: Sequence[str], options: InputOptions = NEUTRAL_OPTIONS
+) -> list[int]:
+    """Counts the tokens of prompts as the encoder is shown them, images not counted.
+
+    The whole text is tokenized, with what is around the prompt, so this is the length of what the encoder returns for
+    the prompt alone. An image adds its own tokens and two markers.
+
+    Args:
+        entry: The encoder in config/models.yaml.
+        folder: Its folder.
+        prompts: Texts as written by the user.
+        options: How they are put before the encoder.
+
+    Raises:
+        ValueError: where there is no chat template, or it cannot do what the options ask for.
+    """
+    before, after = text_around_prompt(entry, folder, options)
+    tokenizer = _tokenizer(encoder_folders(entry, folder)[1])
+    texts = [before + prompt + after for prompt in prompts]
+    return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
+
+
+def text_around_prompt(entry: Mapping[str, Any], folder: Path, options: InputOptions) -> tuple[str, str]:
+    """Returns what an encoder is shown before and after a prompt.
+
+    Raises:
+        ValueError: where there is no chat template, or it cannot do what the options ask for.
+    """
+
+    def render(prompt: str, system: str | None) -> str:
+        return chat_renderer(encoder_folders(entry, folder)[1])(prompt, system)
+
+    layout = lay_out(render, _PLACEHOLDER, options)
+    return layout.text[: layout.prompt[0]], layout.text[layout.prompt[1] :]
+
+
+def chat_renderer(tokenizer_folder: Path) -> Callable[[str, str | None], str]:
+    """Returns (prompt, system prompt) -> what the chat template makes of them.
+
+    Raises:
+        ValueError: where there is no template.
+    """
+    return _chat_renderer(tokenizer_folder, _stamp(tokenizer_folder))
+
+
+@lru_cache(maxsize=16)
+def _chat_renderer(tokenizer_folder: Path, stamp: tuple[int, ...]) -> Callable[[str, str | None], str]:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    source = read_chat_template(tokenizer_folder)
+    if source is None:
+        raise ValueError(
+            f"{tokenizer_folder} has no chat template (chat_template.jinja or tokenizer_config.json); set "
+            "prompt_format or text_prompt_format: raw for this encoder"
+        )
+    # The settings of `render_jinja_template` in transformers.utils.chat_template_utils.
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+    environment.globals["raise_exception"] = _raise_template_error
+    template = environment.from_string(source)
+
+    def render(prompt: str, system: str | None) -> str:
+        turns = [] if system is None else [{"role": "system", "content": system}]
+        return template.render(
+            messages=[*turns, {"role": "user", "content": prompt}],
+            add_generation_prompt=True,
+            enable_thinking=True,
+        )
+
+    return render
+
+
+def _raise_template_error(message: str) -> None:
+    raise ValueError(f"the chat template refused the prompt: {message}")
+
+
+def _tokenizer(tokenizer_folder: Path) -> Any:
+    return _cached_tokenizer(tokenizer_folder, _stamp(tokenizer_folder))
+
+
+@lru_cache(maxsize=16)
+def _cached_tokenizer(tokenizer_folder: Path, stamp: tuple[int, ...]) -> Any:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    return tuple((folder / name).stat().st_mtime_ns for name in TOKENIZER_FILES if (folder / name).is_file())

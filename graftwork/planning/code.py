@@ -1,23 +1,14 @@
 """Where the code of each kind of artefact begins; `code_digest` finds what belongs to it."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from graftwork.core.code_digest import code_digest
-from graftwork.models.acceleration import is_accelerated
+from graftwork.models.families import encoder_family, generator_family
 
 _SETTING_UP_TORCH = "graftwork.models.hardware:configure_torch"
-ENCODERS = {
-    "qwen3": "graftwork.models.encoders.qwen3:Qwen3Encoder",
-    "qwen3_vl": "graftwork.models.encoders.qwen3_vl:Qwen3VLEncoder",
-}
-GENERATORS = {"z_image": "graftwork.models.generators.z_image.generator:ZImageGenerator"}
-FAST_GENERATORS = {"z_image": "graftwork.models.generators.z_image.fast:FastZImageGenerator"}
 
 
 def extraction_code(family: str) -> str:
     """Returns the digest of the code that decides hidden states of an encoder."""
-    return code_digest(ENCODERS[family], _SETTING_UP_TORCH)
+    return code_digest(*encoder_family(family).code, _SETTING_UP_TORCH)
 
 
 def statistics_code() -> str:
@@ -34,12 +25,16 @@ def conditioning_code() -> str:
     )
 
 
-def sampling_code(family: str, generation: Mapping[str, Any]) -> str:
-    """Returns the digest of the code that decides an image.
+def sigmas_code(family: str) -> str:
+    """Returns the digest of the code that decides the sigmas of a generator, which conditioning may follow."""
+    return code_digest(generator_family(family).scheduler_sigmas)
+
+
+def sampling_code(family: str, from_image: bool) -> str:
+    """Returns the digest of the code that decides an image: the same for every device and setting.
 
     Args:
-        family: Of the generator.
-        generation: `hardware.generation` of config.yaml.
+        family: Family of the generator.
+        from_image: Whether the image starts from another one, which has to be read.
     """
-    generator = (FAST_GENERATORS if is_accelerated(generation) else GENERATORS)[family]
-    return code_digest(generator, _SETTING_UP_TORCH, "graftwork.jobs.generation:_start")
+    return code_digest(*generator_family(family).code(from_image), _SETTING_UP_TORCH)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graftwork.core.fact_cache import FactCache, stat_signature
-from graftwork.models.neutral_images import is_neutral_image
+from graftwork.models.images import is_neutral_image
 from graftwork.planning.corpus_keys import NeededStatistics
 from graftwork.planning.keys import Keys
 from graftwork.planning.shards import split_evenly, write_shard

@@ -12,8 +12,9 @@ from typing import Any
 from graftwork.core.identity import NEUTRAL, digest
 from graftwork.design.sampling import starting_step
 from graftwork.models.acceleration import changed_settings
-from graftwork.models.description import padded_length, resolve_layer
-from graftwork.planning.code import conditioning_code, extraction_code, sampling_code
+from graftwork.models.description import resolve_layer
+from graftwork.models.families import generator_family
+from graftwork.planning.code import conditioning_code, extraction_code, sampling_code, sigmas_code
 from graftwork.planning.corpus_keys import NeededStatistics, corpus_inputs, name_statistics
 from graftwork.transforms.dimension_fixes import host_class
 from graftwork.transforms.registry import STAGES, transform
@@ -270,6 +271,8 @@ class Keys:
             "num_inference_steps": cell["num_inference_steps"],
             "first_step": starting_step(cell),
             "scheduler": dict(scheduler),
+            "family": facts["family"],
+            "code": sigmas_code(facts["family"]),
             # The size of the image counts for a dynamic shift alone.
             "image_tokens": pixels // token if scheduler.get("use_dynamic_shifting") else 0,
         }
@@ -304,20 +307,24 @@ class Keys:
             # These two were in the key before there was a choice; later ones are in it where they change something.
             **{name: self._generation[name] for name in ("attention_backend", "compile")},
             **changed_settings(self._generation),
-            "code": sampling_code(family, self._generation),
+            "code": sampling_code(family, from_image="init_image" in beginning),
         }
 
 
-def batch_group(image: Mapping[str, Any], tokens: int, negative_tokens: int | None = None) -> tuple[Any, ...]:
+def batch_group(
+    family: str, image: Mapping[str, Any], tokens: int, negative_tokens: int | None = None
+) -> tuple[Any, ...]:
     """Returns what images must share to be in one batch: everything but what each row has of its own, and padded lengths.
 
     Args:
+        family: Family of the generator.
         image: As `Keys.image` returns it.
         tokens: Length of the conditioning.
         negative_tokens: Likewise of the negative one, where there is guidance.
     """
     own = ("seed", "conditioning", "init_image")
     shared = sorted((key, value) for key, value in image.items() if key not in own)
+    padded_length = generator_family(family).captions.padded_length
     return (padded_length(tokens), padded_length(negative_tokens or 0), *shared)
 
 

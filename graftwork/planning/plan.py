@@ -7,7 +7,7 @@ from typing import Any
 from graftwork.core.identity import digest
 from graftwork.core.png import is_complete_png
 from graftwork.models.acceleration import TAKE_NO_MASK
-from graftwork.models.description import padded_length
+from graftwork.models.families import generator_family
 from graftwork.planning.inputs_plan import plan_extraction, plan_statistics, statistics_of
 from graftwork.planning.keys import Keys, batch_group, sampling_work
 from graftwork.planning.shards import split_evenly, write_shard
@@ -155,7 +155,8 @@ def plan_images(
                 "another length_matching or token_mode, or a smaller reference"
             )
         elif entry["report"].get("negative_tokens") is not None:
-            entry["error"] = _refused_guidance(entry["report"], limit, hardware["generation"])
+            family = models[cells[cell_id]["generator"]]["facts"]["family"]
+            entry["error"] = _refused_guidance(entry["report"], family, limit, hardware["generation"])
     references = merged(designs, "references")
     missing: dict[str, dict[str, Any]] = {}
     for entry in resolved.values():
@@ -165,7 +166,9 @@ def plan_images(
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for image, entry in missing.items():
         report = entry["report"]
-        groups[batch_group(entry["parts"], report["tokens"], report.get("negative_tokens"))].append(image)
+        family = models[entry["parts"]["generator"]]["facts"]["family"]
+        group = batch_group(family, entry["parts"], report["tokens"], report.get("negative_tokens"))
+        groups[group].append(image)
     by_generator: dict[str, list[list[str]]] = defaultdict(list)
     for _, images in sorted(groups.items(), key=lambda item: repr(item[0])):
         # Images of one conditioning side by side: it is read once, and can be dropped when they are done.
@@ -191,11 +194,14 @@ def plan_images(
     return {"shards": sorted(shards), "cells": resolved, "shard_of": shard_of}
 
 
-def _refused_guidance(report: Mapping[str, Any], limit: int, generation: Mapping[str, Any]) -> str | None:
+def _refused_guidance(
+    report: Mapping[str, Any], family: str, limit: int, generation: Mapping[str, Any]
+) -> str | None:
     """Says why a cell with guidance cannot be made, or returns None."""
     tokens, negative, backend = report["tokens"], report["negative_tokens"], generation["attention_backend"]
     if negative > limit:
         return f"its negative prompt has {negative} tokens; the generator takes at most {limit}: shorten it"
+    padded_length = generator_family(family).captions.padded_length
     if backend in TAKE_NO_MASK and padded_length(negative) != padded_length(tokens):
         return (
             f"its conditioning has {tokens} tokens and its negative prompt {negative}, which are padded to "

@@ -21,9 +21,9 @@ from graftwork.core.locks import try_exclusive_lock
 from graftwork.core.progress import format_bytes, format_seconds
 from graftwork.design.inputs import read_yaml
 from graftwork.design.project import EXPERIMENT_FOLDER, Project
+from graftwork.models.families import encoder_families
 from graftwork.planning.analyses import Analyses
 from graftwork.planning.code import (
-    ENCODERS,
     conditioning_code,
     extraction_code,
     sampling_code,
@@ -217,8 +217,8 @@ class Scopes:
                 "code": [conditioning_code(), statistics_code()]
                 + [
                     extraction_code(family)
-                    if family in ENCODERS
-                    else sampling_code(family, self._hardware["generation"])
+                    if family in encoder_families()
+                    else sampling_code(family, from_image=True)
                     for family in families
                 ],
             }

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from graftwork.models.generator import Batch
 from graftwork.models.loading import load_encoder, load_generator
 from graftwork.scenes.captions import write_partial
 from graftwork.scenes.reader import SceneReader
@@ -57,7 +58,7 @@ def encode_captions(
     references: Sequence[Scene] | None = None,
     layer: int = CONDITIONING_LAYER,
 ) -> list[Any]:
-    """Encodes captions, each with the picture of a scene if there are references; see `protocols.Encoder`."""
+    """Encodes captions, each with the picture of a scene if there are references; see `encoder.Encoder`."""
     total = _text_config(encoder).num_hidden_layers
     entry = layer % (total + 1)
     pictures: list[Image.Image | None] = [None] * len(captions)
@@ -87,7 +88,7 @@ def generate(generator: Any, states: Sequence[torch.Tensor], seed: int = 0, step
     for rows in buckets.values():
         for start in range(0, len(rows), BATCH):
             part = rows[start : start + BATCH]
-            pictures, finite = generator.generate(
+            batch = Batch(
                 [states[row] for row in part],
                 [seed * 1_000_000 + row for row in part],
                 height=PICTURE_SIZE,
@@ -95,6 +96,7 @@ def generate(generator: Any, states: Sequence[torch.Tensor], seed: int = 0, step
                 num_inference_steps=steps,
                 guidance_scale=0.0,
             )
+            pictures, finite = generator.generate(batch)
             if not finite.all():
                 raise FloatingPointError(f"{(~finite).sum()} of {len(part)} pictures are not finite")
             for row, picture in zip(part, pictures, strict=True):

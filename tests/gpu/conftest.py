@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from graftwork.models.generators.z_image.fast import FastZImageGenerator
+from graftwork.models.generators.z_image.generator import ZImageGenerator
 from lab.random_models import random_pipeline
 
 HERE = Path(__file__).parent
@@ -40,11 +40,11 @@ def build():
     """Makes generators of the published size; the memory of all is given back afterwards."""
     made = []
 
-    def build_generator(**settings) -> FastZImageGenerator:
+    def build_generator(**settings) -> ZImageGenerator:
         pipeline = random_pipeline("cuda", torch.bfloat16)
         if settings.get("offload") == "model":
             pipeline.enable_model_cpu_offload(device="cuda")  # As `ZImageGenerator.load` does.
-        made.append(FastZImageGenerator(pipeline, {**HARDWARE, **settings}))
+        made.append(ZImageGenerator(pipeline, {**HARDWARE, **settings}))
         return made[-1]
 
     yield build_generator

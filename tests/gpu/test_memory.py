@@ -18,17 +18,18 @@ limit, rows, size, settings = json.loads(sys.argv[1])
 torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(0).total_memory)
 from graftwork.models.hardware import configure_torch
 from lab.random_models import random_pipeline
-from graftwork.models.generators.z_image.fast import FastZImageGenerator
+from graftwork.models.generator import Batch
+from graftwork.models.generators.z_image.generator import ZImageGenerator
 hardware = {"device": "cuda", "dtype": "bfloat16", "offload": "none", "cpu_threads": 2, **settings}
 configure_torch(hardware)
 pipeline = random_pipeline("cuda", torch.bfloat16)
 if hardware["offload"] == "model":
     pipeline.enable_model_cpu_offload(device="cuda")
-generator = FastZImageGenerator(pipeline, hardware)
+generator = ZImageGenerator(pipeline, hardware)
 captions = [torch.ones(128, 2560, dtype=torch.bfloat16)] * rows
 for _ in range(2):
     generator.generate(
-        captions, list(range(rows)), height=size, width=size, num_inference_steps=2, guidance_scale=0.0
+        Batch(captions, list(range(rows)), height=size, width=size, num_inference_steps=2, guidance_scale=0.0)
     )
 print(json.dumps([torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()]))
 """

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from graftwork.models.acceleration import find_conflict
-from graftwork.models.generators.z_image.generator import initial_latents
+from graftwork.models.generator import Batch, initial_noise
 from lab.random_models import keep_layers, random_pipeline, random_text_encoder
 from tests.gpu.conftest import FAST, SAMPLING, mean_difference
 
@@ -14,7 +14,7 @@ SEEDS = [1, 2, 3, 4]
 
 def theirs(pipeline, captions, seeds, **sampling):
     """What `ZImagePipeline` makes of the same noise, without any of our code after that."""
-    noise = initial_latents(seeds, 16, sampling["height"] // 8, sampling["width"] // 8).to("cuda")
+    noise = initial_noise(seeds, 16, sampling["height"] // 8, sampling["width"] // 8).to("cuda")
     made = pipeline(
         prompt_embeds=[caption.to("cuda") for caption in captions],
         latents=noise,
@@ -27,7 +27,7 @@ def theirs(pipeline, captions, seeds, **sampling):
 @pytest.mark.parametrize("size", [512, 1024])
 def test_pixels_are_those_of_the_pipeline(build, captions, size):
     sampling = {**SAMPLING, "height": size, "width": size}
-    images, finite = build().generate(captions, SEEDS, **sampling)
+    images, finite = build().generate(Batch(captions, SEEDS, **sampling))
     assert finite.all()
     pipeline = random_pipeline("cuda", torch.bfloat16)
     assert np.array_equal(images, theirs(pipeline, captions, SEEDS, **sampling))
@@ -53,9 +53,9 @@ def test_every_setting_gives_the_same_image_up_to_rounding(build, captions, sett
     assert find_conflict({"device": "cuda", "dtype": "bfloat16", **settings}) is None
     sampling = {**SAMPLING, "height": 512, "width": 512}
     plain = build()
-    expected = plain.generate(captions[:2], SEEDS[:2], **sampling)[0]
-    control = plain.generate([captions[1], captions[0]], SEEDS[:2], **sampling)[0]
-    images, finite = build(**settings).generate(captions[:2], SEEDS[:2], **sampling)
+    expected = plain.generate(Batch(captions[:2], SEEDS[:2], **sampling))[0]
+    control = plain.generate(Batch([captions[1], captions[0]], SEEDS[:2], **sampling))[0]
+    images, finite = build(**settings).generate(Batch(captions[:2], SEEDS[:2], **sampling))
     assert finite.all()
     assert mean_difference(images, expected) < mean_difference(control, expected) / 10
 
@@ -63,10 +63,10 @@ def test_every_setting_gives_the_same_image_up_to_rounding(build, captions, sett
 def test_offloading_changes_no_byte(build, captions):
     """It is in no image's key: the parts of the model wait elsewhere, but are the same and run at the same place."""
     sampling = {**SAMPLING, "height": 512, "width": 512}
-    expected = build().generate(captions, SEEDS, **sampling)[0]
+    expected = build().generate(Batch(captions, SEEDS, **sampling))[0]
     offloaded = build(offload="model")
     for _ in range(2):
-        assert np.array_equal(offloaded.generate(captions, SEEDS, **sampling)[0], expected)
+        assert np.array_equal(offloaded.generate(Batch(captions, SEEDS, **sampling))[0], expected)
         assert offloaded.pipeline.transformer.device.type == "cpu", "control: it is offloaded"
 
 

@@ -67,7 +67,12 @@ def test_the_job_at_the_published_size(tmp_path, build, monkeypatch, settings):
         parts = {"conditioning": hash_, "generator": "random", "seed": number, "height": 512, "width": 512}
         parts |= {"num_inference_steps": 8, "guidance_scale": 0.0}
         items.append({"key": digest(parts), "parts": parts, "tokens": tokens})
-    shard = {"generator": {"name": "random", "entry": {}}, "hardware": hardware, "images": items, "drop": []}
+    shard = {
+        "generator": {"name": "random", "entry": {"family": "z_image"}},
+        "hardware": hardware,
+        "images": items,
+        "drop": [],
+    }
     generator = build(**settings)
     monkeypatch.setattr(loading, "load_generator", lambda *_: generator)
     monkeypatch.chdir(tmp_path)

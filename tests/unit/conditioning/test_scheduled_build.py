@@ -6,7 +6,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
 
 from graftwork.conditioning import build
 from graftwork.conditioning.build import conditioning_hash
-from graftwork.models.generators.z_image.schedule import scheduler_sigmas
+from graftwork.models.generators.z_image import scheduler_sigmas
 from lab.real_shapes import Z_IMAGE_SCHEDULER
 from tests.unit.conditioning.test_build import (
     SOURCE_ROLES,
@@ -85,6 +85,7 @@ def over_sigma(first_step: int = 0, steps: int = 4, image_tokens: int = 0, **sch
         "first_step": first_step,
         "scheduler": {**Z_IMAGE_SCHEDULER, **scheduler},
         "image_tokens": image_tokens,
+        "family": "z_image",
     }
     return build.alphas_of_recipe(chosen)
 

@@ -1,6 +1,7 @@
 """What the generator sees of a conditioning, and what its sketch tells without the tensors."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from graftwork.conditioning.sketches import (
     signs,
 )
 from graftwork.conditioning.visibility import CaptionNorm
+from graftwork.models import families
 
 MINIATURE = Path(__file__).parents[3] / "resources" / "miniature" / "family" / "z-image"
 TOKENS, DIM = 40, 96
@@ -79,6 +81,19 @@ def test_weights_in_several_files_are_found_by_their_index(tmp_path):
     (folder / "m.safetensors.index.json").unlink()
     with pytest.raises(ValueError, match=r"no file in .*transformer has 'cap_embedder\.0\.weight'"):
         CaptionNorm.read(tmp_path, "z_image")
+
+
+def test_a_generator_without_a_norm_sees_the_scale(monkeypatch):
+    registered = families.generator_family("z_image")
+    plain = replace(registered, captions=replace(registered.captions, norm=None))
+    monkeypatch.setattr(families, "generator_families", lambda: {"z_image": plain})
+    norm = CaptionNorm.read(MINIATURE, "z_image")
+    text = torch.randn(11, 128, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(norm(text), text)
+    assert report(norm, text, text) == (0.0, True)
+    change, same = report(norm, 1.5 * text, text)
+    assert change == pytest.approx(0.5)
+    assert not same
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-20, 20)), min_size=1, max_size=40), st.booleans())

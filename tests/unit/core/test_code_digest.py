@@ -13,7 +13,7 @@ import pytest
 
 from graftwork.core import code_digest as module
 from graftwork.core.code_digest import REPOSITORY, canonical_syntax, code_digest, entry_name, used_code
-from graftwork.planning.code import ENCODERS, FAST_GENERATORS, GENERATORS
+from graftwork.models.families import encoder_families, encoder_family, generator_families, generator_family
 from graftwork.transforms.registry import STAGES, transforms
 
 FUNCTION = '''
@@ -95,7 +95,9 @@ NEWER = {version: path for version, path in OTHERS.items() if version != "3.11"}
 
 def project_entries() -> list[str]:
     """Every entry point whose digest is in a key, or in the params of a rule."""
-    entries = {*ENCODERS.values(), *GENERATORS.values(), *FAST_GENERATORS.values()}
+    entries = {part for family in encoder_families().values() for part in family.code}
+    for family in generator_families().values():
+        entries |= {*family.code(from_image=True), entry_name(family.scheduler_sigmas)}
     entries |= {"graftwork.conditioning.build:build_conditioning", "graftwork.jobs.statistics:measure_corpus"}
     entries |= {
         f"workflow_scripts.{name}:main"
@@ -597,13 +599,19 @@ def test_the_projects_entries_differ():
 
 def test_keys_cover_the_numerics_and_no_files_or_logs():
     """A few parts, by name, that are reached through a class, a default, another module and an annotation."""
-    encoder = used_code(ENCODERS["qwen3_vl"])
-    assert {"graftwork.models.tokens:assign_roles", "graftwork.models.weights:load_weights"} <= set(encoder)
-    sampling = used_code(FAST_GENERATORS["z_image"])
+    encoder = used_code(encoder_family("qwen3_vl").encoder)
     assert {
-        "graftwork.models.generators.z_image.schedule:scheduler_sigmas",
+        "graftwork.models.tokens:assign_roles",
+        "graftwork.models.transformers_encoder:load_weights",
+        "graftwork.models.transformers_encoder:TransformersEncoder",
+    } <= set(encoder)
+    sampling = used_code(generator_family("z_image").generator)
+    assert {
+        "graftwork.models.generator:Launched",
+        "graftwork.models.generator:initial_noise",
+        "graftwork.models.generators.z_image:scheduler_sigmas",
         "graftwork.models.generators.z_image.blocks:FusedAttention",
-        "graftwork.models.description:padded_length",
+        "graftwork.models.generators.z_image:padded_length",
     } <= set(sampling)
     conditioning = used_code("graftwork.conditioning.build:build_conditioning")
     assert "graftwork.conditioning.visibility:CaptionNorm" in conditioning

@@ -6,7 +6,7 @@ from graftwork.core.errors import DesignError
 from graftwork.core.identity import NEUTRAL
 from graftwork.design.sampling import GUIDANCE_NOTE, sampling_warnings
 from graftwork.models.catalog import Model
-from graftwork.models.generators.z_image.schedule import first_step
+from graftwork.models.families import first_step
 from tests.unit.design.designs import GENERATOR, expand, experiment, some_models
 
 LINEAR = {"kind": "linear"}

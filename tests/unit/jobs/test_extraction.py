@@ -12,9 +12,9 @@ from graftwork.core.fact_cache import FactCache
 from graftwork.jobs import extraction
 from graftwork.jobs.extraction import extract_hidden_states
 from graftwork.models import loading
-from graftwork.models.neutral_images import open_reference
+from graftwork.models.encoder import EncodedSequence
+from graftwork.models.images import open_reference
 from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
-from graftwork.models.protocols import EncodedSequence
 from graftwork.store.hidden_states import intact_layers, read_layer
 from graftwork.store.layout import Store
 

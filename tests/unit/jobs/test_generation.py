@@ -15,28 +15,49 @@ from graftwork.conditioning.build import conditioning_hash
 from graftwork.core.identity import digest
 from graftwork.jobs import generation
 from graftwork.jobs.generation import generate_images
+from graftwork.models import generator as generator_module
 from graftwork.models import loading
+from graftwork.models.generator import Batch
 from graftwork.store.layout import Store
 
 LOG = logging.getLogger("test")
 HARDWARE = {"device": "cpu", "dtype": "float32", "cpu_threads": 1, "batch_shape": 4}
 
 
-class Generator:
+class Generator(generator_module.Generator):
     """Makes images that show their seed; `fail` may raise or return rows that are not finite."""
 
     def __init__(self):
         self.batches: list[tuple[list[int], list[int]]] = []
         self.fail: Callable[[list[int]], set[int]] = lambda seeds: set()
 
+    @classmethod
+    def load(cls, folder, entry, hardware):
+        return cls()
+
     def padding_row(self, tokens: int) -> torch.Tensor:
         return torch.ones(32, 4)
 
-    def generate(self, prompt_embeds, seeds, *, height, width, num_inference_steps, guidance_scale):
-        self.batches.append((list(seeds), [len(embeds) for embeds in prompt_embeds]))
-        bad = self.fail(list(seeds))
-        images = np.stack([np.full((height, width, 3), seed, dtype=np.uint8) for seed in seeds])
+    def launch(self, batch: Batch) -> generator_module.Launched:
+        assert batch == Batch(
+            batch.prompt_embeds,
+            batch.seeds,
+            height=batch.height,
+            width=batch.width,
+            num_inference_steps=batch.num_inference_steps,
+            guidance_scale=batch.guidance_scale,
+        ), "nothing else takes part"
+        return generator_module.Launched(*map(torch.from_numpy, self.draw(batch)))
+
+    def draw(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        seeds = list(batch.seeds)
+        self.batches.append((seeds, [len(embeds) for embeds in batch.prompt_embeds]))
+        bad = self.fail(seeds)
+        images = np.stack([np.full((batch.height, batch.width, 3), seed, dtype=np.uint8) for seed in seeds])
         return images, np.array([seed not in bad for seed in seeds])
+
+    def warm_up(self, batch: Batch) -> None:
+        pass
 
 
 @pytest.fixture
@@ -74,7 +95,7 @@ def item(conditioning: str, seed: int, tokens: int = 20, size: int = 16) -> dict
 
 def shard(images: list[dict], drop: list[str] | None = None) -> dict:
     return {
-        "generator": {"name": "g", "entry": {}},
+        "generator": {"name": "g", "entry": {"family": "z_image"}},
         "hardware": HARDWARE,
         "images": images,
         "drop": drop or [],
@@ -224,21 +245,19 @@ class Launched:
 class LaunchingGenerator(Generator):
     """Starts batches and finishes each when the next one is started, as a GPU that is kept busy does."""
 
-    is_compiled = True
-
     def __init__(self):
         super().__init__()
         self.launched: list[Launched] = []
-        self.warmed: list[tuple[int, int, int, int]] = []
+        self.warmed: list[tuple[list[int], int, int]] = []
 
-    def launch(self, prompt_embeds, seeds, **sampling):
-        self.launched.append(Launched(*self.generate(prompt_embeds, seeds, **sampling)))
+    def launch(self, batch):
+        self.launched.append(Launched(*self.draw(batch)))
         for earlier in self.launched[:-1]:
             earlier.done.set()
         return self.launched[-1]
 
-    def warm_up(self, rows, tokens, height, width):
-        self.warmed.append((rows, tokens, height, width))
+    def warm_up(self, batch):
+        self.warmed.append(([len(embeds) for embeds in batch.prompt_embeds], batch.height, batch.width))
         if len(self.batches) == 0:
             time.sleep(1)
 
@@ -300,7 +319,7 @@ def test_compiling_is_not_counted_as_work(store, launching):
     start = time.monotonic()
     record = generate_images(shard(images), store, LOG)
     assert time.monotonic() - start - record.notes["rate"]["seconds"] > 1
-    assert launching.warmed == [(4, 20, 16, 16), (4, 20, 32, 32)]
+    assert launching.warmed == [([20, 20, 32, 32], 16, 16), ([20, 32, 32, 32], 32, 32)]
 
 
 def test_conditioning_is_read_one_batch_ahead(store, generator, monkeypatch):

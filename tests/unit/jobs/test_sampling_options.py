@@ -13,7 +13,9 @@ from graftwork.conditioning.build import conditioning_hash
 from graftwork.core.identity import digest
 from graftwork.jobs.conditioning import condition
 from graftwork.jobs.generation import generate_images
+from graftwork.models import generator as generator_module
 from graftwork.models import loading
+from graftwork.models.generator import Batch
 from graftwork.store.layout import Store
 from graftwork.store.recipes import read_recipes
 from tests.unit.jobs.test_conditioning import recipe
@@ -23,25 +25,27 @@ from tests.unit.jobs.test_generation import HARDWARE, shard
 LOG = logging.getLogger("test")
 
 
-class Generator:
+class Generator(generator_module.Generator):
     """Notes what it was asked for, and makes images that show their seed."""
 
-    is_compiled = True
-
     def __init__(self):
-        self.calls: list[tuple[list, list[int], dict]] = []
-        self.warmed: list[tuple] = []
+        self.calls: list[Batch] = []
+        self.warmed: list[Batch] = []
+
+    @classmethod
+    def load(cls, folder, entry, hardware):
+        return cls()
 
     def padding_row(self, tokens):
         return torch.ones(32, 4)
 
-    def generate(self, prompt_embeds, seeds, **sampling):
-        self.calls.append((list(prompt_embeds), list(seeds), sampling))
-        images = np.stack([np.full((16, 16, 3), seed, dtype=np.uint8) for seed in seeds])
-        return images, np.ones(len(seeds), dtype=bool)
+    def launch(self, batch):
+        self.calls.append(batch)
+        images = np.stack([np.full((16, 16, 3), seed, dtype=np.uint8) for seed in batch.seeds])
+        return generator_module.Launched(torch.from_numpy(images), torch.ones(len(images), dtype=torch.bool))
 
-    def warm_up(self, rows, tokens, height, width, **guidance):
-        self.warmed.append((rows, tokens, guidance))
+    def warm_up(self, batch):
+        self.warmed.append(batch)
 
 
 @pytest.fixture
@@ -89,14 +93,15 @@ def test_rows_with_and_without_a_schedule_go_into_one_batch(store, generator):
     images = [item(scheduled(store), 1), item(plain, 2), item(scheduled(store, (1, 1, 0)), 3)]
     record = generate_images(shard(images), store, LOG)
     assert len(record.made) == 3
-    ((rows, seeds, sampling),) = generator.calls
-    assert seeds == [1, 2, 3, 0]
+    (batch,) = generator.calls
+    rows = batch.prompt_embeds
+    assert batch.seeds == [1, 2, 3, 0]
     assert [float(embeds[0, 0]) for embeds in rows[0]] == [1.0, 2.0, 1.0]
     assert rows[0][0] is rows[0][2], "one object: it is copied to the device once"
     assert float(rows[1][0, 0]) == 5.0
     assert [float(embeds[0, 0]) for embeds in rows[2]] == [2.0, 2.0, 1.0]
     assert rows[3].shape == (32, 4)
-    assert set(sampling) == {"height", "width", "num_inference_steps", "guidance_scale"}
+    assert batch == Batch(rows, batch.seeds, 16, 16, 3, 0.0), "nothing else takes part"
 
 
 def test_a_damaged_order_of_steps_fails_its_image(store, generator):
@@ -119,13 +124,13 @@ def guided(store, value, negative_tokens=5):
 def test_negatives_go_with_their_rows(store, generator):
     images = [item(guided(store, v), int(v), 20, 5, guidance_scale=2.0) for v in (1.0, 2.0)]
     record = generate_images(shard(images), store, LOG)
-    ((rows, _, sampling),) = generator.calls
-    assert [float(row[0, 0]) for row in rows] == [1.0, 2.0, 1.0, 1.0]
-    negatives = sampling["negative_prompt_embeds"]
+    (batch,) = generator.calls
+    assert [float(row[0, 0]) for row in batch.prompt_embeds] == [1.0, 2.0, 1.0, 1.0]
+    negatives = batch.negative_prompt_embeds
     assert [float(row[0, 0]) for row in negatives] == [-1.0, -2.0, 1.0, 1.0]
     assert [len(row) for row in negatives] == [5, 5, 32, 32]
-    assert sampling["guidance_scale"] == 2.0
-    assert generator.warmed == [(4, 20, {"negative_tokens": 5})]
+    assert batch.guidance_scale == 2.0
+    assert generator.warmed == [batch], "warmed up with what is about to run"
     assert record.notes["rate"]["work"] == 2 * 16 * 16 * 3 * 2
 
 
@@ -140,8 +145,8 @@ def test_guidance_padded_lengths_and_first_steps_are_not_mixed(store, generator)
         item(guided(store, 4.0), 6, 20, 5, guidance_scale=2.0, init_image=sha(path), first_step=1),
     ]
     generate_images({**shard(images), "init_images": {sha(path): str(path)}}, store, LOG)
-    assert [[s for s in seeds if s] for _, seeds, _ in generator.calls] == [[1, 4], [2], [3], [5], [6]]
-    assert [sampling.get("cfg_normalization") for *_, sampling in generator.calls][3] == 1.0
+    assert [[s for s in batch.seeds if s] for batch in generator.calls] == [[1, 4], [2], [3], [5], [6]]
+    assert [batch.cfg_normalization for batch in generator.calls][3] == 1.0
 
 
 def picture(store, name, grey=100):
@@ -164,11 +169,11 @@ def begun(store, *paths, order=None):
 def test_each_row_starts_from_its_own_image(store, generator):
     one, other = picture(store, "one", 10), picture(store, "other", 20)
     record = generate_images(begun(store, one, other, one), store, LOG)
-    ((_, _, sampling),) = generator.calls
-    greys = [image.getpixel((0, 0))[0] for image in sampling["init_images"]]
+    (batch,) = generator.calls
+    greys = [image.getpixel((0, 0))[0] for image in batch.init_images]
     assert greys == [10, 20, 10, 10], "padding starts from an image that is encoded anyway"
-    assert sampling["init_images"][0] is sampling["init_images"][2], "one object: it is encoded once"
-    assert sampling["first_step"] == 1
+    assert batch.init_images[0] is batch.init_images[2], "one object: it is encoded once"
+    assert batch.first_step == 1
     assert record.notes["rate"]["work"] == 3 * 16 * 16 * 2
 
 
@@ -180,8 +185,8 @@ def test_an_image_that_is_another_one_now_fails_its_rows_only(store, generator):
     assert len(record.made) == 1
     (error,) = record.failures.values()
     assert "other.png has changed since this run was planned" in error
-    ((_, seeds, _),) = generator.calls
-    assert seeds == [1, 0, 0, 0]
+    (batch,) = generator.calls
+    assert batch.seeds == [1, 0, 0, 0]
 
 
 def test_an_image_that_is_gone_fails_its_rows_only(store, generator):
@@ -213,9 +218,10 @@ def test_what_conditioning_stores_is_what_generation_reads(store_with_states, ge
     tensors = load_file(store_with_states.conditioning(hash_))
     assert conditioning_hash(tensors) == hash_
     generate_images(shard([item(hash_, 1, 5, 5, guidance_scale=1.0)]), store_with_states, LOG)
-    ((rows, _, sampling),) = generator.calls
+    (batch,) = generator.calls
+    rows = batch.prompt_embeds
     assert len(rows[0]) == HARDWARE["batch_shape"] - 1
-    assert torch.equal(rows[0][2], sampling["negative_prompt_embeds"][0]), "alpha 0 is the text"
+    assert torch.equal(rows[0][2], batch.negative_prompt_embeds[0]), "alpha 0 is the text"
     assert not torch.equal(rows[0][0], rows[0][1])
 
 

@@ -16,7 +16,9 @@ from diffusers.configuration_utils import FrozenDict
 
 from graftwork.conditioning import build
 from graftwork.design.schema import DEFAULT_TRANSFORMS
-from graftwork.models.encoders import qwen3, qwen3_vl
+from graftwork.models import transformers_encoder
+from graftwork.models.encoders.qwen3 import encoder as qwen3
+from graftwork.models.encoders.qwen3_vl import encoder as qwen3_vl
 from graftwork.models.generators.z_image import generator as z_image
 from graftwork.models.hardware import configure_torch
 from graftwork.models.tokens import ROLE_CODES
@@ -155,8 +157,11 @@ def variety_of_what_is_open(family, seed: int) -> float:
 
 
 def one_layer_deeper(monkeypatch, family):
-    real = qwen3.check_layers
-    monkeypatch.setattr(qwen3, "check_layers", lambda layers, deepest: [k + 1 for k in real(layers, deepest)])
+    real = transformers_encoder.check_layers
+    for module in (qwen3, transformers_encoder):
+        monkeypatch.setattr(
+            module, "check_layers", lambda layers, deepest: [k + 1 for k in real(layers, deepest)]
+        )
 
 
 def padding_kept(monkeypatch, family):
@@ -195,8 +200,8 @@ def text_tokens_selected_for_image_tokens(monkeypatch, family):
 
 
 def seed_ignored(monkeypatch, family):
-    real = z_image.initial_latents
-    monkeypatch.setattr(z_image, "initial_latents", lambda seeds, *a: real([0] * len(seeds), *a))
+    real = z_image.initial_noise
+    monkeypatch.setattr(z_image, "initial_noise", lambda seeds, *a: real([0] * len(seeds), *a))
 
 
 def shift_forgotten(monkeypatch, family):

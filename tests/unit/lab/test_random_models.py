@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from graftwork.models.generators.z_image.generator import sample_images
+from graftwork.models.generator import Batch
+from graftwork.models.generators.z_image.generator import ZImageGenerator
 from lab import real_shapes
 from lab.random_models import (
     keep_layers,
@@ -32,10 +33,11 @@ def test_equal_seeds_give_equal_weights(part):
 
 def test_images_depend_on_caption_and_noise():
     pipeline = random_pipeline("cpu", torch.float32, small=True)
+    generator = ZImageGenerator(pipeline, {"device": "cpu", "dtype": "float32"})
     captions = [torch.randn(20, 64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
-    first = sample_images(pipeline, captions[:1], [1], **SAMPLING)[0].astype(int)
+    first = generator.generate(Batch(captions[:1], [1], **SAMPLING))[0].astype(int)
     for caption, seed in ((captions[1], 1), (captions[0], 2)):
-        other = sample_images(pipeline, [caption], [seed], **SAMPLING)[0]
+        other = generator.generate(Batch([caption], [seed], **SAMPLING))[0]
         assert np.abs(first - other).mean() > 1
     assert ((first > 0) & (first < 255)).mean() > 0.5, "most values are not clamped"
 

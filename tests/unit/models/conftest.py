@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from graftwork.models.loading import configure_torch, load_encoder, load_generator
+from graftwork.models.generator import Batch
+from graftwork.models.hardware import configure_torch
+from graftwork.models.loading import load_encoder, load_generator
 from tests.small_family import build_small_family, small_entries
 
 HARDWARE = {"device": "cpu", "dtype": "float32", "offload": "none", "cpu_threads": 1}
@@ -87,6 +89,11 @@ def pipeline(family, hardware):
 def picture() -> Image.Image:
     pixels = np.random.default_rng(0).integers(0, 256, (96, 160, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+def make_images(generator, captions, seeds, **changes) -> tuple[np.ndarray, np.ndarray]:
+    """Images of a batch, and which of them are finite."""
+    return generator.generate(Batch(captions, seeds, **{**SAMPLING, **changes}))
 
 
 def relative_distance(value: torch.Tensor, reference: torch.Tensor) -> float:

@@ -9,17 +9,15 @@ import sys
 import pytest
 
 from graftwork.models.description import (
-    describe_encoder,
-    describe_generator,
+    describe_model,
     hub_patterns,
     locate_model,
-    max_caption_tokens,
     missing_files,
     model_files,
-    padded_length,
     resolve_layer,
 )
-from graftwork.models.templates import count_prompt_tokens
+from graftwork.models.generators.z_image import max_caption_tokens, padded_length
+from graftwork.models.prompts import count_prompt_tokens
 from tests.unit.models.conftest import PROMPT
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -33,7 +31,7 @@ def names(paths):
 def test_importing_it_imports_nothing_heavy():
     code = (
         "import sys; import graftwork.models.description, graftwork.models.tokens,"
-        "graftwork.models.protocols, graftwork.models.loading as l; print(sorted("
+        "graftwork.models.encoder, graftwork.models.loading as l; print(sorted("
         "{'transformers', 'diffusers'} & set(sys.modules)))"
     )
     light = code.replace(", graftwork.models.loading as l", "").replace("{", "{'torch', ")
@@ -45,9 +43,9 @@ def test_importing_it_imports_nothing_heavy():
 def test_describe_imports_nothing_heavy(vl_entry):
     code = (
         "import sys, json; from pathlib import Path; from graftwork.models.description import *\n"
-        "from graftwork.models.templates import count_prompt_tokens\n"
+        "from graftwork.models.prompts import count_prompt_tokens\n"
         f"entry = json.loads({json.dumps(vl_entry)!r}); folder = locate_model('vl', entry)\n"
-        "describe_encoder(entry, folder), count_prompt_tokens(entry, folder, ['x'])\n"
+        "describe_model(entry, 'encoder', folder), count_prompt_tokens(entry, folder, ['x'])\n"
         "print(sorted({'torch', 'transformers', 'diffusers', 'huggingface_hub'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -171,8 +169,8 @@ def test_empty_folder_lacks_everything(tmp_path, generator_entry):
 
 
 def test_facts_about_encoders(family, qwen3_entry, vl_entry):
-    text = describe_encoder(qwen3_entry, family / "z-image")
-    vision = describe_encoder(vl_entry, family / "qwen3-vl-instruct")
+    text = describe_model(qwen3_entry, "encoder", family / "z-image")
+    vision = describe_model(vl_entry, "encoder", family / "qwen3-vl-instruct")
     assert json.loads(json.dumps([text, vision])) == [text, vision]
     assert (text["num_hidden_layers"], text["hidden_size"], text["accepts_images"]) == (6, 64, False)
     assert (text["rope_theta"], text["image_token"]) == (1e6, None)
@@ -188,7 +186,7 @@ def test_facts_about_encoders(family, qwen3_entry, vl_entry):
 
 
 def test_facts_about_generators(family, generator_entry):
-    facts = describe_generator(generator_entry, family / "z-image")
+    facts = describe_model(generator_entry, "generator", family / "z-image")
     assert json.loads(json.dumps(facts)) == facts
     assert facts["caption_channels"] == 64
     assert facts["max_caption_tokens"] == 1504
@@ -200,11 +198,11 @@ def test_facts_about_generators(family, generator_entry):
 
 def test_wrong_family_is_named(family, qwen3_entry, vl_entry, generator_entry):
     with pytest.raises(ValueError, match=r"encoders\.mine\.family"):
-        describe_encoder({**qwen3_entry, "family": "qwen3_vl"}, family / "z-image", "mine")
+        describe_model({**qwen3_entry, "family": "qwen3_vl"}, "encoder", family / "z-image", "mine")
     with pytest.raises(ValueError, match=r"'llama'.*qwen3, qwen3_vl"):
-        describe_encoder({**vl_entry, "family": "llama"}, family / "qwen3-vl-instruct", "mine")
+        describe_model({**vl_entry, "family": "llama"}, "encoder", family / "qwen3-vl-instruct", "mine")
     with pytest.raises(ValueError, match=r"generators\.mine\.family"):
-        describe_generator({**generator_entry, "family": "flux"}, family / "z-image", "mine")
+        describe_model({**generator_entry, "family": "flux"}, "generator", family / "z-image", "mine")
 
 
 @pytest.mark.parametrize(

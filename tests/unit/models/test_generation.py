@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from graftwork.models.generators.z_image.generator import initial_latents, padding_row, sample_images
+from graftwork.models.generator import initial_noise
 from graftwork.models.loading import load_generator
-from tests.unit.models.conftest import PROMPT, SAMPLING
+from tests.unit.models.conftest import PROMPT, SAMPLING, make_images
 
 SEED = 7
 # At most one grey level in this share of all values; a control must differ in a hundred times as many.
@@ -27,9 +27,7 @@ def embeds(qwen3):
 
 
 def make(generator, *captions, seeds=None, **changes):
-    images, finite = generator.generate(
-        list(captions), seeds or [SEED] * len(captions), **{**SAMPLING, **changes}
-    )
+    images, finite = make_images(generator, list(captions), seeds or [SEED] * len(captions), **changes)
     assert images.dtype == np.uint8
     assert finite.dtype == bool
     return images, finite
@@ -120,12 +118,11 @@ def test_infinities_of_the_decoder_are_reported(generator_entry, hardware, embed
     assert make(other, embeds[5])[1].tolist() == [False]
 
 
-def test_embeddings_are_not_changed_and_steps_are_told(generator, embeds):
-    given, copy, steps = [embeds[5]], embeds[5].clone(), []
-    generator.generate(given, [1], **SAMPLING, on_step=lambda step, total: steps.append((step, total)))
+def test_embeddings_are_not_changed(generator, embeds):
+    given, copy = [embeds[5]], embeds[5].clone()
+    make_images(generator, given, [1])
     assert len(given) == 1
     assert torch.equal(given[0], copy)
-    assert steps == [(step, 8) for step in range(1, 9)]
 
 
 def test_sizes_other_than_square(generator, embeds):
@@ -133,14 +130,14 @@ def test_sizes_other_than_square(generator, embeds):
 
 
 def test_latents_of_a_row_depend_on_its_seed_alone():
-    alone, together = initial_latents([3], 16, 8, 8), initial_latents([1, 3], 16, 8, 8)
+    alone, together = initial_noise([3], 16, 8, 8), initial_noise([1, 3], 16, 8, 8)
     assert alone.dtype == torch.float32
     assert torch.equal(alone[0], together[1])
 
 
 @pytest.mark.parametrize(("tokens", "length"), [(1, 32), (32, 32), (33, 64)])
-def test_padding_row_has_the_padded_length(tokens, length):
-    assert padding_row(tokens, 64).shape == (length, 64)
+def test_padding_row_has_the_padded_length(generator, tokens, length):
+    assert generator.padding_row(tokens).shape == (length, 64)
 
 
 @pytest.mark.parametrize(
@@ -156,12 +153,10 @@ def test_padding_row_has_the_padded_length(tokens, length):
         ([], {}, "0 embeddings"),
     ],
 )
-def test_bad_arguments_are_refused_before_sampling(pipeline, monkeypatch, lengths, changes, message):
-    monkeypatch.setattr(type(pipeline), "__call__", lambda *_, **__: pytest.fail("sampled"))
+def test_bad_arguments_are_refused_before_sampling(generator, monkeypatch, lengths, changes, message):
+    monkeypatch.setattr(type(generator.pipeline), "__call__", lambda *_, **__: pytest.fail("sampled"))
     with pytest.raises(ValueError, match=message):
-        sample_images(
-            pipeline, [torch.zeros(n, 64) for n in lengths], [0] * len(lengths), **{**SAMPLING, **changes}
-        )
+        make(generator, *[torch.zeros(n, 64) for n in lengths], **changes)
 
 
 def test_wrong_width_of_embeddings_is_refused(generator):

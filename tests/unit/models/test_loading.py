@@ -3,14 +3,9 @@
 import pytest
 import torch
 
-from graftwork.models.loading import (
-    check_hardware,
-    configure_torch,
-    ensure_model,
-    load_encoder,
-    load_generator,
-)
-from graftwork.models.weights import take_states
+from graftwork.models.hardware import check_hardware, configure_torch
+from graftwork.models.loading import ensure_model, load_encoder, load_generator
+from graftwork.models.transformers_encoder import take_states
 from tests.unit.models.conftest import HARDWARE
 
 REVISION = "0" * 40

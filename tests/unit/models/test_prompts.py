@@ -8,10 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graftwork.models.encoders.qwen3 import load_tokenizer, tokenize
-from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions, lay_out, options_of
-from graftwork.models.templates import chat_renderer, count_prompt_tokens, text_around_prompt
+from graftwork.models.prompts import (
+    NEUTRAL_OPTIONS,
+    InputOptions,
+    chat_renderer,
+    count_prompt_tokens,
+    lay_out,
+    options_of,
+    text_around_prompt,
+)
 from graftwork.models.tokens import ROLE_CODES, ROLES, assign_roles
+from graftwork.models.transformers_encoder import load_tokenizer, tokenize
 from tests.small_family import small_entries
 
 # What a template contains, or what code that looks for its parts may stumble over.

@@ -1,7 +1,4 @@
-"""Schedules, guidance and image-to-image: equal to the library's own pipelines, with rows that do not depend on others.
-
-Both generators are held against the same pipelines.
-"""
+"""Schedules, guidance and image-to-image: equal to the library's own pipelines, with rows that do not depend on others."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,23 +6,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, ZImageImg2ImgPipeline, ZImagePipeline, ZImageTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    ZImageImg2ImgPipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
+)
 from diffusers.models import attention_dispatch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from PIL import Image
 
+from graftwork.models.families import first_step
+from graftwork.models.generator import Batch, convert_rows, embeds_at
 from graftwork.models.generators.z_image.blocks import compile_blocks
-from graftwork.models.generators.z_image.fast import FastZImageGenerator, KeptSchedule, launch_images
-from graftwork.models.generators.z_image.generator import (
-    ZImageGenerator,
-    convert_rows,
-    embeds_at,
-    sample_images,
-)
-from graftwork.models.generators.z_image.schedule import first_step
+from graftwork.models.generators.z_image.generator import ZImageGenerator
 from lab import real_shapes
-from tests.unit.models.conftest import PROMPT, SAMPLING
+from tests.unit.models.conftest import HARDWARE, PROMPT, SAMPLING, make_images
 
 SEED = 7
 STEPS = 4
@@ -44,9 +42,9 @@ def same_backend_afterwards():
     torch._dynamo.reset()
 
 
-@pytest.fixture(scope="module", params=[ZImageGenerator, FastZImageGenerator], ids=["plain", "fast"])
-def maker(request, generator_entry, hardware):
-    return request.param.load(Path(generator_entry["path"]), generator_entry, hardware)
+@pytest.fixture(scope="module")
+def maker(generator_entry, hardware):
+    return ZImageGenerator.load(Path(generator_entry["path"]), generator_entry, hardware)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +55,7 @@ def captions(qwen3):
 
 def make(generator, rows, seeds=None, **changes):
     seeds = seeds or [SEED + number for number in range(len(rows))]
-    images, finite = generator.generate(rows, seeds, **{**SHORT, **changes})
+    images, finite = make_images(generator, rows, seeds, **{**SHORT, **changes})
     assert finite.all()
     return images
 
@@ -278,9 +276,11 @@ def test_rows_that_start_from_images_do_not_depend_on_their_neighbours(maker, ca
 
 def test_a_schedule_goes_with_the_steps_that_are_run(maker, captions, pictures):
     begun = {"init_images": [pictures[0]], "first_step": 2}
-    schedule, told = [captions[0], captions[2]], []
-    image = make(maker, [schedule], **begun, on_step=lambda step, steps: told.append((step, steps)))
-    assert told == [(1, 2), (2, 2)]
+    schedule, steps = [captions[0], captions[2]], []
+    hook = maker.pipeline.transformer.register_forward_pre_hook(lambda *_: steps.append(1))
+    image = make(maker, [schedule], **begun)
+    hook.remove()
+    assert len(steps) == 2
     assert not np.array_equal(image, make(maker, [captions[0]], **begun))
     with pytest.raises(ValueError, match="schedule of row 0 has 4 entries: one for each of 2 steps"):
         make(maker, [[captions[0]] * 4], **begun)
@@ -331,11 +331,11 @@ def test_the_first_step_is_that_of_the_library(steps):
 
 
 def test_nothing_waits_for_the_device(pictures):
-    """As in test_z_image_fast: on the meta device, whatever asks for a value raises."""
+    """As in test_z_image_launch: on the meta device, whatever asks for a value raises."""
     with torch.device("meta"):
         transformer = ZImageTransformer2DModel(**{**real_shapes.Z_IMAGE_TRANSFORMER, "n_layers": 1})
         vae = AutoencoderKL(**real_shapes.Z_IMAGE_VAE)
-    scheduler = KeptSchedule(**real_shapes.Z_IMAGE_SCHEDULER)
+    scheduler = FlowMatchEulerDiscreteScheduler(**real_shapes.Z_IMAGE_SCHEDULER)
     pipeline = ZImagePipeline(scheduler, vae.to(torch.bfloat16), None, None, transformer.to(torch.bfloat16))
     pipeline.set_progress_bar_config(disable=True)
     caption = torch.zeros(32, 2560, dtype=torch.bfloat16)
@@ -349,15 +349,24 @@ def test_nothing_waits_for_the_device(pictures):
         "first_step": 2,
     }
     rows = [[caption, caption + 1], caption]
-    launched = launch_images(pipeline, rows, [1, 2], **sampling)
+    launched = ZImageGenerator(pipeline, HARDWARE).launch(Batch(rows, [1, 2], **sampling))
     assert launched.images.device.type == "meta"
-    with pytest.raises(NotImplementedError, match="meta"):
-        sample_images(pipeline, rows, [1, 2], **sampling)  # The control: this one waits after the loop.
+    noise = torch.zeros(2, 16, 32, 32, device="meta")
+    with pytest.raises(NotImplementedError, match="meta"):  # The control: the library waits for the pixels.
+        pipeline(
+            prompt_embeds=[caption.to("meta")] * 2,
+            latents=noise,
+            height=256,
+            width=256,
+            num_inference_steps=1,
+            guidance_scale=0.0,
+            output_type="np",
+        )
 
 
 @pytest.mark.slow
 def test_warming_up_compiles_what_a_guided_batch_needs(generator_entry, hardware, captions):
-    generator = FastZImageGenerator.load(Path(generator_entry["path"]), generator_entry, hardware)
+    generator = ZImageGenerator.load(Path(generator_entry["path"]), generator_entry, hardware)
     rows = []
 
     def counting(graph, examples):
@@ -366,7 +375,9 @@ def test_warming_up_compiles_what_a_guided_batch_needs(generator_entry, hardware
 
     compile_blocks(generator.pipeline.transformer, "default", counting)
     generator.is_compiled = True
-    generator.warm_up(2, 20, 64, 64, negative_tokens=9)
+    filler, negative = generator.padding_row(20), captions[2][:9]
+    guidance = {"guidance_scale": 3.0, "negative_prompt_embeds": [negative] * 2}
+    generator.warm_up(Batch([filler] * 2, [0, 0], **{**SHORT, **guidance}))
     compiled = len(rows)
     assert set(rows) == {4}
     make(
@@ -380,7 +391,7 @@ def test_warming_up_compiles_what_a_guided_batch_needs(generator_entry, hardware
 
 def test_a_kernel_without_masks_refuses_two_padded_lengths(generator_entry, hardware, captions):
     """What planning says of such a cell is true."""
-    generator = FastZImageGenerator.load(
+    generator = ZImageGenerator.load(
         Path(generator_entry["path"]), generator_entry, {**hardware, "attention_backend": "_native_flash"}
     )
     with pytest.raises(ValueError, match="`attn_mask` is not supported"):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from graftwork.models.description import describe_encoder, describe_generator, missing_files
+from graftwork.models.description import describe_model, missing_files
 from tests.small_family import MARKER, build_small_family, small_entries
 
 
@@ -37,7 +37,7 @@ def test_other_seed_other_weights_and_complete_family_left_alone(tmp_path):
     build_small_family(folder, seed=1, num_hidden_layers=4)
     assert digests(folder) == first
     entry = small_entries(folder)["encoders"]["qwen3"]
-    assert describe_encoder(entry, folder / "z-image")["num_hidden_layers"] == 4
+    assert describe_model(entry, "encoder", folder / "z-image")["num_hidden_layers"] == 4
 
 
 def test_other_files_are_not_overwritten(tmp_path):
@@ -48,11 +48,14 @@ def test_other_files_are_not_overwritten(tmp_path):
 
 
 def test_parts_fit_each_other(family, entries):
-    generator = describe_generator(entries["generators"]["z-image"], family / "z-image")
+    generator = describe_model(entries["generators"]["z-image"], "generator", family / "z-image")
     for entry in entries["encoders"].values():
         from pathlib import Path
 
-        assert describe_encoder(entry, Path(entry["path"]))["hidden_size"] == generator["caption_channels"]
+        assert (
+            describe_model(entry, "encoder", Path(entry["path"]))["hidden_size"]
+            == generator["caption_channels"]
+        )
         assert missing_files(entry, "encoder", Path(entry["path"])) == []
     index = json.loads((family / "z-image" / "model_index.json").read_text())
     assert index["_class_name"] == "ZImagePipeline"

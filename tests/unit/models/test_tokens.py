@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graftwork.models.description import locate_model
-from graftwork.models.encoders.qwen3 import load_tokenizer, tokenize
-from graftwork.models.templates import count_prompt_tokens
-from graftwork.models.tokens import ROLE_CODES, ROLES, PromptLayout, assign_roles, lay_out_prompt
+from graftwork.models.prompts import PromptLayout, count_prompt_tokens, lay_out_prompt
+from graftwork.models.tokens import ROLE_CODES, ROLES, assign_roles
+from graftwork.models.transformers_encoder import load_tokenizer, tokenize
 
 BEFORE, AFTER = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 ODD_PROMPTS = [

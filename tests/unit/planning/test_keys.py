@@ -7,6 +7,7 @@ alters that leaf and no other. A leaf without a change, and a change without a l
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -588,11 +589,12 @@ def test_what_shares_a_batch(parts_of):
     base = parts_of("image", Situation())
     for ingredient in CHANGES["image"]:
         before, after = (parts_of("image", s) for s in before_and_after("image", ingredient))
-        shared = batch_group(before, 20) == batch_group(after, 20)
+        shared = batch_group("z_image", before, 20) == batch_group("z_image", after, 20)
         assert shared == (ingredient in ("seed", "conditioning", "init_image")), ingredient
-    assert batch_group(base, 1) == batch_group(base, 32) != batch_group(base, 33) == batch_group(base, 64)
-    assert batch_group(base, 20, 5) == batch_group(base, 20, 32) != batch_group(base, 20, 33)
-    assert batch_group(base, 20) != batch_group(base, 20, 5)
+    group = partial(batch_group, "z_image", base)
+    assert group(1) == group(32) != group(33) == group(64)
+    assert group(20, 5) == group(20, 32) != group(20, 33)
+    assert group(20) != group(20, 5)
 
 
 def keys_of(**values: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -132,7 +132,7 @@ def compile_blocks(
     Args:
         transformer: Its blocks are compiled when they first run at a shape.
         mode: "default", or "reduce-overhead" for CUDA graphs.
-        backend: Of `torch.compile`.
+        backend: Compiler, as for `torch.compile`.
     """
     torch._dynamo.config.recompile_limit = MOST_GRAPHS
     torch._dynamo.config.accumulated_recompile_limit = 4 * MOST_GRAPHS

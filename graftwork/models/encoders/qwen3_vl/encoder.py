@@ -7,20 +7,23 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import Qwen3VLConfig, Qwen3VLModel
+from transformers import PreTrainedModel, Qwen3VLConfig, Qwen3VLModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from graftwork.models.encoders.qwen3 import load_tokenizer, tokenize
+from graftwork.models.description import encoder_folders
+from graftwork.models.encoder import EncodedSequence
 from graftwork.models.hardware import parse_dtype
-from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions, lay_out
-from graftwork.models.protocols import EncodedSequence
+from graftwork.models.prompts import InputOptions, lay_out
 from graftwork.models.tokens import ROLE_CODES, assign_roles
-from graftwork.models.weights import (
+from graftwork.models.transformers_encoder import (
     UNUSED_WEIGHTS,
+    ModelInput,
+    TransformersEncoder,
     check_layers,
+    load_tokenizer,
     load_weights,
-    rotary_base,
     take_states,
+    tokenize,
 )
 
 
@@ -30,21 +33,17 @@ class TruncatedQwen3VLModel(Qwen3VLModel):
     _keys_to_ignore_on_load_unexpected = UNUSED_WEIGHTS
 
 
-class Qwen3VLEncoder:
+class Qwen3VLEncoder(TransformersEncoder):
     """Encodes prompts and images with `Qwen3VLModel` in transformers.
 
     Attributes:
         model: All of the vision tower, and blocks of the language model up to the deepest layer.
-        tokenizer: With its chat template.
         image_processor: The one of Pillow and numpy, so that pixels do not depend on torchvision being there.
-        deepest: The deepest entry of `hidden_states` it can give.
     """
 
     def __init__(self, model: Qwen3VLModel, tokenizer: Any, image_processor: Any, deepest: int) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
+        super().__init__(model, tokenizer, deepest)
         self.image_processor = image_processor
-        self.deepest = deepest
         self._last_image: tuple[str, torch.Tensor, Any] | None = None
         config = model.config
         self._image_ids = {config.image_token_id, config.video_token_id}
@@ -56,7 +55,7 @@ class Qwen3VLEncoder:
         cls, folder: Path, entry: Mapping[str, Any], layers: Sequence[int] | None, hardware: Mapping[str, Any]
     ) -> "Qwen3VLEncoder":
         """Loads the layers that are needed; see `loading.load_encoder`."""
-        weights = folder / (entry.get("subfolder") or "")
+        weights, tokenizer = encoder_folders(entry, folder)
         config = Qwen3VLConfig.from_pretrained(weights, local_files_only=True)
         total = config.text_config.num_hidden_layers
         deepest = check_layers(layers, total)[-1] if layers is not None else total
@@ -71,9 +70,13 @@ class Qwen3VLEncoder:
             # The library replaces the last entry by the normed output; only the checkpoint's last one is
             # meant to be.
             model.language_model.norm = torch.nn.Identity()
-        tokenizer_folder = folder / (entry.get("tokenizer_subfolder") or "")
-        image_processor = Qwen2VLImageProcessorPil.from_pretrained(tokenizer_folder, local_files_only=True)
-        return cls(model.to(hardware["device"]), load_tokenizer(tokenizer_folder), image_processor, deepest)
+        image_processor = Qwen2VLImageProcessorPil.from_pretrained(tokenizer, local_files_only=True)
+        return cls(model.to(hardware["device"]), load_tokenizer(tokenizer), image_processor, deepest)
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        """The part of the model that has the rotary embedding."""
+        return self.model.language_model
 
     def render(self, prompt: str, image_tokens: int = 0, system: str | None = None) -> str:
         """Returns the chat given to the tokenizer, with the image's placeholder once per image token."""
@@ -92,36 +95,22 @@ class Qwen3VLEncoder:
         # Only the template's own placeholder, which stands before the prompt.
         return text.replace(self._image_token, self._image_token * image_tokens, 1) if image_tokens else text
 
-    @torch.no_grad()
-    def encode(
-        self,
-        prompt: str,
-        image: Image.Image | None,
-        image_key: str | None,
-        layers: Sequence[int],
-        options: InputOptions = NEUTRAL_OPTIONS,
-    ) -> EncodedSequence:
-        """Encodes one prompt with at most one image; see `protocols.Encoder`.
-
-        Raises:
-            ValueError: where a text contains image tokens, a layer was not loaded, or the chat template cannot do what
-                the options ask for.
-            FloatingPointError: where a hidden state is not finite.
-        """
+    def prepare(
+        self, prompt: str, image: Image.Image | None, image_key: str | None, options: InputOptions
+    ) -> ModelInput:
+        """Renders and tokenizes a prompt, and runs the vision tower on its image; see `TransformersEncoder`."""
         if options.prompt_format != "chat":
             raise ValueError(
-                f"prompt_format {options.prompt_format!r} has no place for an image; an encoder of family qwen3_vl needs "
+                f"prompt_format {options.prompt_format!r} has no place for an image; an encoder that takes images needs "
                 "chat, in config/experiments/*.yaml"
             )
-        wanted = check_layers(layers, self.deepest)
         grid, features = self._image_features(image, image_key) if image is not None else (None, None)
         merge = self.model.config.vision_config.spatial_merge_size
         image_tokens = int(grid.prod()) // merge**2 if grid is not None else 0
         layout = lay_out(lambda text, system: self.render(text, image_tokens, system), prompt, options)
         input_ids, offsets = tokenize(self.tokenizer, layout)
-        token_ids = input_ids[0].numpy()
         # Before the forward pass: image tokens in the prompt would be counted as missing features.
-        roles = assign_roles(layout, token_ids, offsets, self._image_ids, self._marker_ids)
+        roles = assign_roles(layout, input_ids[0].numpy(), offsets, self._image_ids, self._marker_ids)
 
         device = self.model.device
         types = (input_ids == self.model.config.image_token_id).int()
@@ -130,30 +119,17 @@ class Qwen3VLEncoder:
         if options.positions == "sequential" and image is not None:
             # Equal on all axes, which makes M-RoPE an ordinary rotary embedding. Text alone has these anyway.
             given = positions = torch.arange(input_ids.shape[1]).expand(3, 1, -1)
-        with rotary_base(self.model.language_model, options.rope_theta):
-            output = self.model(
-                input_ids=input_ids.to(device),
-                position_ids=given.to(device) if given is not None else None,
-                mm_token_type_ids=types.to(device),
-                image_grid_thw=grid.to(device) if grid is not None else None,
-                mm_encoder_outputs={"image": features} if features is not None else None,
-                use_cache=False,
-                output_hidden_states=wanted,
-            )
-        return EncodedSequence(
-            token_ids=token_ids,
-            roles=roles,
-            positions=positions[:, 0].numpy(),
-            hidden_states=take_states(output.hidden_states, wanted),
-        )
+        arguments = {
+            "position_ids": given.to(device) if given is not None else None,
+            "mm_token_type_ids": types.to(device),
+            "image_grid_thw": grid.to(device) if grid is not None else None,
+            "mm_encoder_outputs": {"image": features} if features is not None else None,
+        }
+        return ModelInput(input_ids, roles, positions[:, 0].numpy(), arguments)
 
     @torch.no_grad()
     def encode_image(self, image: Image.Image, image_key: str | None) -> EncodedSequence:
-        """Runs the vision tower alone; see `protocols.Encoder`. Positions are those on the image's own grid.
-
-        Raises:
-            FloatingPointError: where a value is not finite.
-        """
+        """Runs the vision tower alone; see `Encoder`."""
         grid, features = self._image_features(image, image_key)
         states = take_states([features.pooler_output[0][None]], [0])
         tokens = states[0].shape[0]

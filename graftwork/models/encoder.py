@@ -1,0 +1,81 @@
+"""What encoders have in common: the class that runs one, and what it returns."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class EncodedSequence:
+    """One encoded input: a single sequence without padding.
+
+    Attributes:
+        token_ids: int64 (tokens,).
+        roles: uint8 (tokens,), codes of `tokens.ROLES`.
+        positions: int64 (axes, tokens); one axis for ordinary rotary embeddings, three (time, height, width) for M-RoPE.
+        hidden_states: Entry of the library's `hidden_states` -> (tokens, hidden_size), the model's dtype, on
+            the CPU.
+    """
+
+    token_ids: np.ndarray
+    roles: np.ndarray
+    positions: np.ndarray
+    hidden_states: "dict[int, torch.Tensor]"
+
+
+class Encoder(ABC):
+    """Turns a prompt, and an image where it can, into hidden states."""
+
+    @classmethod
+    @abstractmethod
+    def load(
+        cls, folder: Path, entry: Mapping[str, Any], layers: Sequence[int] | None, hardware: Mapping[str, Any]
+    ) -> Self:
+        """Loads the layers that are needed; see `loading.load_encoder`."""
+
+    @abstractmethod
+    def encode(
+        self,
+        prompt: str,
+        image: "Image.Image | None",
+        image_key: str | None,
+        layers: Sequence[int],
+        options: InputOptions = NEUTRAL_OPTIONS,
+    ) -> EncodedSequence:
+        """Encodes one input.
+
+        Args:
+            prompt: Text as written by the user; the chat template is added here.
+            image: RGB, or None.
+            image_key: Stands for the image's content: with the same key as in the call before, its features
+                are used again. None computes them.
+            layers: Entries of `hidden_states`, non-negative (see `description.resolve_layer`).
+            options: What it is shown besides, and how; by default what its chat template does by itself.
+
+        Raises:
+            ValueError: where an image is given to an encoder of text, a text contains tokens that stand for an image, a
+                layer was not loaded, or the chat template cannot do what the options ask for.
+            FloatingPointError: where a hidden state is not finite.
+        """
+
+    def encode_image(self, image: "Image.Image", image_key: str | None) -> EncodedSequence:
+        """Returns the vision tower's output for an image, projected to the language model's width.
+
+        No prompt takes part and no language model runs. Every token has the role `image`, the only entry of
+        `hidden_states` is 0, and positions are those on the image's own grid.
+
+        Raises:
+            ValueError: where the encoder has no vision tower.
+            FloatingPointError: where a value is not finite.
+        """
+        raise ValueError(f"{type(self).__name__} is an encoder of text and has no vision tower")

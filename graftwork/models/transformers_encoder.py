@@ -1,0 +1,192 @@
+"""What encoders of the transformers library share: loading the layers that are needed, and taking hidden states out."""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import PreTrainedConfig, PreTrainedModel, Qwen2Tokenizer
+from transformers.utils import logging
+
+from graftwork.models.description import read_chat_template
+from graftwork.models.encoder import EncodedSequence, Encoder
+from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions, PromptLayout
+
+# Bars that redraw themselves are noise in a log file.
+logging.disable_progress_bar()
+
+# Weights that a truncated base model does not use: the language model's head and the layers above.
+UNUSED_WEIGHTS = [r"^lm_head\.", r"(^|\.)layers\.\d+\."]
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """What a model is called with for one input.
+
+    Attributes:
+        input_ids: int64 (1, tokens), on the CPU.
+        roles: uint8 (tokens,), codes of `tokens.ROLES`.
+        positions: int64 (axes, tokens), on the CPU.
+        arguments: Further arguments of the model, on its device.
+    """
+
+    input_ids: torch.Tensor
+    roles: np.ndarray
+    positions: np.ndarray
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+class TransformersEncoder(Encoder):
+    """Encodes inputs with a model of the transformers library.
+
+    Attributes:
+        model: Blocks up to the deepest layer; without the final norm unless the last entry is asked for.
+        tokenizer: With its chat template.
+        deepest: The deepest entry of `hidden_states` that it can give.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, deepest: int) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.deepest = deepest
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        """The part of the model that has the rotary embedding."""
+        return self.model
+
+    @abstractmethod
+    def prepare(
+        self, prompt: str, image: Image.Image | None, image_key: str | None, options: InputOptions
+    ) -> ModelInput:
+        """Returns what the model is called with; see `Encoder.encode` for the arguments and what is raised."""
+
+    @torch.no_grad()
+    def encode(
+        self,
+        prompt: str,
+        image: Image.Image | None,
+        image_key: str | None,
+        layers: Sequence[int],
+        options: InputOptions = NEUTRAL_OPTIONS,
+    ) -> EncodedSequence:
+        """Encodes one input; see `Encoder`."""
+        wanted = check_layers(layers, self.deepest)
+        given = self.prepare(prompt, image, image_key, options)
+        with rotary_base(self.language_model, options.rope_theta):
+            output = self.model(
+                input_ids=given.input_ids.to(self.model.device),
+                use_cache=False,
+                output_hidden_states=wanted,
+                **given.arguments,
+            )
+        return EncodedSequence(
+            token_ids=given.input_ids[0].numpy(),
+            roles=given.roles,
+            positions=given.positions,
+            hidden_states=take_states(output.hidden_states, wanted),
+        )
+
+
+def load_tokenizer(folder: Path) -> Qwen2Tokenizer:
+    """Loads a Qwen tokenizer and makes sure that it has its chat template."""
+    tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.chat_template is None:
+        # Older vision checkpoints keep the template in a file that only their processor reads.
+        tokenizer.chat_template = read_chat_template(folder)
+    return tokenizer
+
+
+def tokenize(tokenizer: Any, layout: PromptLayout) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+    """Tokenizes a rendered prompt.
+
+    Returns:
+        int64 (1, tokens), and (start, end) in characters for each token.
+    """
+    encoding = tokenizer(layout.text, return_offsets_mapping=True)
+    return torch.tensor([encoding["input_ids"]], dtype=torch.int64), encoding["offset_mapping"]
+
+
+def load_weights(
+    model_class: type[PreTrainedModel], folder: Path, config: PreTrainedConfig, dtype: torch.dtype
+) -> PreTrainedModel:
+    """Loads a model for inference, and fails where the checkpoint lacks any of its weights.
+
+    Raises:
+        ValueError: naming the missing or misshapen weights, which the library would initialise at random.
+    """
+    model, info = model_class.from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    wrong = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))
+    if wrong:
+        raise ValueError(
+            f"the checkpoint in {folder} lacks {len(wrong)} weights of {model_class.__name__} or has them in "
+            f"another shape, among them {', '.join(wrong[:3])}; change its path, repo or family in "
+            "config/models.yaml"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def check_layers(layers: Sequence[int], deepest: int) -> list[int]:
+    """Returns the layers sorted, each once.
+
+    Raises:
+        ValueError: where there are none, or one is negative or deeper than what was loaded.
+    """
+    wanted = sorted(set(layers))
+    if not wanted or wanted[0] < 0 or wanted[-1] > deepest:
+        raise ValueError(
+            f"layers {list(layers)} are not entries of hidden_states between 0 and {deepest}, "
+            "the deepest layer this encoder was loaded for"
+        )
+    return wanted
+
+
+@contextmanager
+def rotary_base(model: PreTrainedModel, rope_theta: float | None) -> Iterator[None]:
+    """Runs a model with another base of its rotary embedding, as if it had been loaded with an edited config.
+
+    Args:
+        model: Its `rotary_emb` is replaced meanwhile.
+        rope_theta: The base; None for the checkpoint's own.
+    """
+    own = model.rotary_emb
+    if rope_theta is not None:
+        config = copy.deepcopy(model.config)
+        config.rope_parameters = {**config.rope_parameters, "rope_theta": rope_theta}
+        # Frequencies are float32 whatever the weights are, and are made on the CPU when a model is loaded.
+        model.rotary_emb = type(own)(config).to(model.device)
+    try:
+        yield
+    finally:
+        model.rotary_emb = own
+
+
+def take_states(hidden_states: Sequence[Any], layers: Sequence[int]) -> dict[int, torch.Tensor]:
+    """Takes entries of a batch of one to the CPU, each (tokens, hidden_size) with memory of its own.
+
+    Raises:
+        FloatingPointError: where a value is not finite, naming layer and counts.
+    """
+    states = {layer: hidden_states[layer][0].detach().to("cpu", copy=True) for layer in layers}
+    for layer, state in states.items():
+        finite = torch.isfinite(state)
+        if not bool(finite.all()):
+            tokens = int((~finite).any(dim=1).sum())
+            raise FloatingPointError(
+                f"layer {layer} has {int((~finite).sum())} of {finite.numel()} non-finite values, in "
+                f"{tokens} of {finite.shape[0]} tokens; try config/config.yaml: hardware.dtype float32"
+            )
+    return states
