@@ -1,13 +1,15 @@
 """Charts as data: panels, series, labels and units. Those who know what was measured describe a chart; reports draw it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 Scale = Literal["linear", "log", "percent", "category"]
 Style = Literal["line", "points", "curve"]
+# More names have no room beside each other below a panel.
+MOST_SIDE_BY_SIDE = 12
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Level:
 
     Attributes:
         label: name in the legend.
-        points: (x, y); a single point is drawn over the whole width.
+        points: (x, y); a single point is drawn over the whole panel.
         series: label of the series that it belongs to and whose colour it has; empty: grey.
     """
 
@@ -84,7 +86,7 @@ class Panel:
 
     Attributes:
         x: horizontal axis.
-        y: vertical axis.
+        y: vertical axis; a `category` axis makes a dot plot, with the first name on top and intervals along x.
         series: points and lines.
         levels: what they are compared with.
         title: heading of the panel.
@@ -105,6 +107,18 @@ class Panel:
     height: float = 1.0
     is_square: bool = False
     map: HeatMap | None = None
+
+
+def dot_plot(panel: Panel) -> Panel:
+    """Returns a panel over many categories with the categories from top to bottom instead of from left to right."""
+    return replace(
+        panel,
+        x=panel.y,
+        y=panel.x,
+        series=[replace(one, points=[(y, x) for x, y in one.points]) for one in panel.series],
+        levels=[replace(one, points=[(y, x) for x, y in one.points]) for one in panel.levels],
+        height=0.2 + 0.045 * len(panel.x.names),
+    )
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,9 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str
     lines = [["" if value is None else escape_markdown(str(value)) for value in row] for row in rows]
     are_numbers = [any(column) and all(map(_is_number, column)) for column in zip(*lines, strict=True)]
     rule = ["---:" if is_number else "---" for is_number in are_numbers or [False] * len(columns)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in ([*map(escape_markdown, columns)], rule, *lines))
+    return "\n".join(
+        "| " + " | ".join(line) + " |" for line in ([*map(escape_markdown, columns)], rule, *lines)
+    )
 
 
 def _is_number(text: str) -> bool:
