@@ -98,6 +98,11 @@ def add_scores(
     return added
 
 
-def detail_columns() -> set[str]:
-    """Returns the columns of all scores that are left out of the table that people open."""
-    return {column.name for score in scores().values() for column in score.columns if column.is_detail}
+def shown_columns(scored: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the columns of scores.csv that are shown in the table that people open, in its order.
+
+    Args:
+        scored: rows of scores.csv.
+    """
+    details = {column.name for score in scores().values() for column in score.columns if column.is_detail}
+    return [name for name in (scored[0] if scored else ()) if name not in ("cell", "image", *details)]
