@@ -234,6 +234,9 @@ def _draw_panel(axes: "Axes", panel: Panel, looks: dict[str, dict[str, Any]], ha
         axes.set_xlim(*limits)
         axes.set_ylim(*limits)
         axes.set_aspect("equal")
+    for axis, target in ((panel.x, axes.xaxis), (panel.y, axes.yaxis)):
+        if axis.scale == "log":
+            _plain_log_ticks(target)
 
 
 def _set_up_axis(axes: "Axes", axis: Axis, which: str) -> None:
@@ -244,7 +247,6 @@ def _set_up_axis(axes: "Axes", axis: Axis, which: str) -> None:
     set_limits = getattr(axes, f"set_{which}lim")
     if axis.scale == "log":
         getattr(axes, f"set_{which}scale")("log")
-        _plain_log_ticks(target)
     elif axis.scale == "category":
         _set_up_categories(axes, axis, which)
         ends = (-0.5, max(len(axis.names), 1) - 0.5)
@@ -280,14 +282,15 @@ def _shorten(name: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "\u2026"
 
 
-def _plain_log_ticks(*axes: Any) -> None:
+def _plain_log_ticks(axis: Any) -> None:
     """Writes logarithmic ticks as numbers: powers of ten would be drawn as formulas, in another font."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    for axis in axes:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if high > 10 * low else tuple(range(1, 10))
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_series(axes: "Axes", series: Series, look: dict[str, Any], shift: float, is_flat: bool) -> None:
@@ -306,7 +309,7 @@ def _draw_series(axes: "Axes", series: Series, look: dict[str, Any], shift: floa
     if series.style == "line":
         axes.plot(x, y, color=colour, linewidth=1.2, alpha=0.6, zorder=4)
     # Many points without intervals are a cloud.
-    cloud = {"markersize": 3, "alpha": 0.5, "markeredgewidth": 0}
+    cloud = {"markersize": 4, "alpha": 0.5, "markeredgewidth": 0}
     single = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.7}
     size = cloud if len(series.points) > 50 and not series.intervals else single
     axes.plot(x, y, linestyle="none", marker=look["marker"], color=colour, zorder=5, **size)

@@ -46,7 +46,7 @@ def map_chart(layers: Sequence[int], magnitudes: np.ndarray, title: str, subtitl
     panel = Panel(
         Axis("token"),
         Axis("layer", "category", names=names),
-        height=min(max(0.8, 0.45 + 0.055 * len(layers)), 2.6),
+        height=min(max(0.55, 0.4 + 0.055 * len(layers)), 2.6),
         map=HeatMap(values, "largest magnitude over dimensions", "log"),
     )
     return Chart(title, [subtitle], [panel])

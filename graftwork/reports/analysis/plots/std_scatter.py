@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from graftwork.core.charts import Axis, Chart, Panel, Series
+from graftwork.core.charts import Axis, Chart, Level, Panel, Series
 from graftwork.reports.analysis.registry import AnalysisPlot, PairCompared, analysis_plot
 from graftwork.statistics.dimensions import worst_dimensions
 
@@ -67,8 +67,8 @@ def scatter_chart(a: np.ndarray, b: np.ndarray, sides: tuple[str, str], title: s
                         style="points",
                         labels=[str(d) for d in marked],
                     ),
-                    Series("equal on both sides", [(limits[0],) * 2, (limits[1],) * 2], style="curve"),
                 ],
+                [Level("equal on both sides", [(limits[0], limits[0]), (limits[1], limits[1])])],
                 is_square=True,
                 height=1.6,
             )
