@@ -7,6 +7,7 @@ told apart with any kind of colour vision, and series differ in marker or line t
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +28,8 @@ _INK, _PALE, _RULE = "#222222", "#666666", "#E3E3E3"
 _DASHES = (0, (4, 3))
 # Sizes of text in points.
 _TITLE, _SUBTITLE, _FOOTER, _LABEL, _NOTE = 13, 9.5, 8, 9, 8.5
-# Inches: margin of the page, distance of two lines for a point of text, and sizes of panels.
-_MARGIN, _LEADING = 0.25, 1.35 / 72
+# Inches: margin of the page, distance of two lines for a point of text and in the legend, sizes of panels.
+_MARGIN, _LEADING, _LEGEND_LINE = 0.25, 1.35 / 72, 0.21
 _SINGLE_WIDTH, _PANEL_WIDTH = 8.6, 3.9
 _SINGLE_HEIGHT, _PANEL_HEIGHT = 4.2, 2.7
 _MOST_COLUMNS, _MOST_TICKS = 3, 8
@@ -109,67 +110,126 @@ def _check(panel: Panel) -> None:
             raise ValueError(f"a map needs finite values (rows, columns), not {values.shape}")
 
 
+@dataclass(frozen=True)
+class _Page:
+    """The parts of a figure from top to bottom, in inches: title and subtitle, legend, panels, footer.
+
+    Attributes:
+        width: width of the figure.
+        columns: panels in a row.
+        row_heights: height of each row of panels, relative to the others.
+        head: lines of the title and the subtitle.
+        foot: lines of the footer.
+        legend: label -> look.
+        legend_columns: entries of the legend in a row.
+        note_lines: most lines of a note above a panel.
+    """
+
+    width: float
+    columns: int
+    row_heights: list[float]
+    head: list["_Line"]
+    foot: list["_Line"]
+    legend: dict[str, dict[str, Any]]
+    legend_columns: int
+    note_lines: int
+
+    @property
+    def legend_top(self) -> float:
+        """Distance of the legend from the top of the figure."""
+        return _MARGIN + sum(line.height for line in self.head)
+
+    @property
+    def head_height(self) -> float:
+        """Height of everything above the panels."""
+        return self.legend_top + -(-len(self.legend) // self.legend_columns) * _LEGEND_LINE + 0.1
+
+    @property
+    def foot_height(self) -> float:
+        """Height of everything below the panels."""
+        return _MARGIN + sum(line.height for line in self.foot)
+
+    @property
+    def height(self) -> float:
+        """Height of the figure."""
+        panel = _SINGLE_HEIGHT if self.columns == 1 else _PANEL_HEIGHT
+        notes = len(self.row_heights) * self.note_lines * _NOTE * _LEADING
+        return self.head_height + panel * sum(self.row_heights) + notes + 0.35 + self.foot_height
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of text above or below the panels."""
+
+    text: str
+    size: float
+    weight: str
+    colour: str
+
+    @property
+    def height(self) -> float:
+        return self.size * _LEADING
+
+
+def _plan_page(chart: Chart) -> _Page:
+    columns = chart.columns or _columns(len(chart.panels))
+    width = _SINGLE_WIDTH if columns == 1 else max(_SINGLE_WIDTH, _PANEL_WIDTH * columns)
+    room = width - 2 * _MARGIN
+    legend = _legend_entries(chart)
+    widest = max((text_inches(label, _SUBTITLE) for label in legend), default=0.0) + 0.6
+    title = wrap_lines([chart.title], _TITLE, room, bold=True)
+    return _Page(
+        width=width,
+        columns=columns,
+        row_heights=[
+            max(panel.height for panel in chart.panels[start : start + columns])
+            for start in range(0, len(chart.panels), columns)
+        ],
+        head=[
+            *(_Line(line, _TITLE, "bold", _INK) for line in title),
+            *(
+                _Line(line, _SUBTITLE, "normal", _PALE)
+                for line in wrap_lines(chart.subtitle, _SUBTITLE, room)
+            ),
+        ],
+        foot=[_Line(line, _FOOTER, "normal", _PALE) for line in wrap_lines(chart.footer, _FOOTER, room)],
+        legend=legend,
+        legend_columns=max(1, min(len(legend), int(room / widest))),
+        note_lines=max(len(panel.note) for panel in chart.panels),
+    )
+
+
 def _compose(chart: Chart) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = chart.columns or _columns(len(chart.panels))
-    rows = -(-len(chart.panels) // columns)
-    width = _SINGLE_WIDTH if columns == 1 else max(_SINGLE_WIDTH, _PANEL_WIDTH * columns)
-    room = width - 2 * _MARGIN
-    head = [
-        *((line, _TITLE, "bold", _INK) for line in wrap_lines([chart.title], _TITLE, room, bold=True)),
-        *((line, _SUBTITLE, "normal", _PALE) for line in wrap_lines(chart.subtitle, _SUBTITLE, room)),
-    ]
-    foot = [(line, _FOOTER, "normal", _PALE) for line in wrap_lines(chart.footer, _FOOTER, room)]
-    head_height, foot_height = (
-        _MARGIN + sum(size * _LEADING for _, size, _, _ in lines) for lines in (head, foot)
-    )
-    entries = _legend_entries(chart)
-    legend_columns = _legend_columns(entries, room)
-    legend_height = -(-len(entries) // legend_columns) * 0.21 + 0.1
-    head_height += legend_height
-    heights = [
-        max(p.height for p in chart.panels[row * columns : (row + 1) * columns]) for row in range(rows)
-    ]
-    notes = sum(max((len(p.note) for p in chart.panels), default=0) * _NOTE * _LEADING for _ in range(rows))
-    body = (_SINGLE_HEIGHT if columns == 1 else _PANEL_HEIGHT) * sum(heights) + notes + 0.35
-    height = head_height + body + foot_height
+    page = _plan_page(chart)
+    width, height = page.width, page.height
     figure = Figure(figsize=(round(width * DPI) / DPI, round(height * DPI) / DPI))
     FigureCanvasAgg(figure)
-    for lines, top in ((head, height - _MARGIN / 2), (foot, foot_height - _MARGIN / 2)):
-        for text, size, weight, colour in lines:
-            figure.text(
-                _MARGIN / width,
-                top / height,
-                text,
-                size=size,
-                weight=weight,
-                color=colour,
-                va="top",
-                in_layout=False,
-            )
-            top -= size * _LEADING
+    for lines, top in ((page.head, height - _MARGIN / 2), (page.foot, page.foot_height - _MARGIN / 2)):
+        for line in lines:
+            look = {"size": line.size, "weight": line.weight, "color": line.colour}
+            figure.text(_MARGIN / width, top / height, line.text, va="top", in_layout=False, **look)
+            top -= line.height
     figure.set_layout_engine(
         "constrained",
-        rect=(0.0, foot_height / height, 1.0, 1 - (head_height + foot_height) / height),
+        rect=(0.0, page.foot_height / height, 1.0, 1 - (page.head_height + page.foot_height) / height),
         w_pad=0.12,
         h_pad=0.08,
         wspace=0.03,
         hspace=0.04,
     )
-    grid = figure.add_gridspec(rows, columns, height_ratios=heights)
+    grid = figure.add_gridspec(len(page.row_heights), page.columns, height_ratios=page.row_heights)
     drawn, looks = [], _looks(chart)
+    # Where all panels have one vertical axis, its label stands at the left of each row.
+    is_shared = len({panel.y.label for panel in chart.panels}) == 1
     for number, panel in enumerate(chart.panels):
-        row, column = divmod(number, columns)
+        row, column = divmod(number, page.columns)
         axes = figure.add_subplot(grid[row, column])
-        # Where all panels have one vertical axis, its label stands at the left of each row.
-        has_label = column == 0 or len({p.y.label for p in chart.panels}) > 1
-        _draw_panel(axes, panel, looks, has_label)
+        _draw_panel(axes, panel, looks, column == 0 or not is_shared)
         drawn.append((axes, panel))
-    _draw_legend(
-        figure, entries, legend_columns, (_MARGIN / width, 1 - (head_height - legend_height) / height)
-    )
+    _draw_legend(figure, page)
     _use_bundled_fonts(figure)
     # Until it has been laid out, a figure does not know where on the page a point is.
     figure.draw_without_rendering()
@@ -366,25 +426,18 @@ def _legend_entries(chart: Chart) -> dict[str, dict[str, Any]]:
     return entries if len(entries) > 1 else {}
 
 
-def _legend_columns(entries: dict[str, dict[str, Any]], room: float) -> int:
-    widest = max((text_inches(label, _SUBTITLE) for label in entries), default=0.0) + 0.6
-    return max(1, min(len(entries), int(room / widest)))
-
-
-def _draw_legend(
-    figure: "Figure", entries: dict[str, dict[str, Any]], columns: int, at: tuple[float, float]
-) -> None:
-    """Draws the legend above all panels, where it covers no data, with its upper left corner at a place of the figure."""
+def _draw_legend(figure: "Figure", page: _Page) -> None:
+    """Draws the legend between title and panels, where it covers no data."""
     from matplotlib.lines import Line2D
 
-    if not entries:
+    if not page.legend:
         return
     legend = figure.legend(
-        [Line2D([], [], **look) for look in entries.values()],
-        [clean_text(label) for label in entries],
+        [Line2D([], [], **look) for look in page.legend.values()],
+        [clean_text(label) for label in page.legend],
         loc="upper left",
-        bbox_to_anchor=at,
-        ncols=columns,
+        bbox_to_anchor=(_MARGIN / page.width, 1 - page.legend_top / page.height),
+        ncols=page.legend_columns,
         handlelength=2.6,
         columnspacing=1.6,
         borderaxespad=0.0,

@@ -11,6 +11,7 @@ from graftwork.design.schema import Base, CellParameters
 from graftwork.design.sweep import INPUT_AXES
 from graftwork.planning.no_ops import first_alike, settings_of
 from graftwork.store.layout import Store
+from graftwork.transforms.registry import STAGES, transform
 
 STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error")
 REPORT_COLUMNS = (
@@ -135,9 +136,8 @@ def constant_rows(design: Mapping[str, Any], full: Sequence[Mapping[str, Any]]) 
     cells = [row for row in full if row["role"] == "cell"]
     shown = {cell["cell"]: cell["shown"] for cell in design["cells"]}
     different = [shown[next(iter(setting.cells.values()))] for setting in settings_of(design)[0]]
-    meanings = _meanings()
     return [
-        {"parameter": name, "value": cells[0][name], "meaning": meanings.get(name, "")}
+        {"parameter": name, "value": cells[0][name], "meaning": _meaning(name, cells[0][name])}
         for name in parameter_columns(design)
         if cells
         and cells[0][name] is not None
@@ -146,11 +146,14 @@ def constant_rows(design: Mapping[str, Any], full: Sequence[Mapping[str, Any]]) 
     ]
 
 
-def _meanings() -> dict[str, str]:
-    """Returns parameter -> what it means, from the schema."""
-    fields = {name: CellParameters.model_fields[name] for name in CellParameters.model_fields}
-    fields |= {name: Base.model_fields[key] for name, key in INPUT_AXES.items()}
-    return {name: info.description or "" for name, info in fields.items()}
+def _meaning(name: str, value: Any) -> str:
+    """Returns what a parameter means, from the schema; of a transform, what it computes."""
+    if name in STAGES:
+        return transform(name, value).formula
+    if name in INPUT_AXES:
+        return Base.model_fields[INPUT_AXES[name]].description or ""
+    field = CellParameters.model_fields.get(name)
+    return (field.description or "") if field else ""
 
 
 def _plain(value: Any) -> Any:

@@ -106,4 +106,4 @@ def test_it_is_documented_and_has_columns(said):
     (row,) = [line for line in table.split("\n") if "| `throwaway` |" in line]
     assert "alpha^throwaway_sharpness * v" in row
     assert "| nobody | `throwaway_sharpness` | `throwaway_sharpness: 1.0` |" in row
-    assert said["columns"][-1] == "throwaway_sharpness"
+    assert "throwaway_sharpness" in said["columns"]
