@@ -91,7 +91,7 @@ def draw_grid(
         An RGB image; the same pixels for the same page and files.
 
     Raises:
-        ValueError: The page does not fit, or is malformed (see `layout_grid`).
+        ValueError: where the page does not fit, or is malformed (see `layout_grid`).
     """
     sizes, problems = measure_images(page)
     own = [sizes[tile.image] for tile in page.tiles.values() if tile.image in sizes] or list(sizes.values())
@@ -151,7 +151,7 @@ def fit_grid(
         limits: largest page and smallest tiles.
 
     Raises:
-        ValueError: Even the smallest tiles do not fit, or the page is malformed.
+        ValueError: where even the smallest tiles do not fit, or the page is malformed.
     """
 
     def lay_out(side: int) -> Layout:

@@ -183,15 +183,15 @@ def layout_grid(
     """Places everything on a page.
 
     Args:
-        page: What to show.
+        page: what to show.
         tile_size: (width, height) of a tile in pixels, each at least 32.
-        problems: Image files that cannot be read, with the reason.
+        problems: image file that cannot be read -> the reason.
 
     Returns:
         The geometry; the same for the same arguments.
 
     Raises:
-        ValueError: No rows or columns, a tile outside of them, an unknown `along`, or tiles too small.
+        ValueError: where there are no rows or columns, a tile is outside of them, `along` is unknown, or tiles are too small.
     """
     _check(page, tile_size)
     return _Composer(page, tile_size, problems or {}).compose()

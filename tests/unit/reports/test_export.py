@@ -10,10 +10,10 @@ from PIL import Image
 from graftwork.core.png import encode_png, read_text_chunks
 from graftwork.core.tables import read_table, write_table
 from graftwork.reports.export import export_cell, export_images, export_name
-from graftwork.reports.infotext import parse_infotext
 from graftwork.reports.table import cell_rows, people_rows
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
+from tests.unit.reports.infotext_reader import parse_infotext
 
 PROMPTS = [
     {"name": "two lines", "text": 'a red apple,\nwith: a "leaf"'},
