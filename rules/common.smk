@@ -11,6 +11,8 @@ sys.path.insert(0, workflow.basedir)
 
 from graftwork.core.errors import DesignError
 from graftwork.planning.scope import Scopes, load_project, make_importable
+from graftwork.reports import code as report_code
+from graftwork.scores.outputs import all_summaries
 
 make_importable(workflow.basedir)
 
@@ -32,7 +34,7 @@ wildcard_constraints:
     shard="[0-9a-f]{16}",
     page="[A-Za-z0-9_]+",
     plot="[A-Za-z0-9_]+",
-    summary="|".join(SCOPES.all_summaries()),
+    summary="|".join(all_summaries()),
 
 
 def design_error(function):
@@ -88,7 +90,7 @@ def score_summaries(experiment):
 
 @design_error
 def summary_of_plot(experiment, plot):
-    return f"results/{experiment}/{SCOPES.summary_of_plot(experiment, plot)}.csv"
+    return f"results/{experiment}/{SCOPES.plot(experiment, plot).table}.csv"
 
 
 def designs_of_scope(wildcards):

@@ -1,7 +1,6 @@
 # What people look at: tables, grids, a summary, the verdict, and images with their parameters in them.
 #   in   results/{experiment}/design.json, results/store/images/
-#   out  results/{experiment}/cells.csv, results/{experiment}/grids/*.png, results/{experiment}/export/,
-#        results/{experiment}/summary.md, results/{experiment}/no_ops.csv
+#   out  results/{experiment}/: cells.csv, cells_full.csv, constants.csv, grids/*.png, export/, summary.md, no_ops.csv
 
 
 rule tabulate:
@@ -13,6 +12,8 @@ rule tabulate:
         scores=lambda wildcards: score_files([wildcards.experiment])[:1],
     output:
         table="results/{experiment}/cells.csv",
+        full="results/{experiment}/cells_full.csv",
+        constants="results/{experiment}/constants.csv",
     log:
         "logs/tabulate/{experiment}.log",
     localrule: True
@@ -21,7 +22,7 @@ rule tabulate:
         cells=lambda wildcards: SCOPES.cells_digest(
             image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment
         ),
-        code=SCOPES.table_code,
+        code=report_code.table_code(),
     message:
         "Tabulating {wildcards.experiment}"
     script:
@@ -39,7 +40,7 @@ rule draw_grid:
     localrule: True
     params:
         page=design_error(lambda wildcards: SCOPES.page(wildcards.experiment, wildcards.page)),
-        code=SCOPES.grid_code,
+        code=report_code.grid_code(),
     message:
         "Drawing grid {wildcards.page} of {wildcards.experiment}"
     script:
@@ -67,7 +68,7 @@ rule summarize_experiment:
         ),
         pictures=of_experiment(SCOPES.pictures),
         scores=of_experiment(SCOPES.scores),
-        code=of_experiment(SCOPES.experiment_code),
+        code=of_experiment(lambda experiment: report_code.experiment_code(SCOPES.scores(experiment))),
     message:
         "Summing up {wildcards.experiment}"
     script:
@@ -111,7 +112,7 @@ rule export_images:
         "logs/export_images/{experiment}.log",
     localrule: True
     params:
-        code=SCOPES.export_code,
+        code=report_code.export_code(),
     message:
         "Exporting images of {wildcards.experiment}"
     script:

@@ -20,7 +20,7 @@ rule score_images:
             image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment
         ),
         scores=of_experiment(SCOPES.scores_asked_for),
-        code=of_experiment(SCOPES.score_code),
+        code=of_experiment(lambda experiment: report_code.score_code(SCOPES.scores(experiment))),
     message:
         "Scoring images of {wildcards.experiment}"
     script:
@@ -38,7 +38,9 @@ rule summarize_scores:
     localrule: True
     params:
         scores=of_experiment(SCOPES.scores_asked_for),
-        code=lambda wildcards: SCOPES.summary_code(wildcards.summary),
+        code=design_error(
+            lambda wildcards: report_code.score_summary_code(wildcards.summary, SCOPES.scores(wildcards.experiment))
+        ),
     message:
         "Summarizing scores of {wildcards.experiment}: {wildcards.summary}"
     script:
@@ -55,8 +57,13 @@ rule plot_scores:
         "logs/plot_scores/{experiment}/{plot}.log",
     localrule: True
     params:
-        plot=design_error(lambda wildcards: SCOPES.plot(wildcards.experiment, wildcards.plot)),
-        code=design_error(lambda wildcards: SCOPES.plot_code(wildcards.experiment, wildcards.plot)),
+        table=design_error(lambda wildcards: SCOPES.plot(wildcards.experiment, wildcards.plot).table),
+        shows=design_error(lambda wildcards: SCOPES.plot(wildcards.experiment, wildcards.plot).shows),
+        code=design_error(
+            lambda wildcards: report_code.score_plot_code(
+                SCOPES.plot(wildcards.experiment, wildcards.plot).table, SCOPES.scores(wildcards.experiment)
+            )
+        ),
     message:
         "Plotting {wildcards.plot} of {wildcards.experiment}"
     script:

@@ -32,7 +32,7 @@ rule analyze_statistics:
     log:
         "logs/analyze_statistics/{analysis}.log",
     params:
-        code=SCOPES.analyses.code,
+        code=report_code.analysis_code(),
     message:
         "Analyzing statistics ({wildcards.analysis})"
     script:

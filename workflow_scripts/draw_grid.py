@@ -7,10 +7,10 @@ import numpy as np
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.png import encode_png
+from graftwork.core.tables import read_table
 from graftwork.jobs.record import open_log
 from graftwork.reports.grid import draw_grid
 from graftwork.reports.pages import build_page
-from graftwork.reports.table import read_table
 
 
 def main(snakemake):

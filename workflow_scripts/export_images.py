@@ -5,9 +5,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.tables import read_table, write_table
 from graftwork.jobs.record import PACKAGES, open_log
 from graftwork.reports.export import export_images
-from graftwork.reports.table import read_table, write_table
 
 
 def main(snakemake):

@@ -4,19 +4,19 @@ import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
-from graftwork.core.png import encode_png
+from graftwork.core.tables import read_table
 from graftwork.jobs.record import open_log
-from graftwork.reports.table import read_table
-from graftwork.scores.registry import scores
+from graftwork.reports.charts import chart_png
+from graftwork.scores.outputs import all_summaries
 
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
     title = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))["title"]
-    plot = snakemake.params.plot
-    pixels = scores()[plot["score"]].draw(plot, title, read_table(snakemake.input.summary))
-    log.info("%s x %s pixels", pixels.shape[1], pixels.shape[0])
-    write_atomic(Path(snakemake.output.plot), encode_png(pixels))
+    summary = all_summaries()[snakemake.params.table]
+    chart = summary.chart(snakemake.params.shows, title, read_table(snakemake.input.summary))
+    log.info("%s panels", len(chart.panels))
+    write_atomic(Path(snakemake.output.plot), chart_png(chart))
 
 
 if "snakemake" in globals():

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.tables import write_table
 from graftwork.jobs.record import all_failures, blaming_settings, open_log
-from graftwork.reports.table import cell_rows, write_table
+from graftwork.reports.table import cell_rows
 from graftwork.scores.table import score_rows
 from graftwork.store.layout import Store
 
@@ -16,8 +17,9 @@ def main(snakemake):
     plan = json.loads(Path(snakemake.params.plan).read_text(encoding="utf-8"))
     failures = all_failures(snakemake.input.manifests)
     cells = cell_rows(design, plan["cells"], failures, Store(Path("results/store")))
+    images = {row["cell"]: row["image"] for row in cells}
     with blaming_settings(log):
-        rows = score_rows(design, cells, snakemake.params.scores, Path())
+        rows = score_rows(design, images, snakemake.params.scores, Path())
     log.info("%s rows", len(rows))
     write_atomic(Path(snakemake.output.table), write_table(rows))
 

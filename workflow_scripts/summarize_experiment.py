@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.tables import read_table, write_table
 from graftwork.jobs.record import open_log, read_manifests, work_of
-from graftwork.reports.summary import NO_OP_COLUMNS, compare_settings, no_op_rows, summarize
-from graftwork.reports.table import read_table, write_table
-from graftwork.scores.table import describe_scores
+from graftwork.reports.summary import NO_OP_COLUMNS, Report, compare_settings, no_op_rows, summarize
+from graftwork.scores.outputs import describe_scores
 
 
 def main(snakemake):
@@ -16,12 +16,13 @@ def main(snakemake):
     resolved = json.loads(Path(snakemake.params.plan).read_text(encoding="utf-8"))["cells"]
     rows = read_table(snakemake.input.table)
     found, differences = compare_settings(design, resolved, rows)
-    scores = describe_scores(snakemake.params.scores, snakemake.input.scores)
+    tables = {Path(file).stem: read_table(file) for file in snakemake.input.scores}
+    scores = describe_scores(snakemake.params.scores, tables)
     made = work_of(read_manifests(snakemake.input.manifests))
-    text = summarize(design, resolved, rows, found, differences, snakemake.params.pictures, scores, made)
+    report = Report(design, resolved, rows, found, differences, snakemake.params.pictures, scores, made)
     log.info("%s no-ops", len(found.found))
     write_atomic(Path(snakemake.output.no_ops), write_table(no_op_rows(found, differences), NO_OP_COLUMNS))
-    write_atomic(Path(snakemake.output.summary), text)
+    write_atomic(Path(snakemake.output.summary), summarize(report))
 
 
 if "snakemake" in globals():

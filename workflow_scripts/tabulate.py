@@ -1,13 +1,15 @@
-"""Writes cells.csv of one experiment."""
+"""Writes the tables of the cells of one experiment."""
 
 import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.tables import read_table, write_table
 from graftwork.jobs.record import all_failures, open_log
 from graftwork.reports.pages import stale_pages
-from graftwork.reports.table import cell_rows, read_table, write_table
-from graftwork.scores.table import add_scores, stale_score_files
+from graftwork.reports.table import CONSTANT_COLUMNS, cell_rows, constant_rows, people_rows
+from graftwork.scores.outputs import stale_score_files
+from graftwork.scores.table import add_scores, shown_columns
 from graftwork.store.layout import Store
 
 
@@ -18,16 +20,20 @@ def main(snakemake):
     failures = all_failures(snakemake.input.manifests)
     rows = cell_rows(design, plan["cells"], failures, Store(Path("results/store")))
     log.info("%s rows", len(rows))
-    results = Path(snakemake.output.table).parent
+    results, scored = Path(snakemake.output.table).parent, []
     stale = stale_pages(design, results / "grids")
     if snakemake.input.scores:
-        rows = add_scores(rows, read_table(snakemake.input.scores[0]))
+        scored = read_table(snakemake.input.scores[0])
+        rows = add_scores(rows, scored)
     else:
         stale += stale_score_files(results)
     for file in stale:
         log.info("removing %s, which the experiment no longer has", file)
         file.unlink()
-    write_atomic(Path(snakemake.output.table), write_table(rows))
+    write_atomic(Path(snakemake.output.full), write_table(rows))
+    constants = write_table(constant_rows(design, rows), CONSTANT_COLUMNS)
+    write_atomic(Path(snakemake.output.constants), constants)
+    write_atomic(Path(snakemake.output.table), write_table(people_rows(design, rows, shown_columns(scored))))
 
 
 if "snakemake" in globals():

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.tables import read_table
 from graftwork.jobs.record import open_log
-from graftwork.reports.table import read_table
 
 
 def main(snakemake):

@@ -8,12 +8,7 @@ from typing import Any
 from graftwork.core.atomic import write_atomic
 from graftwork.core.labels import slugify
 from graftwork.core.progress import Progress
-from graftwork.reports.analysis.plots import (
-    Series,
-    plot_magnitude_map,
-    plot_std_against_length,
-    plot_std_scatter,
-)
+from graftwork.reports.analysis.registry import EncoderRead, LayerMeasured, PairCompared, plots_of
 from graftwork.reports.analysis.summary import ComparedPair, Findings, write_summary
 from graftwork.reports.analysis.tables import (
     comparison_table,
@@ -23,6 +18,7 @@ from graftwork.reports.analysis.tables import (
     statistics_table,
     worst_dimensions_table,
 )
+from graftwork.reports.charts import chart_png
 from graftwork.statistics.accumulator import TooFewTokens, decode_states
 from graftwork.statistics.analysis import (
     LayerReading,
@@ -30,7 +26,6 @@ from graftwork.statistics.analysis import (
     compare_paired,
     compare_sides,
     expected_stds,
-    magnitude_rows,
     pair_inputs,
     report_sink,
 )
@@ -40,7 +35,6 @@ from graftwork.store.layout import Store
 from graftwork.store.statistics import DamagedStatistics, read_statistics
 
 _WORST = 20
-_LABELLED = 10
 
 
 def analyze(
@@ -103,15 +97,8 @@ class _Writer:
             table = repeated_activations_table(activations)
             self._write(f"massive_activations/{slugify(name)}.csv", table)
             depth = {layer["hidden_layer"]: layer["index"] for layer in entry["layers"]}
-            rows = magnitude_rows(
-                {layer: readings[layer] for layer in sorted(readings, key=depth.__getitem__)}
-            )
-            if rows is not None:
-                self._plot(
-                    f"plots/magnitudes_{slugify(name)}.png",
-                    f"Largest magnitude of each token of the first input, {name}",
-                    plot_magnitude_map(*rows, f"Largest magnitude of each token, first input\n{name}"),
-                )
+            ordered = {layer: readings[layer] for layer in sorted(readings, key=depth.__getitem__)}
+            self._plot(EncoderRead(name, ordered))
 
     def _read_layer(self, entry: Mapping[str, Any], layer: Mapping[str, Any]) -> LayerReading:
         reading, massive, signed = LayerReading(), self._analysis["massive"], layer["hidden_layer"]
@@ -133,21 +120,7 @@ class _Writer:
             "expected_std_without_sink": expected_rest,
         }
         self._write(file, lengths_table(reading.lengths, columns))
-        line = list(range(max(2, min(reading.lengths)), max(reading.lengths) + 1))
-        drawn, drawn_rest = expected_stds(line, every, rest)
-        self._plot(
-            f"plots/std_against_length_{slugify(name)}_layer{signed}.png",
-            f"Standard deviation against sequence length, {name}, layer {signed}",
-            plot_std_against_length(
-                [
-                    Series("an input, with the sink token", reading.lengths, reading.stds),
-                    Series("an input, without it", reading.lengths, reading.stds_without_sink),
-                    Series("expected of independent tokens, with the sink", line, drawn, is_line=True),
-                    Series("expected, without it", line, drawn_rest, is_line=True),
-                ],
-                f"Standard deviation of all values against length\n{name}, layer {signed}",
-            ),
-        )
+        self._plot(LayerMeasured(name, signed, reading, every, rest))
         return reading
 
     def _statistics_tables(self, entry: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
@@ -174,7 +147,7 @@ class _Writer:
             of_tokens = compare_paired(paired) if paired is not None else None
             self._write(f"comparisons/{name}.csv", comparison_table({**measurements, **(of_tokens or {})}))
             shown = (_words(sides[0]), _words(sides[1]))
-            for suffix, words, (a, b) in (("", "", found), ("_without_sink", ", without the sink", rest)):
+            for suffix, (a, b) in (("", found), ("_without_sink", rest)):
                 if suffix and not has_sink:
                     continue
                 names = tuple(_words(side, without_sink=bool(suffix)) for side in sides)
@@ -184,14 +157,7 @@ class _Writer:
                 self._write(
                     f"comparisons/{name}_dimensions{suffix}.csv", dimensions_table(a.std, b.std, dimensions)
                 )
-                if (a.std > 0).any() and ((a.std > 0) & (b.std > 0)).any():
-                    self._plot(
-                        f"plots/{name}{suffix}.png",
-                        f"Standard deviation per dimension, {shown[0]} against {shown[1]}{words}",
-                        plot_std_scatter(
-                            a.std, b.std, worst[:_LABELLED], names, f"Standard deviation per dimension{words}"
-                        ),
-                    )
+                self._plot(PairCompared(name, f"{shown[0]} against {shown[1]}", names, a, b, bool(suffix)))
             self.findings.compared.append(
                 ComparedPair(name, *shown, measurements, of_tokens, paired, dimensions, worst, has_sink)
             )
@@ -250,9 +216,11 @@ class _Writer:
         write_atomic(self._folder / file, content)
         self.files.append(file)
 
-    def _plot(self, file: str, caption: str, png: bytes) -> None:
-        self._write(file, png)
-        self.findings.plots[caption] = file
+    def _plot(self, subject: EncoderRead | LayerMeasured | PairCompared) -> None:
+        for plot in plots_of(subject):
+            file = f"plots/{plot.name}.png"
+            self._write(file, chart_png(plot.chart))
+            self.findings.plots[plot.caption] = file
 
 
 def _layer_of(entry: Mapping[str, Any], side: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,11 +3,10 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from graftwork.core.code_digest import code_digest
 from graftwork.core.identity import digest
 from graftwork.design.analyses import AnalysisDesign
 from graftwork.design.project import Project
@@ -148,11 +147,6 @@ class Analyses:
                 "code": [*sorted(map(extraction_code, families)), statistics_code()],
             }
         )
-
-    @cached_property
-    def code(self) -> str:
-        """Digest of the code that compares, draws and sums up."""
-        return code_digest("workflow_scripts.analyze_statistics:main")
 
     def describe(self, name: str) -> str:
         """Returns what a run would make, without freezing anything."""

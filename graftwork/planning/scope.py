@@ -8,12 +8,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from graftwork.core.atomic import sweep_temporary_files
-from graftwork.core.code_digest import code_digest
 from graftwork.core.errors import DesignError
 from graftwork.core.identity import digest
 from graftwork.core.labels import label
@@ -33,7 +32,8 @@ from graftwork.planning.healing import find_damage, forget, planned_digest
 from graftwork.planning.no_ops import find_no_ops, one_line
 from graftwork.planning.plan import count_missing, resolve_images
 from graftwork.reports.pages import page_names
-from graftwork.scores.registry import digest_of, score_of_summary, scores
+from graftwork.scores.outputs import SCORES_FILE, Plot, plots_of, summaries_of
+from graftwork.scores.registry import scores
 from graftwork.store.layout import Store
 from graftwork.transforms.registry import STAGES, transform
 
@@ -136,13 +136,13 @@ class Scopes:
         The first is the table of scores itself.
         """
         names = self.scores(experiment)
-        tables = ["scores.csv"] if names else []
+        tables = [SCORES_FILE] if names else []
         tables += self.score_summaries(experiment)
         return [*tables, *(f"plots/{plot}.png" for plot in self.plots(experiment))]
 
     def score_summaries(self, experiment: str) -> list[str]:
         """Returns the tables that sum an experiment's scores up, relative to its results, in the order of the scores."""
-        return [f"{scores()[name].summary}.csv" for name in self.scores(experiment)]
+        return [f"{summary.table}.csv" for summary in summaries_of(self.scores(experiment))]
 
     def pictures(self, experiment: str) -> dict[str, dict[str, str]]:
         """Returns heading -> path of a grid or plot, relative to the experiment's results -> what is constant on it."""
@@ -157,26 +157,13 @@ class Scopes:
         }
         return {"Grids": grids, "Plots": {f"plots/{plot}.png": "" for plot in self.plots(experiment)}}
 
-    @staticmethod
-    def all_summaries() -> list[str]:
-        """Returns the names of the tables that sum scores up."""
-        return [score.summary for score in scores().values()]
+    def plots(self, experiment: str) -> dict[str, Plot]:
+        """Returns the plots of an experiment's scores by name."""
+        design = self._project.design(experiment)
+        return plots_of(design.scores, [asdict(axis) for axis in design.axes])
 
-    def summary_of_plot(self, experiment: str, plot: str) -> str:
-        """Returns the name of the table that a plot is drawn from."""
-        return scores()[self.plot(experiment, plot)["score"]].summary
-
-    def plots(self, experiment: str) -> dict[str, dict[str, Any]]:
-        """Returns plot name -> {score, ...}, what is on it."""
-        axes = [asdict(axis) for axis in self._project.design(experiment).axes]
-        return {
-            plot: {"score": name, **content}
-            for name in self.scores(experiment)
-            for plot, content in scores()[name].plots(axes).items()
-        }
-
-    def plot(self, experiment: str, plot: str) -> dict[str, Any]:
-        """Returns {score, ...}, what is on a plot."""
+    def plot(self, experiment: str, plot: str) -> Plot:
+        """Returns a plot of an experiment's scores."""
         plots = self.plots(experiment)
         if plot not in plots:
             raise DesignError(
@@ -184,20 +171,6 @@ class Scopes:
                 f"scores in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
             )
         return plots[plot]
-
-    def score_code(self, experiment: str) -> str:
-        """Digest of the code that scores an experiment's images."""
-        return digest(
-            [digest_of(self.scores(experiment), "measure"), code_digest("workflow_scripts.score_images:main")]
-        )
-
-    def summary_code(self, summary: str) -> str:
-        """Digest of the code that sums scores up."""
-        return digest_of([score_of_summary(summary).name], "summary")
-
-    def plot_code(self, experiment: str, plot: str) -> str:
-        """Digest of the code that draws a plot."""
-        return digest_of([self.plot(experiment, plot)["score"]], "plot")
 
     def _plan_digest(self, scope: str) -> str:
         """Returns what decides a plan: the cells, the hardware, and the code that their keys contain."""
@@ -223,30 +196,6 @@ class Scopes:
                 ],
             }
         )
-
-    @cached_property
-    def table_code(self) -> str:
-        """Digest of the code that writes tables."""
-        return code_digest("workflow_scripts.tabulate:main")
-
-    def experiment_code(self, experiment: str) -> str:
-        """Digest of the code that sums an experiment up."""
-        return digest(
-            [
-                code_digest("workflow_scripts.summarize_experiment:main"),
-                digest_of(self.scores(experiment), "describe"),
-            ]
-        )
-
-    @cached_property
-    def grid_code(self) -> str:
-        """Digest of the code that draws grids."""
-        return code_digest("workflow_scripts.draw_grid:main")
-
-    @cached_property
-    def export_code(self) -> str:
-        """Digest of the code that exports images."""
-        return code_digest("workflow_scripts.export_images:main")
 
     def _cells(self, experiment: str) -> list[str]:
         return [cell.cell for cell in self._project.design(experiment).cells]

@@ -29,9 +29,9 @@ def export_cell(row: Mapping[str, str], parameters: Mapping[str, Any], versions:
     """Returns the PNG of a cell with the A1111 `parameters` infotext and one JSON text of our own.
 
     Args:
-        row: Of cells.csv, with status `done`.
-        parameters: The cell's parameters as people know them.
-        versions: Of the workflow and its libraries.
+        row: row of cells.csv, with status `done`.
+        parameters: parameters of the cell for people: names of prompts, references and models.
+        versions: name -> version of the workflow and its libraries.
     """
     infotext = {_INFOTEXT_NAMES[name]: parameters[name] for name in _INFOTEXT_NAMES}
     infotext["Size"] = f"{parameters['width']}x{parameters['height']}"
@@ -57,13 +57,11 @@ def export_name(row: Mapping[str, str], number: int, varying: Sequence[str]) -> 
     """Returns a file name that sorts like the table and says where the cell is on the axes.
 
     Args:
-        row: Of cells.csv.
-        number: Of the row, from 1.
-        varying: Names of the axes with more than one value.
+        row: row of cells.csv.
+        number: number of the row, from 1.
+        varying: names of the axes with more than one value.
     """
-    words = [
-        row["prompt_name"] or row["prompt"] if name == "prompt" else f"{name} {row[name]}" for name in varying
-    ]
+    words = [row[name] if name == "prompt" else f"{name} {row[name]}" for name in varying]
     if row["role"] != "cell":
         words = [row["role"], *words[:1]]
     return f"{number:05d}_{slugify(' '.join(words), max_length=80)}_{row['cell']}.png"

@@ -1,21 +1,47 @@
-"""Draws a page of labelled images; it knows files, labels and sizes, and nothing of what they mean."""
+"""Draws a page of labelled images from files, labels and sizes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
-from graftwork.reports.grid_layout import MIN_TILE_SIDE, layout_grid, make_message
-from graftwork.reports.grid_page import Box, GridPage, Layout, Strip, TextBlock, Tile, TileBox
+from graftwork.reports.grid_layout import (
+    MIN_TILE_SIDE,
+    Box,
+    GridPage,
+    Layout,
+    TextBlock,
+    Tile,
+    TileBox,
+    layout_grid,
+    make_message,
+)
 from graftwork.reports.typography import line_height, load_font
-
-__all__ = ["GridPage", "Layout", "Strip", "Tile", "draw_grid", "fit_grid", "layout_grid", "measure_images"]
 
 # A page of photographs this large has about 75 MB as PNG; Pillow warns about images above 89 million.
 MAX_PIXELS = 50_000_000
+
+
+@dataclass(frozen=True)
+class PageLimits:
+    """How large a page may be, in pixels.
+
+    Attributes:
+        max_side: largest width and height of the page.
+        max_pixels: largest area of the page.
+        min_tile: longer side that tiles keep when they are reduced to fit; a smaller tile is taken as it is.
+    """
+
+    max_side: int = 12000
+    max_pixels: int = MAX_PIXELS
+    min_tile: int = 96
+
+
+_LIMITS = PageLimits()
 
 _PREFERRED_SIDE = 512
 _READABLE_SIDE = 192
@@ -48,9 +74,7 @@ def draw_grid(
     page: GridPage,
     *,
     tile_size: tuple[int, int] | None = None,
-    max_side: int = 12000,
-    min_tile: int = 96,
-    max_pixels: int = MAX_PIXELS,
+    limits: PageLimits = _LIMITS,
 ) -> Image.Image:
     """Draws a page.
 
@@ -58,18 +82,16 @@ def draw_grid(
     ones reduced with a Lanczos filter. A file that cannot be read becomes a tile that says so.
 
     Args:
-        page: What to show.
-        tile_size: Preferred (width, height) of a tile in pixels. By default the largest image of the grid
+        page: what to show.
+        tile_size: preferred (width, height) of a tile in pixels. By default the largest image of the grid
             itself decides, not its companions: 192 to 512 pixels on the longer side.
-        max_side: Largest width and height of the page.
-        min_tile: Tiles are reduced to fit, but not below this longer side.
-        max_pixels: Largest area of the page.
+        limits: largest page and smallest tiles.
 
     Returns:
         An RGB image; the same pixels for the same page and files.
 
     Raises:
-        ValueError: The page does not fit, or is malformed (see `layout_grid`).
+        ValueError: where the page does not fit, or is malformed (see `layout_grid`).
     """
     sizes, problems = measure_images(page)
     own = [sizes[tile.image] for tile in page.tiles.values() if tile.image in sizes] or list(sizes.values())
@@ -78,9 +100,7 @@ def draw_grid(
         _choose_tile_size(own) if tile_size is None else tile_size,
         problems=problems,
         natural_side=max((max(size) for size in own), default=None),
-        max_side=max_side,
-        min_tile=min_tile,
-        max_pixels=max_pixels,
+        limits=limits,
     )
     canvas = Image.new("RGB", (layout.width, layout.height), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
@@ -119,39 +139,36 @@ def fit_grid(
     *,
     problems: dict[Path, str] | None = None,
     natural_side: int | None = None,
-    max_side: int = 12000,
-    min_tile: int = 96,
-    max_pixels: int = MAX_PIXELS,
+    limits: PageLimits = _LIMITS,
 ) -> Layout:
     """Lays a page out with the largest tiles, up to `tile_size`, for which it is not too large.
 
     Args:
-        page: What to show.
-        tile_size: Preferred (width, height) of a tile in pixels.
-        problems: Image files that cannot be read, with the reason.
-        natural_side: Longer side of the images; enlarged tiles stay at a multiple of it where possible.
-        max_side: Largest width and height of the page.
-        min_tile: Smallest longer side of a tile; a smaller `tile_size` is taken as it is.
-        max_pixels: Largest area of the page.
+        page: what to show.
+        tile_size: preferred (width, height) of a tile in pixels.
+        problems: image file that cannot be read -> the reason.
+        natural_side: longer side of the images; enlarged tiles stay at a multiple of it where possible.
+        limits: largest page and smallest tiles.
 
     Raises:
-        ValueError: Even the smallest tiles do not fit, or the page is malformed.
+        ValueError: where even the smallest tiles do not fit, or the page is malformed.
     """
 
     def lay_out(side: int) -> Layout:
         return layout_grid(page, _scale_size(tile_size, side), problems)
 
     def fits(layout: Layout) -> bool:
-        return max(layout.width, layout.height) <= max_side and layout.width * layout.height <= max_pixels
+        is_small = layout.width * layout.height <= limits.max_pixels
+        return is_small and max(layout.width, layout.height) <= limits.max_side
 
     preferred = max(tile_size)
     layout = lay_out(preferred)
     if fits(layout):
         return layout
-    low = min(min_tile, preferred)
+    low = min(limits.min_tile, preferred)
     layout = lay_out(low)
     if not fits(layout):
-        raise ValueError(_explain_too_large(page, layout, low, max_side, max_pixels))
+        raise ValueError(_explain_too_large(page, layout, low, limits))
     high = preferred
     while high - low > 1:
         middle = (low + high) // 2
@@ -163,7 +180,7 @@ def fit_grid(
     if natural_side and low > natural_side:
         snapped = low - low % natural_side
         candidate = lay_out(snapped)
-        if snapped >= min(min_tile, preferred) and fits(candidate):
+        if snapped >= min(limits.min_tile, preferred) and fits(candidate):
             layout = candidate
     return layout
 
@@ -193,18 +210,18 @@ def _scale_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     return width, height
 
 
-def _explain_too_large(page: GridPage, layout: Layout, side: int, max_side: int, max_pixels: int) -> str:
+def _explain_too_large(page: GridPage, layout: Layout, side: int, limits: PageLimits) -> str:
     columns, rows = len(page.x_labels), len(page.y_labels)
     first = layout.tiles[0].box
     gap = round(8 * layout.scale)
     pitch_x, pitch_y = first.width + gap, first.height + gap
-    most_columns = max(0, (max_side - layout.width) // pitch_x + columns)
-    most_rows = max(0, (max_side - layout.height) // pitch_y + rows)
+    most_columns = max(0, (limits.max_side - layout.width) // pitch_x + columns)
+    most_rows = max(0, (limits.max_side - layout.height) // pitch_y + rows)
     return (
         f"the grid {page.title!r} has {columns} columns and {rows} rows: with tiles of {side} pixels, the "
-        f"smallest allowed, the page has {layout.width} x {layout.height} pixels; allowed are {max_side} on "
-        f"a side and {max_pixels} in all, here at most {min(most_columns, columns)} columns and "
-        f"{min(most_rows, rows)} rows, and about {max_pixels // (pitch_x * pitch_y)} tiles. Split it into "
+        f"smallest allowed, the page has {layout.width} x {layout.height} pixels; allowed are {limits.max_side} on "
+        f"a side and {limits.max_pixels} in all, here at most {min(most_columns, columns)} columns and "
+        f"{min(most_rows, rows)} rows, and about {limits.max_pixels // (pitch_x * pitch_y)} tiles. Split it into "
         f"several: give fewer values to x and y in the key `grids` of the experiment file"
     )
 

@@ -1,17 +1,17 @@
-"""Geometry of a labelled image grid: where every tile and every line of text goes, without drawing.
+"""Pages of labelled images as data, and their geometry: where every tile and line of text goes, without drawing.
 
-From left to right: companions that belong to the whole page, row labels, companions by row, the tiles. From
-top to bottom: title, subtitle, column labels, companions by column, the tiles, companions by tile, footer.
+From left to right: companions of the whole page, row labels, companions by row, the tiles. From top to
+bottom: title, subtitle, column labels, companions by column, the tiles, companions by tile, footer.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from graftwork.reports.grid_page import Box, GridPage, Layout, Strip, TextBlock, Tile, TileBox
 from graftwork.reports.typography import line_height, load_font, wrap_distinct, wrap_text
 
 MAIN = ""
@@ -28,6 +28,134 @@ _FONTS = {
     "message": (13, False),
     "footer": (13, False),
 }
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image of a page.
+
+    Attributes:
+        image: file of the image, or None; several files are shown beside each other.
+        error: why there is no image; takes precedence over `image`.
+        note: remark in a strip under the tile, such as "same as baseline".
+    """
+
+    image: Path | tuple[Path, ...] | None
+    error: str | None = None
+    note: str | None = None
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """Every file of `image`."""
+        if self.image is None:
+            return ()
+        return self.image if isinstance(self.image, tuple) else (self.image,)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Images shown for comparison, such as the reference or the baseline.
+
+    Attributes:
+        name: heading.
+        tiles: (row, column) -> tile.
+        along: what the tiles vary with. "none": one tile (0, 0) in a panel left of the grid; "x": a row above the
+            grid, keys (0, column); "y": a column left of the grid, keys (row, 0); "both": a second block
+            under the grid.
+    """
+
+    name: str
+    tiles: dict[tuple[int, int], Tile]
+    along: Literal["none", "x", "y", "both"] = "none"
+
+
+@dataclass(frozen=True)
+class GridPage:
+    """One page; `tiles` by (row, column), `footer` one paragraph each."""
+
+    title: str
+    subtitle: str
+    x_labels: list[str]
+    y_labels: list[str]
+    tiles: dict[tuple[int, int], Tile]
+    companions: list[Strip] = field(default_factory=list)
+    footer: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels; right and bottom are not included."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True)
+class TextBlock:
+    """Lines of text, from the top of `box`.
+
+    Attributes:
+        role: "title", "subtitle", "x_label", "y_label", "heading", "caption", "message" or "footer".
+        box: rectangle as wide as the room and as high as the lines.
+        lines: lines that each fit into the width.
+        size: size of the font in pixels.
+        bold: whether the face is bold.
+        align: place of the lines within the width.
+    """
+
+    role: str
+    box: Box
+    lines: tuple[str, ...]
+    size: int
+    bold: bool
+    align: Literal["left", "center", "right"]
+
+
+@dataclass(frozen=True)
+class TileBox:
+    """Where one tile goes.
+
+    Attributes:
+        section: name of the companion, or "" for the grid itself.
+        row: index of the row.
+        column: index of the column.
+        tile: what to show, or None.
+        state: "image", "failed", "unreadable" or "missing".
+        box: room for the image.
+        message: text within `box` where there is no image.
+        caption: the note, directly under `box`.
+    """
+
+    section: str
+    row: int
+    column: int
+    tile: Tile | None
+    state: Literal["image", "failed", "unreadable", "missing"]
+    box: Box
+    message: TextBlock | None
+    caption: TextBlock | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A page in pixels. Texts and tiles with their captions are disjoint; rules are thin separators."""
+
+    width: int
+    height: int
+    scale: float
+    texts: list[TextBlock]
+    tiles: list[TileBox]
+    rules: list[Box]
 
 
 def find_scale(tile_size: tuple[int, int]) -> float:
@@ -55,15 +183,15 @@ def layout_grid(
     """Places everything on a page.
 
     Args:
-        page: What to show.
+        page: what to show.
         tile_size: (width, height) of a tile in pixels, each at least 32.
-        problems: Image files that cannot be read, with the reason.
+        problems: image file that cannot be read -> the reason.
 
     Returns:
         The geometry; the same for the same arguments.
 
     Raises:
-        ValueError: No rows or columns, a tile outside of them, an unknown `along`, or tiles too small.
+        ValueError: where there are no rows or columns, a tile is outside of them, `along` is unknown, or tiles are too small.
     """
     _check(page, tile_size)
     return _Composer(page, tile_size, problems or {}).compose()
@@ -213,7 +341,7 @@ class _Composer:
         for strip, left, tile_top, lines, extra in self.panel:
             self._y = top + tile_top
             heading_top = self._y - self.gap - len(lines) * self._line("heading")
-            self._put_lines("heading", lines, left, heading_top, self.tile_width, "left")
+            self._put_lines("heading", lines, (left, heading_top), self.tile_width, "left")
             self._put_tile(strip.name, 0, 0, strip.tiles.get((0, 0)), left, extra)
         self._y = top
         self._put_header(self.y_headings)
@@ -247,7 +375,7 @@ class _Composer:
         self._put_rule(self.label_left, self._y, self.right)
         self._y += self.section_gap
         lines = self._wrap("heading", strip.name, self.right - self.lefts[0])
-        self._put_lines("heading", lines, self.lefts[0], self._y, self.right - self.lefts[0], "left")
+        self._put_lines("heading", lines, (self.lefts[0], self._y), self.right - self.lefts[0], "left")
         self._y += len(lines) * self._line("heading") + self.gap
         self._put_header([])
         for row in range(len(self.page.y_labels)):
@@ -260,10 +388,10 @@ class _Composer:
         bottom = self._y + self.header_height
         for lines, left in zip(self.x_lines, self.lefts, strict=True):
             top = bottom - len(lines) * self._line("x_label")
-            self._put_lines("x_label", lines, left, top, self.tile_width, "center")
+            self._put_lines("x_label", lines, (left, top), self.tile_width, "center")
         for lines, left in zip(y_headings, self.y_lefts, strict=False):
             top = bottom - len(lines) * self._line("heading")
-            self._put_lines("heading", lines, left, top, self.tile_width, "center")
+            self._put_lines("heading", lines, (left, top), self.tile_width, "center")
         self._y += self._header_room()
 
     def _put_row(self, section: str, row: int, tiles: Mapping[tuple[int, int], Tile], extra: int) -> None:
@@ -275,7 +403,7 @@ class _Composer:
         top = self._y + (self.tile_height - len(lines) * self._line(role)) // 2
         # Ragged-left paragraphs are hard to read; short labels sit next to their tiles.
         prose = role == "y_label" and any(len(lines) > 2 for lines in self.y_lines)
-        self._put_lines(role, lines, left, top, self.label_width, "left" if prose else "right")
+        self._put_lines(role, lines, (left, top), self.label_width, "left" if prose else "right")
 
     def _put_tile(
         self, section: str, row: int, column: int, tile: Tile | None, left: int, caption_height: int
@@ -303,20 +431,21 @@ class _Composer:
     def _put_paragraph(self, role: str, text: str, width: int, scale: float) -> None:
         font = load_font(*_font_of(role, scale))
         lines = wrap_text(text, font, width, _MAX_LINES[role])
-        self._put_lines(role, lines, self.margin, self._y, width, "left", scale)
+        self._put_lines(role, lines, (self.margin, self._y), width, "left", scale)
         self._y += len(lines) * line_height(font)
 
     def _put_lines(
         self,
         role: str,
         lines: Sequence[str],
-        left: int,
-        top: int,
+        corner: tuple[int, int],
         width: int,
         align: Literal["left", "center", "right"],
         scale: float | None = None,
     ) -> None:
+        """Places lines of text below each other; `corner` is the upper left one, (left, top)."""
         if lines:
+            left, top = corner
             size, bold = _font_of(role, scale or self.scale)
             box = Box(left, top, left + width, top + len(lines) * line_height(load_font(size, bold)))
             self.texts.append(TextBlock(role, box, tuple(lines), size, bold, align))

@@ -1,14 +1,12 @@
 """The text that AUTOMATIC1111's web UI and its many readers find under the PNG key `parameters`.
 
-Source: `create_infotext` in modules/processing.py and `quote`, `parse_generation_parameters` in
-modules/infotext_utils.py (once generation_parameters_copypaste.py) of AUTOMATIC1111/stable-diffusion-webui.
+Source: `create_infotext` in modules/processing.py and `quote` in modules/infotext_utils.py (once
+generation_parameters_copypaste.py) of AUTOMATIC1111/stable-diffusion-webui.
 """
-
-from __future__ import annotations
 
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 PARAMETERS_KEY = "parameters"
 GRAFTWORK_KEY = "graftwork"
@@ -16,37 +14,22 @@ GRAFTWORK_KEY = "graftwork"
 _NEGATIVE = "Negative prompt:"
 _MIN_PARAMETERS = 3
 _KEY = re.compile(r"\w[\w \-/]*[\w\-/]")
-_PARAMETER = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-
-
-class Infotext(NamedTuple):
-    """What an infotext says.
-
-    Attributes:
-        prompt: The prompt; empty lines at its ends and spaces around each line are lost.
-        negative_prompt: The same for the negative prompt, or None.
-        parameters: Values as text, in the order of the file.
-    """
-
-    prompt: str
-    negative_prompt: str | None
-    parameters: dict[str, str]
 
 
 def format_infotext(prompt: str, *, negative_prompt: str | None = None, parameters: dict[str, Any]) -> str:
     """Writes "prompt, newline, Negative prompt: ..., newline, Steps: 8, Sampler: Euler, ...".
 
     Args:
-        prompt: May have several lines.
-        negative_prompt: Left out when None or empty.
-        parameters: At least three after those that are None, which are left out: a reader takes a last line
-            with fewer for a part of the prompt. Lists and dicts become JSON.
+        prompt: text of the prompt, of any number of lines.
+        negative_prompt: text of the negative prompt; left out when None or empty.
+        parameters: name -> value. Those that are None are left out; at least three have to remain, because a reader takes
+            a last line with fewer for a part of the prompt. Lists and dicts become JSON.
 
     Returns:
         The infotext.
 
     Raises:
-        ValueError: Too few parameters, a key that readers cannot parse, or a line of a prompt that starts
+        ValueError: for too few parameters, a key that readers cannot parse, or a line of a prompt that starts
             with "Negative prompt:".
     """
     kept = {key: value for key, value in parameters.items() if value is not None}
@@ -66,36 +49,6 @@ def format_infotext(prompt: str, *, negative_prompt: str | None = None, paramete
         lines.append(f"{_NEGATIVE} {_tidy(negative_prompt, 'negative prompt')}")
     lines.append(", ".join(f"{key}: {_quote(_to_text(value))}" for key, value in kept.items()))
     return "\n".join(lines)
-
-
-def parse_infotext(text: str) -> Infotext:
-    """Reads an infotext in the way the web UI does.
-
-    Args:
-        text: As made by `format_infotext` or by the web UI.
-
-    Returns:
-        The parts. Unlike the web UI, a size stays one value ("512x512"), and no defaults are filled in.
-    """
-    *lines, last = text.strip().split("\n")
-    found = _PARAMETER.findall(last)
-    if len(found) < _MIN_PARAMETERS:
-        lines.append(last)
-        found = []
-    prompt: list[str] = []
-    negative: list[str] | None = None
-    for line in (line.strip() for line in lines):
-        if negative is None and line.startswith(_NEGATIVE):
-            negative = [line[len(_NEGATIVE) :].strip()]
-        elif negative is None:
-            prompt.append(line)
-        else:
-            negative.append(line)
-    return Infotext(
-        prompt="\n".join(prompt),
-        negative_prompt=None if negative is None else "\n".join(negative),
-        parameters={key: _unquote(value) for key, value in found},
-    )
 
 
 def _tidy(prompt: str, what: str) -> str:
@@ -119,12 +72,3 @@ def _quote(text: str) -> str:
     if plain and not any(mark in text for mark in ",:"):
         return text
     return json.dumps(text, ensure_ascii=False)
-
-
-def _unquote(text: str) -> str:
-    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

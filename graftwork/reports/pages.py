@@ -2,14 +2,15 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from graftwork.core.labels import format_schedules, format_value, label
 from graftwork.design.effects import takes_part
-from graftwork.reports.grid_page import GridPage, Strip, Tile
+from graftwork.reports.grid_layout import GridPage, Strip, Tile
 
-# Constants that say nothing to somebody who looks at a grid, or are said elsewhere on it.
+# Constants that say nothing to somebody who looks at a grid, or that are elsewhere on it.
 _UNSHOWN = {"prompt_name", "reference", "reference_sha256"}
 _LONGEST_CONSTANT = 160
 
@@ -36,7 +37,7 @@ def page_names(
 
 
 def stale_pages(design: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Returns the grids in `folder` that the design no longer has: beside the others they would be taken for current."""
+    """Returns the grids in `folder` that the design no longer has: beside the others they look current."""
     current = {f"{name}.png" for name in page_names(design["axes"], design["grids"])}
     return [path for path in sorted(folder.glob("*.png")) if path.name not in current]
 
@@ -47,14 +48,15 @@ def build_page(
     """Returns what is on a page.
 
     Args:
-        design: As in design.json.
+        design: as in design.json.
         page: {x, y, fixed}, from `page_names`.
-        rows: Of cells.csv.
-        root: What paths are relative to.
+        rows: rows of cells.csv.
+        root: folder that paths are relative to.
     """
     axes = {axis["name"]: axis for axis in design["axes"]}
     order = list(axes)
     row_of = {row["cell"]: row for row in rows}
+    inputs = {cell["cell"]: _input_files(design, cell["parameters"], root) for cell in design["cells"]}
     cell_at = {tuple(indices): cell for indices, cell in design["positions"]}
     labels_of = {cell: _coordinates(axes, indices) for indices, cell in reversed(design["positions"])}
     x, y = page["x"], page["y"]
@@ -82,7 +84,7 @@ def build_page(
         x_labels=_axis_labels(axes[x]),
         y_labels=_axis_labels(axes[y]) if y else [""],
         tiles=tiles,
-        companions=_companions(design, cells, row_of, x, y, root),
+        companions=_companions(design, cells, inputs, row_of, root),
         footer=_footer(design, list(cells.values()), (x, y), page["fixed"]),
     )
 
@@ -117,21 +119,40 @@ def _tile(
     return Tile(root / row["image"], note=note)
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """The images that a cell is made from.
+
+    Attributes:
+        references: files of its references.
+        init_image: file that sampling starts from; None where there is none, or where it is the reference.
+    """
+
+    references: tuple[Path, ...]
+    init_image: Path | None
+
+
+def _input_files(design: Mapping[str, Any], parameters: Mapping[str, Any], root: Path) -> _Inputs:
+    reference, init = parameters.get("reference"), parameters.get("init_image")
+    parts = reference if isinstance(reference, list | tuple) else [reference] if reference else []
+    return _Inputs(
+        tuple(root / design["references"][part] for part in parts),
+        root / design["references"][init] if init and init != reference else None,
+    )
+
+
 def _companions(
     design: Mapping[str, Any],
     cells: Mapping[tuple[int, int], str],
+    inputs: Mapping[str, _Inputs],
     row_of: Mapping[str, Mapping[str, str]],
-    x: str,
-    y: str | None,
     root: Path,
 ) -> list[Strip]:
     references, beginnings, baselines = {}, {}, {}
     for place, cell in cells.items():
-        files = tuple(root / design["references"][part] for part in row_of[cell]["reference_sha256"].split())
+        files, init_image = inputs[cell].references, inputs[cell].init_image
         references[place] = Tile(files[0] if len(files) == 1 else files) if files else None
-        init = row_of[cell]["init_image_sha256"]
-        is_reference = init == row_of[cell]["reference_sha256"]
-        beginnings[place] = Tile(root / design["references"][init]) if init and not is_reference else None
+        beginnings[place] = Tile(init_image) if init_image else None
         baseline = row_of.get(design["baselines"].get(cell, ""))
         if baseline is None:
             baselines[place] = None

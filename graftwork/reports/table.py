@@ -1,86 +1,19 @@
-"""cells.csv: one row per cell, with everything that is known about it."""
+"""The tables of an experiment's cells: the one that people open, the full one, and what all cells have in common."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from graftwork.core.png import is_complete_png
+from graftwork.design.effects import takes_part
 from graftwork.design.sampling import sampling_warnings
-from graftwork.planning.no_ops import first_alike
+from graftwork.design.schema import Base, CellParameters
+from graftwork.design.sweep import INPUT_AXES
+from graftwork.planning.no_ops import first_alike, settings_of
 from graftwork.store.layout import Store
+from graftwork.transforms.registry import STAGES, transform
 
 STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error")
-PARAMETER_COLUMNS = (
-    "prompt_name",
-    "prompt",
-    "reference",
-    "reference_sha256",
-    "encoder",
-    "source",
-    "hidden_layer",
-    "neutral_reference",
-    "source_text",
-    "prompt_format",
-    "system_prompt",
-    "think_block",
-    "rope_theta",
-    "positions",
-    "token_mode",
-    "token_roles",
-    "masking",
-    "masking_tokens",
-    "masking_direction",
-    "masking_threshold",
-    "masking_dimensions",
-    "masking_sigma",
-    "statistics",
-    "dimension_fix",
-    "fix_corpus",
-    "fix_tokens",
-    "normalization",
-    "target_std",
-    "clip_sigma",
-    "hybrid_weight",
-    "whiten_shrinkage",
-    "length_matching",
-    "pool_temperature",
-    "combination",
-    "reference_weights",
-    "layer_weights",
-    "blend",
-    "alpha",
-    "alpha_schedule",
-    "delta_normalize",
-    "delta_scale_to_text",
-    "style_dimensions",
-    "curve",
-    "curve_start",
-    "curve_end",
-    "token_alphas",
-    "token_importance",
-    "noise_seed",
-    "concat_tokens",
-    "image_share",
-    "seed",
-    "generator",
-    "text_hidden_layer",
-    "text_prompt_format",
-    "text_system_prompt",
-    "text_think_block",
-    "height",
-    "width",
-    "num_inference_steps",
-    "guidance_scale",
-    "negative_prompt",
-    "cfg_normalization",
-    "cfg_truncation",
-    "init_image",
-    "init_image_sha256",
-    "strength",
-)
 REPORT_COLUMNS = (
     "tokens",
     "negative_tokens",
@@ -92,6 +25,7 @@ REPORT_COLUMNS = (
     "alphas",
     "warnings",
 )
+CONSTANT_COLUMNS = ("parameter", "value", "meaning")
 
 
 def cell_rows(
@@ -100,16 +34,17 @@ def cell_rows(
     failures: Mapping[str, str],
     store: Store,
 ) -> list[dict[str, Any]]:
-    """Returns the rows of an experiment's table.
+    """Returns the rows of cells_full.csv without scores: the state of each cell, every parameter, and what was measured.
 
     Args:
-        design: As written to design.json.
-        resolved: Cell id -> {conditioning, image, error, report}, from the plan of images.
-        failures: Image key -> why it could not be made.
-        store: Where images are.
+        design: as in design.json.
+        resolved: cell -> {conditioning, image, error, report}, from the plan of images.
+        failures: key of an image -> why it could not be made.
+        store: store that has the images.
     """
     rows, first_with = [], {}
     alike = first_alike([cell["cell"] for cell in design["cells"]], resolved)
+    columns = parameter_columns(design)
     for cell in design["cells"]:
         entry = resolved[cell["cell"]]
         shown, report = cell["shown"], entry.get("report") or {}
@@ -119,7 +54,7 @@ def cell_rows(
             status, error, path = "done", None, store.image(image)
         else:
             status = "failed" if error else "missing"
-        parameters = {name: _as_text(shown.get(name)) for name in parameter_columns(design)}
+        parameters = {name: _as_text(shown.get(name)) for name in columns}
         for name in ("reference", "init_image"):
             sha256 = cell["parameters"].get(name)
             parameters[f"{name}_sha256"] = " ".join(sha256) if isinstance(sha256, list) else sha256
@@ -147,36 +82,78 @@ def cell_rows(
 
 
 def _other_bytes(cell: str, alike: str, resolved: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Returns the cell that another one is alike, where its bytes are others: equal ones are what same_as is for."""
+    """Returns the cell that another one is like, where their bytes differ; where they are equal, same_as names it."""
     own, other = resolved[cell], resolved[alike]
     return alike if own["conditioning"] != other["conditioning"] else None
 
 
 def parameter_columns(design: Mapping[str, Any]) -> list[str]:
-    """Returns the names of all parameters: the usual order first, ones added later after them."""
+    """Returns the names of all parameters: inputs and the parameters of the schema first, others after them."""
     names = {name for cell in design["cells"] for name in cell["shown"]}
+    known = ["prompt_name", "prompt", "reference", "reference_sha256", "seed"]
+    for name in CellParameters.model_fields:
+        known += [name, f"{name}_sha256"] if name == "init_image" else [name]
     first = ["setting"] if "setting" in names else []
-    return [*first, *PARAMETER_COLUMNS, *sorted(names - {*first, *PARAMETER_COLUMNS})]
+    return [*first, *known, *sorted(names - {*first, *known})]
 
 
-def write_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """Returns the table as CSV (RFC 4180, but with line feeds); None is an empty field.
+def people_rows(
+    design: Mapping[str, Any], full: Sequence[Mapping[str, Any]], score_columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Returns the rows of cells.csv: the axes that vary, the state of each cell, and what was measured.
 
     Args:
-        rows: At least one, or none where `columns` are given.
-        columns: Those of the first row where missing.
+        design: as in design.json.
+        full: rows of cells_full.csv.
+        score_columns: columns of scores that are shown.
     """
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(columns or rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    axes = [axis["name"] for axis in design["axes"] if len(axis["values"]) > 1]
+    columns = [
+        "cell",
+        "role",
+        *axes,
+        "image",
+        "status",
+        "error",
+        "same_as",
+        "same_up_to_scale",
+        "conditioning",
+    ]
+    columns += ["tokens", "visible_change", *score_columns, "warnings"]
+    return [
+        {name: row["prompt_name"] or row["prompt"] if name == "prompt" else row[name] for name in columns}
+        for row in full
+    ]
 
 
-def read_table(path: str | Path) -> list[dict[str, str]]:
-    """Returns the rows of a table; every value is text."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def constant_rows(design: Mapping[str, Any], full: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the rows of constants.csv: what is equal in all cells but the baselines, as far as it takes part.
+
+    Args:
+        design: as in design.json.
+        full: rows of cells_full.csv.
+    """
+    cells = [row for row in full if row["role"] == "cell"]
+    shown = {cell["cell"]: cell["shown"] for cell in design["cells"]}
+    different = [shown[next(iter(setting.cells.values()))] for setting in settings_of(design)[0]]
+    return [
+        {"parameter": name, "value": cells[0][name], "meaning": _meaning(name, cells[0][name])}
+        for name in parameter_columns(design)
+        if cells
+        and cells[0][name] is not None
+        and all(row[name] == cells[0][name] for row in cells)
+        and any(takes_part(name, parameters) for parameters in different)
+    ]
+
+
+def _meaning(name: str, value: Any) -> str:
+    """Returns what a parameter means, from the schema; of a transform, what it computes."""
+    if name in STAGES:
+        return transform(name, value).formula
+    if name in INPUT_AXES:
+        return Base.model_fields[INPUT_AXES[name]].description or ""
+    field = CellParameters.model_fields.get(name)
+    return (field.description or "") if field else ""
 
 
 def _plain(value: Any) -> Any:

@@ -20,11 +20,11 @@ def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Loads DejaVu Sans from the repository, so that every machine draws the same text.
 
     Args:
-        size: Height of an em in pixels.
-        bold: The bold face.
+        size: height of an em in pixels.
+        bold: whether the face is bold.
 
     Raises:
-        FileNotFoundError: The font file is not in resources/fonts.
+        FileNotFoundError: where the font file is not in resources/fonts.
     """
     return _load_font_file(FONT_FOLDER / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
 
@@ -72,10 +72,10 @@ def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int, max_lines: in
     """Breaks text into lines, at spaces where possible, within words where needed.
 
     Args:
-        text: Any text; newlines break lines, blank lines are dropped.
-        font: Font that the lines will be drawn in.
-        width: Room in pixels. A line is wider only if it is a single character that is.
-        max_lines: Where there are more lines, the last of these ends with an ellipsis.
+        text: any text; newlines break lines, blank lines are dropped.
+        font: font that the lines will be drawn in.
+        width: room in pixels. A line is wider only if it is a single character that is.
+        max_lines: most lines; where there are more, the last one that is kept ends with an ellipsis.
 
     Returns:
         The lines; none for blank text.
@@ -100,10 +100,10 @@ def wrap_distinct(
     where they start to differ; where that does not suffice, they are numbered by position.
 
     Args:
-        texts: Any texts.
-        font: Font that the lines will be drawn in.
-        width: Room in pixels.
-        max_lines: At least 1.
+        texts: any texts.
+        font: font that the lines will be drawn in.
+        width: room in pixels.
+        max_lines: most lines of a text, at least 1.
 
     Returns:
         The lines of each text, in the order of `texts`.

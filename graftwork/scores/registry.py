@@ -1,20 +1,31 @@
 """The registry of scores: what can be measured of an experiment's images, by name.
 
-A score is one module, named in `_load_all`, that calls `register`. The registry is read while the workflow is
-parsed: a module of a score imports what is heavy (torch, matplotlib, a model) inside its functions only.
+A score is one module of this package, or a package of its own within it, that calls `register`; modules are found by
+walking the package. The registration says everything about the score, and tables, plots, the summary and the
+documentation follow from it. The registry is read while the workflow is parsed: what is heavy (torch, a model) is
+imported inside the functions of a score.
 
 A score takes no part in any identity: it names no cell, no image and no plan.
 """
 
+import importlib
+import pkgutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from graftwork.core.code_digest import code_digest, outside_digests
-from graftwork.design.inputs import Prompt, Reference
+from graftwork.core.charts import Chart
+from graftwork.core.code_digest import outside_digests
+from graftwork.core.inputs import Prompt, Reference
+
+# Column of a measured row that says why a cell has no values; not a column of any score.
+UNSCORED = "unscored"
+NO_IMAGE = "there is no image"
 
 
 @dataclass(frozen=True)
@@ -22,11 +33,11 @@ class ScoreInputs:
     """What an experiment asks for, as far as a score may have to refuse it.
 
     Attributes:
-        prompts: All of the experiment.
-        references: All images of the experiment's references.
-        sizes: Every (height, width) that its images have, in pixels.
-        root: What paths of references are relative to.
-        file: Of the experiment, for messages.
+        prompts: all prompts of the experiment.
+        references: all images of the experiment's references.
+        sizes: every (height, width) of its images, in pixels.
+        root: folder that paths of references are relative to.
+        file: path of the experiment file, for messages.
     """
 
     prompts: Sequence[Prompt]
@@ -41,9 +52,9 @@ class CellToScore:
     """One cell and its image.
 
     Attributes:
-        prompt: Its text.
+        prompt: text of the prompt.
         references: SHA-256 of the reference images, usually one; none without a reference.
-        image: Path, or None where there is no image. Cells with the same image have the same path.
+        image: path, or None where there is no image. Cells with the same image have the same path.
     """
 
     prompt: str
@@ -52,66 +63,142 @@ class CellToScore:
 
 
 @dataclass(frozen=True)
+class Column:
+    """One quantity that a score measures.
+
+    Attributes:
+        name: column of scores.csv.
+        label: the quantity in words, on plots.
+        unit: for example "grey levels"; empty for a number without a unit. "share" is shown in percent.
+        bounds: (lowest, highest) value that is possible; None where there is no limit.
+        better: whether a higher or a lower value is better.
+        against: what the image is compared with besides its prompt. Equal images of one prompt count once in a mean,
+            those compared with different references once for each.
+        chance: value of an image that has nothing to do with what it is compared with, where it is known.
+        is_number: whether the values are numbers, which are summed up; others are text.
+        is_detail: whether the column is left out of cells.csv and has no plot and no line in the summary.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    bounds: tuple[float | None, float | None] = (None, None)
+    better: Literal["higher", "lower", "neither"] = "neither"
+    against: Literal["nothing", "reference", "baseline"] = "nothing"
+    chance: float | None = None
+    is_number: bool = True
+    is_detail: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of summary.md.
+
+    Attributes:
+        text: paragraph in Markdown.
+        columns: headings of the table below it; none: no table.
+        rows: one value per column.
+    """
+
+    text: str
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A table that sums scores up, and what is drawn and said of it.
+
+    Attributes:
+        table: name of the table, without its ending.
+        summarize: given a design as in design.json and the rows of scores.csv, returns the rows of the table.
+        plots: given the axes of a design and the names of its scores, returns plot name -> what is on it.
+        chart: given what is on a plot, the title of the experiment and the rows of the table, returns the plot.
+        describe: given the rows of the table, returns its part of summary.md.
+    """
+
+    table: str
+    summarize: Callable[[Mapping[str, Any], Sequence[Mapping[str, str]]], list[dict[str, Any]]]
+    plots: Callable[[Sequence[Mapping[str, Any]], Sequence[str]], dict[str, str]]
+    chart: Callable[[str, str, Sequence[Mapping[str, str]]], Chart]
+    describe: Callable[[Sequence[Mapping[str, str]]], Section]
+
+
+def accept_all(inputs: ScoreInputs) -> None:
+    """Accepts every experiment."""
+
+
+@dataclass(frozen=True)
 class Score:
     """One registered score.
 
     Attributes:
-        name: What an experiment file calls it.
-        meaning: What it measures, for the documentation.
-        needs: What it asks of an experiment, for the documentation.
-        columns: Of the table of scores, and at the end of cells.csv.
-        check: Raises DesignError for an experiment that cannot be scored, before anything is made.
-        measure: Given cells, and SHA-256 -> path of reference images, returns for each cell the values of the columns;
-            None is an empty field. Reads each distinct image once.
-        summary: Name of the table that sums the scores up, without its ending.
-        summarize: Given a design as in design.json, and the rows of the table of scores, returns the rows of the
-            summary.
-        plots: Given the axes of a design, returns plot name -> what is on it, as plain values.
-        draw: Given what is on a plot, the title of the experiment and the rows of the summary, returns pixels,
-            uint8 (height, width, 3).
-        describe: Given the rows of the summary, returns what summary.md says of it: lines of Markdown.
+        name: what an experiment file calls it.
+        meaning: what it measures, for the documentation.
+        columns: what it writes to scores.csv.
+        measure_image: given the pixels of an image, uint8 (height, width, 3), returns the values of the columns. For
+            scores that look at one image at a time and at nothing else.
+        measure: in its place, for all others: given cells, and SHA-256 -> path of reference images, returns for each cell
+            the values of the columns, and `UNSCORED` -> the reason where there are none. Reads each distinct image once.
+        needs: what it asks of an experiment, for the documentation.
+        check: raises DesignError for an experiment that cannot be scored, before anything is made.
+        summary: a table with plots and text of its own, besides the means of its columns.
     """
 
     name: str
     meaning: str
-    needs: str
-    columns: tuple[str, ...]
-    check: Callable[[ScoreInputs], None]
-    measure: Callable[[Sequence[CellToScore], Mapping[str, Path]], list[dict[str, Any]]]
-    summary: str
-    summarize: Callable[[Mapping[str, Any], Sequence[Mapping[str, str]]], list[dict[str, Any]]]
-    plots: Callable[[Sequence[Mapping[str, Any]]], dict[str, dict[str, Any]]]
-    draw: Callable[[Mapping[str, Any], str, Sequence[Mapping[str, str]]], np.ndarray]
-    describe: Callable[[Sequence[Mapping[str, str]]], list[str]]
+    columns: tuple[Column, ...]
+    measure_image: Callable[[np.ndarray], Mapping[str, Any]] | None = None
+    measure: Callable[[Sequence[CellToScore], Mapping[str, Path]], list[dict[str, Any]]] | None = None
+    needs: str = "Nothing."
+    check: Callable[[ScoreInputs], None] = accept_all
+    summary: Summary | None = None
+
+    def __post_init__(self):
+        for what, text in {"name": self.name, "meaning": self.meaning, "columns": self.columns}.items():
+            if not text:
+                raise ValueError(f"score {self.name!r}: {what} is empty")
+        if (self.measure is None) == (self.measure_image is None):
+            raise ValueError(f"score {self.name!r}: give either measure_image or measure")
+        for column in self.columns:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", column.name):
+                raise ValueError(
+                    f"score {self.name!r}: column {column.name!r}; allowed: lower-case letters, digits and _"
+                )
+            if not column.label:
+                raise ValueError(f"score {self.name!r}: column {column.name!r} has no label")
 
 
 _SCORES: dict[str, Score] = {}
-_FUNCTIONS = {"measure": "measure", "summary": "summarize", "plot": "draw", "describe": "describe"}
 
 
+@outside_digests("registers a score, whose functions have digests of their own")
 def register(score: Score) -> None:
     """Adds a score.
 
     Raises:
-        ValueError: where its name, its summary or one of its columns is taken.
+        ValueError: where its name, its table or one of its columns is taken.
     """
+    reserved = _names(score) & {UNSCORED, "cell", "image"}
+    if reserved:
+        raise ValueError(f"score {score.name!r}: {min(reserved)!r} is a column of every table of scores")
     for other in _SCORES.values():
-        taken = {score.name, score.summary, *score.columns} & {other.name, other.summary, *other.columns}
+        taken = _names(score) & _names(other)
         if taken:
             raise ValueError(f"score {score.name!r}: {min(taken)!r} is taken by score {other.name!r}")
     _SCORES[score.name] = score
 
 
+def _names(score: Score) -> set[str]:
+    tables = {score.summary.table} if score.summary else set()
+    return {score.name, *(column.name for column in score.columns), *tables}
+
+
 @outside_digests("looks functions up, which have digests of their own")
 def scores() -> dict[str, Score]:
-    """Returns the scores by name, in the order they were registered."""
+    """Returns the scores by name, in the order of their modules."""
     _load_all()
     return dict(_SCORES)
-
-
-def score_of_summary(summary: str) -> Score:
-    """Returns the score that a summary sums up."""
-    return next(score for score in scores().values() if score.summary == summary)
 
 
 def check_scores(names: Sequence[str], inputs: ScoreInputs) -> None:
@@ -120,11 +207,10 @@ def check_scores(names: Sequence[str], inputs: ScoreInputs) -> None:
         scores()[name].check(inputs)
 
 
-def digest_of(names: Sequence[str], stage: str) -> str:
-    """Returns the digest of the code of some scores; `stage` is "measure", "summary", "plot" or "describe"."""
-    return code_digest(*(getattr(scores()[name], _FUNCTIONS[stage]) for name in names))
-
-
+@cache
 def _load_all() -> None:
     # Importing a module registers what it defines.
-    from graftwork.scores import scene_attributes  # noqa: F401
+    package = __name__.rpartition(".")[0]
+    folder = Path(__file__).parent
+    for module in pkgutil.walk_packages([str(folder)], f"{package}."):
+        importlib.import_module(module.name)

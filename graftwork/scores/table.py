@@ -1,51 +1,86 @@
-"""The table of scores: a row per cell, and its columns at the end of cells.csv."""
+"""scores.csv: a row per cell with what the scores measure of its image."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graftwork.reports.table import read_table
-from graftwork.scores.registry import CellToScore, scores
+import numpy as np
+
+from graftwork.models.images import load_reference_image
+from graftwork.scores.registry import NO_IMAGE, UNSCORED, CellToScore, Score, scores
 
 
 def score_rows(
-    design: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], names: Sequence[str], root: Path
+    design: Mapping[str, Any], images: Mapping[str, str | None], names: Sequence[str], root: Path
 ) -> list[dict[str, Any]]:
-    """Returns the rows of scores.csv: cell, image, and the columns of each score.
+    """Returns the rows of scores.csv: cell, image, why a cell has no values, and the columns of each score.
 
     Args:
-        design: As in design.json.
-        rows: Of cells.csv, without scores.
-        names: Of the scores.
-        root: What paths are relative to.
+        design: as in design.json.
+        images: cell -> path of its image, or nothing where there is none.
+        names: names of the scores.
+        root: folder that paths are relative to.
     """
-    parameters = {cell["cell"]: cell["parameters"] for cell in design["cells"]}
-    cells = [
-        CellToScore(
-            parameters[row["cell"]]["prompt"],
-            _reference_images(parameters[row["cell"]].get("reference")),
-            root / row["image"] if row["image"] else None,
-        )
-        for row in rows
-    ]
+    cells = {
+        cell["cell"]: _cell_to_score(cell["parameters"], images[cell["cell"]], root)
+        for cell in design["cells"]
+    }
     references = {sha256: root / path for sha256, path in design["references"].items()}
-    table: list[dict[str, Any]] = [{"cell": row["cell"], "image": row["image"] or None} for row in rows]
-    for name in names:
-        for row, columns in zip(table, scores()[name].measure(cells, references), strict=True):
-            row |= columns
-    return table
+    table = {name: {"cell": name, "image": images[name] or None, UNSCORED: None} for name in cells}
+    reasons: dict[str, dict[str, None]] = {name: {} for name in cells}
+    for score in (scores()[name] for name in names):
+        measured = measure_cells(score, list(cells.values()), references)
+        for cell, values in zip(cells, measured, strict=True):
+            reason = values.get(UNSCORED)
+            if reason:
+                reasons[cell][reason] = None
+            table[cell] |= {column.name: values.get(column.name) for column in score.columns}
+    for cell, found in reasons.items():
+        table[cell][UNSCORED] = "; ".join(found) or None
+    return list(table.values())
 
 
-def _reference_images(reference: str | list[str] | None) -> tuple[str, ...]:
-    if reference is None:
-        return ()
-    return tuple(reference) if isinstance(reference, list) else (reference,)
+def _cell_to_score(parameters: Mapping[str, Any], image: str | None, root: Path) -> CellToScore:
+    reference = parameters.get("reference")
+    references = (
+        tuple(reference) if isinstance(reference, list | tuple) else (reference,) if reference else ()
+    )
+    return CellToScore(parameters["prompt"], references, root / image if image else None)
+
+
+def measure_cells(
+    score: Score, cells: Sequence[CellToScore], references: Mapping[str, Path]
+) -> list[dict[str, Any]]:
+    """Returns what a score measures of each cell: column -> value, and `UNSCORED` -> the reason where there is none.
+
+    Args:
+        score: a registered score.
+        cells: cells to score.
+        references: SHA-256 -> path of reference images.
+    """
+    if score.measure is not None:
+        return score.measure(cells, references)
+    assert score.measure_image is not None
+    found: dict[Path | None, dict[str, Any]] = {None: {UNSCORED: NO_IMAGE}}
+    for image in sorted({cell.image for cell in cells if cell.image is not None}):
+        pixels = read_image(image)
+        is_unread = isinstance(pixels, str)
+        found[image] = {UNSCORED: pixels} if is_unread else dict(score.measure_image(pixels))
+    return [found[cell.image] for cell in cells]
+
+
+def read_image(path: Path) -> np.ndarray | str:
+    """Returns the pixels of an image, uint8 (height, width, 3), or why it cannot be read."""
+    try:
+        return np.asarray(load_reference_image(path))
+    except ValueError as error:
+        return str(error).partition(";")[0].replace("reference image", "image")
 
 
 def add_scores(
     rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Returns the rows of cells.csv with the columns of scores.csv after their own.
+    """Returns rows of a table of cells with the columns of scores.csv after their own.
 
     Raises:
         ValueError: where a column of the scores has the name of another, or a cell has no scores.
@@ -63,27 +98,11 @@ def add_scores(
     return added
 
 
-def describe_scores(names: Sequence[str], tables: Sequence[str]) -> list[str]:
-    """Returns what summary.md says of an experiment's scores: lines of Markdown.
+def shown_columns(scored: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the columns of scores.csv that are shown in the table that people open, in its order.
 
     Args:
-        names: Of the scores.
-        tables: Paths of the tables that sum them up, in the same order.
+        scored: rows of scores.csv.
     """
-    return [
-        line
-        for name, table in zip(names, tables, strict=True)
-        for line in scores()[name].describe(read_table(table))
-    ]
-
-
-def stale_score_files(results: Path) -> list[Path]:
-    """Returns the tables and plots of scores in a folder whose experiment has none any more."""
-    tables = [results / f"{name}.csv" for name in ("scores", *(score.summary for score in scores().values()))]
-    return [*(path for path in tables if path.exists()), *sorted((results / "plots").glob("*.png"))]
-
-
-def stale_plots(design: Mapping[str, Any], names: Sequence[str], folder: Path) -> list[Path]:
-    """Returns the plots in `folder` that the experiment no longer has: beside the others they look current."""
-    current = {f"{plot}.png" for name in names for plot in scores()[name].plots(design["axes"])}
-    return [path for path in sorted(folder.glob("*.png")) if path.name not in current]
+    details = {column.name for score in scores().values() for column in score.columns if column.is_detail}
+    return [name for name in (scored[0] if scored else ()) if name not in ("cell", "image", *details)]

@@ -181,8 +181,12 @@ class Workspace:
         return Run(process.returncode, output, events)
 
     def rows(self, experiment: str = "small") -> list[dict[str, str]]:
-        """Rows of cells.csv."""
-        with open(self.folder / "results" / experiment / "cells.csv", newline="") as file:
+        """Rows of cells_full.csv, which has every parameter."""
+        return self.table("cells_full", experiment)
+
+    def table(self, name: str, experiment: str = "small") -> list[dict[str, str]]:
+        """Rows of a table in the results of an experiment."""
+        with open(self.folder / "results" / experiment / f"{name}.csv", newline="") as file:
             return list(csv.DictReader(file))
 
     def stored(self, kind: str) -> dict[str, bytes]:
@@ -190,7 +194,7 @@ class Workspace:
         return {path.name: path.read_bytes() for path in sorted((self.folder / "results/store").glob(kind))}
 
     def image(self, **parameters: str) -> Path:
-        """Path of the one image of role `cell` whose row in cells.csv has these values."""
+        """Path of the one image of role `cell` whose row in cells_full.csv has these values."""
         paths = {
             row["image"]
             for row in self.rows()

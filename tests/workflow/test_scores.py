@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 PLOTS = {
     f"following{by}" for by in ("", "_by_attribute", "_by_hidden_layer", "_by_token_mode", "_by_prompt_says")
-}
+} | {"least_confidence"}
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -52,6 +52,7 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     plain, store, plan = fresh.rows(), fresh.snapshot("results/store"), fresh.snapshot("results/plan")
     design = (results / "design.json").read_bytes()
     assert len(plain) == 2 * 2 + 2
+    people = fresh.table("cells")
 
     fresh.experiment["scores"] = ["scene_attributes"]
     fresh.save()
@@ -61,7 +62,7 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     assert not {"images", "conditioning", "hidden_states"} & set(run.made)
     assert finished_jobs(run) == {
         "score_images": 1,
-        "summarize_scores": 1,
+        "summarize_scores": 2,
         "plot_scores": len(PLOTS),
         "tabulate": 1,
         "draw_grid": 1,
@@ -72,6 +73,13 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     assert [row["cell"] for row in scored] == [row["cell"] for row in rows] == [row["cell"] for row in plain]
     assert [{name: row[name] for name in plain[0]} for row in rows] == plain
     assert list(rows[0]) == [*plain[0], *(name for name in scored[0] if name not in ("cell", "image"))]
+    shown = fresh.table("cells")
+    assert [{name: row[name] for name in people[0]} for row in shown] == people
+    assert [name for name in shown[0] if name not in people[0]] == [
+        "unscored",
+        *(f"read_{attribute}" for attribute in ATTRIBUTES),
+        "least_confidence",
+    ]
     for row in scored:
         assert all(row[f"read_{attribute}"] for attribute in ATTRIBUTES)
         assert 0 <= float(row["least_confidence"]) < 0.2
@@ -79,8 +87,11 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     summary = read_table(results / "attributes.csv")
     assert {row["alpha"] for row in summary} == {"0.0", "0.5", "1.0"}
     assert {row["by"] for row in summary} == {"", "hidden_layer", "token_mode", "reference", "prompt_says"}
+    means = read_table(results / "score_means.csv")
+    assert {row["by"] for row in means} == {"", "role", "prompt", "alpha"}
     shown = (results / "summary.md").read_text()
     assert "| alpha | follows the prompt |" in shown
+    assert "| least confidence of a reading |" in shown
     assert all((results / link).is_file() for link in re.findall(r"\]\(([^)]+)\)", shown))
     assert {f"plots/{plot}.png" for plot in PLOTS} <= set(re.findall(r"\]\(([^)]+)\)", shown))
     assert {path.stem for path in (results / "plots").glob("*.png") if is_complete_png(path)} == PLOTS
@@ -103,7 +114,9 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     assert run.returncode == 0, run.output
     assert not run.loads
     assert fresh.rows() == plain
-    assert {path.name for path in results.rglob("*.csv")} == {"cells.csv", "no_ops.csv"}
+    assert fresh.table("cells") == people
+    tables = {"cells.csv", "cells_full.csv", "constants.csv", "no_ops.csv"}
+    assert {path.name for path in results.rglob("*.csv")} == tables
     assert "## Scores" not in (results / "summary.md").read_text()
     assert not list(results.glob("plots/*"))
 

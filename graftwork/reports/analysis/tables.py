@@ -1,17 +1,11 @@
-"""Statistics and comparisons as CSV (RFC 4180, but with line feeds): equal values, equal text.
+"""Statistics and comparisons as CSV; what is not defined is an empty field."""
 
-Numbers have the fewest digits that read back as the same number, of float32 those that do so for float32. What is not
-defined is an empty field.
-"""
-
-import csv
-import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from graftwork.core.tables import write_table
 from graftwork.statistics.analysis import RepeatedActivation
 from graftwork.statistics.compare import Measurement
 from graftwork.statistics.dimensions import DimensionComparison, WorstDimension
@@ -81,14 +75,4 @@ def lengths_table(lengths: Sequence[int], series: Mapping[str, Sequence[float]])
 
 
 def _write(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_text(value) for value in row] for row in rows)
-    return stream.getvalue()
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float | np.floating) and math.isnan(value):
-        return ""
-    return str(value)
+    return write_table([dict(zip(columns, row, strict=True)) for row in rows], columns)

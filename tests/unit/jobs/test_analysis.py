@@ -10,6 +10,7 @@ import pytest
 from graftwork.core.png import is_complete_png
 from graftwork.jobs.analysis import analyze
 from graftwork.jobs.statistics import measure_statistics
+from graftwork.reports.analysis import plots, registry
 from graftwork.statistics.compare import STD_MEASURES, TOKEN_MEASURES
 from graftwork.store.hidden_states import add_layers
 from graftwork.store.layout import Store
@@ -167,3 +168,36 @@ def test_what_failed_is_said_and_the_rest_is_made(store, tmp_path):
     assert "a side was not measured" in text
     assert "statistics/text_layer-2_all.csv" in files
     assert not [file for file in files if file.startswith("comparisons/")]
+
+
+NEW_PLOT = '''
+"""A plot as somebody might add it."""
+
+from graftwork.core.charts import Axis, Chart, Panel, Series
+from graftwork.reports.analysis.registry import AnalysisPlot, PairCompared, analysis_plot
+
+
+@analysis_plot(PairCompared)
+def means(pair: PairCompared) -> AnalysisPlot:
+    """Draws the means of the first side."""
+    points = [(float(place), float(value)) for place, value in enumerate(pair.a.mean)]
+    chart = Chart("Means", [pair.title], [Panel(Axis("dimension"), Axis("mean"), [Series("mean", points)])])
+    return AnalysisPlot(f"means_{pair.name}", f"Means, {pair.title}", chart)
+'''
+
+
+def test_a_new_plot_is_one_module(store, tmp_path, monkeypatch):
+    """It is found in the folder, drawn, listed in the summary, and a part of the digest; nothing else is touched."""
+    before = registry.plots_code()
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "means.py").write_text(NEW_PLOT)
+    monkeypatch.setattr(plots, "__path__", [*plots.__path__, str(tmp_path / "plots")])
+    monkeypatch.setattr(registry, "_PLOTS", dict(registry._PLOTS))
+    registry._load_all.cache_clear()
+    files, text = analyze(
+        {**ANALYSIS, "comparisons": ANALYSIS["comparisons"][1:]}, store, tmp_path / "out", LOG, {}
+    )
+    assert "plots/means_image_vs_prompt.png" in files
+    assert is_complete_png(tmp_path / "out" / "plots" / "means_image_vs_prompt.png")
+    assert "](plots/means_image_vs_prompt.png)" in text
+    assert registry.plots_code() != before

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from graftwork.core.png import encode_png
+from graftwork.core.tables import read_table, write_table
 from graftwork.reports.export import export_cell, export_images, export_name
-from graftwork.reports.infotext import parse_infotext
-from graftwork.reports.table import cell_rows, read_table, write_table
+from graftwork.reports.table import cell_rows, people_rows
 from tests.unit.core.png_text import read_text_chunks
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
+from tests.unit.reports.infotext_reader import parse_infotext
 
 PROMPTS = [
     {"name": "two lines", "text": 'a red apple,\nwith: a "leaf"'},
@@ -36,9 +37,8 @@ def exported(tmp_path):
         path.write_bytes(encode_png(pixels.integers(0, 256, (8, 12, 3), dtype=np.uint8)))
     design = situation.designs[0]
     table = tmp_path / "cells.csv"
-    table.write_text(
-        write_table(cell_rows(design, situation.plan_images()["cells"], {}, situation.store)), "utf-8"
-    )
+    full = cell_rows(design, situation.plan_images()["cells"], {}, situation.store)
+    table.write_text(write_table(people_rows(design, full, [])), "utf-8")
     rows = read_table(table)
     folder = tmp_path / "export"
     index = export_images(design, rows, folder, VERSIONS)
@@ -81,11 +81,11 @@ def test_pillow_reads_the_parameters(exported):
         with Image.open(folder / entry["file"]) as image:
             image.load()
             infotext, own = parse_infotext(image.text["parameters"]), json.loads(image.text["graftwork"])
-        assert infotext.prompt == row["prompt"]
+        assert infotext.prompt == shown[row["cell"]]["prompt"]
         assert infotext.parameters["Steps"] == "8"
         assert infotext.parameters["Seed"] == "42"
         assert infotext.parameters["Size"] == "64x64"
-        assert infotext.parameters["Alpha"] == row["alpha"]
+        assert infotext.parameters["Alpha"] == (row["alpha"] or "0.0")
         assert own["cell"] == row["cell"]
         assert own["role"] == row["role"]
         assert own["conditioning"] == row["conditioning"]

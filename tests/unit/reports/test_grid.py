@@ -8,15 +8,8 @@ import pytest
 from PIL import Image
 
 from graftwork.core.png import encode_png
-from graftwork.reports.grid import (
-    GridPage,
-    Strip,
-    Tile,
-    draw_grid,
-    fit_grid,
-    layout_grid,
-    measure_images,
-)
+from graftwork.reports.grid import PageLimits, draw_grid, fit_grid, measure_images
+from graftwork.reports.grid_layout import GridPage, Strip, Tile, layout_grid
 
 RED = (200, 30, 40)
 
@@ -127,23 +120,23 @@ def test_the_same_page_gives_the_same_bytes(tmp_path, shape):
 
 def test_tiles_shrink_until_the_page_fits():
     page = make_page(10, 3, {})
-    layout = fit_grid(page, (512, 256), max_side=3000)
+    layout = fit_grid(page, (512, 256), limits=PageLimits(max_side=3000))
     assert layout.width <= 3000
     side = layout.tiles[0].box.width
     assert 200 < side < 512
     assert layout.tiles[0].box.height == pytest.approx(side / 2, abs=1)
-    assert fit_grid(page, (512, 256), max_pixels=1_000_000).width < 2200
+    assert fit_grid(page, (512, 256), limits=PageLimits(max_pixels=1_000_000)).width < 2200
 
 
 def test_shrunk_tiles_stay_at_a_multiple_of_small_images():
-    layout = fit_grid(make_page(10, 3, {}), (256, 256), natural_side=64, max_side=2500)
+    layout = fit_grid(make_page(10, 3, {}), (256, 256), natural_side=64, limits=PageLimits(max_side=2500))
     assert layout.tiles[0].box.width == 192
 
 
 @pytest.mark.parametrize("limit", [{"max_side": 1500}, {"max_pixels": 300_000}])
 def test_a_page_that_cannot_fit_is_refused(limit):
     with pytest.raises(ValueError, match=r"40 columns and 2 rows.*key `grids`"):
-        draw_grid(make_page(40, 2, {}), **limit)
+        draw_grid(make_page(40, 2, {}), limits=PageLimits(**limit))
 
 
 def test_any_text_can_be_drawn():

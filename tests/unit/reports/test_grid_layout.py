@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graftwork.reports.grid_layout import layout_grid
-from graftwork.reports.grid_page import Box, GridPage, Layout, Strip, Tile
+from graftwork.reports.grid_layout import Box, GridPage, Layout, Strip, Tile, layout_grid
 from graftwork.reports.typography import line_height, load_font
 
 LABELS = st.text(max_size=30) | st.sampled_from(

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftwork.reports.infotext import format_infotext, parse_infotext
+from graftwork.reports.infotext import format_infotext
+from tests.unit.reports.infotext_reader import parse_infotext
 
 BASE = {"Steps": 8, "Sampler": "Euler", "CFG scale": 0.0}
 KEYS = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_ \-/]{0,12}[A-Za-z0-9_\-/]", fullmatch=True)

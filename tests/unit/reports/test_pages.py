@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graftwork.core.tables import read_table, write_table
 from graftwork.reports.pages import build_page, page_names, stale_pages
-from graftwork.reports.table import cell_rows, read_table, write_table
+from graftwork.reports.table import cell_rows, people_rows
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
 
@@ -51,7 +52,7 @@ def pages_of(tmp_path, raw, finish=True, change=None):
     rows = cell_rows(design, situation.plan_images()["cells"], {}, situation.store)
     if change:
         change(rows)
-    (tmp_path / "cells.csv").write_text(write_table(rows), encoding="utf-8")
+    (tmp_path / "cells.csv").write_text(write_table(people_rows(design, rows, [])), encoding="utf-8")
     table = read_table(tmp_path / "cells.csv")
     return {
         name: build_page(design, page, table, tmp_path)

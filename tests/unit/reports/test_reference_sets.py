@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graftwork.reports.grid import draw_grid, layout_grid, measure_images
-from graftwork.reports.grid_page import GridPage, Strip, Tile
+from graftwork.core.tables import read_table, write_table
+from graftwork.reports.grid import draw_grid, measure_images
+from graftwork.reports.grid_layout import GridPage, Strip, Tile, layout_grid
 from graftwork.reports.pages import build_page
-from graftwork.reports.table import cell_rows, read_table, write_table
+from graftwork.reports.table import cell_rows
 from graftwork.store.layout import Store
 from tests.unit.design.designs import expand, experiment
 

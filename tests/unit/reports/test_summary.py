@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 
 from graftwork.core.png import encode_png
+from graftwork.core.tables import write_table
 from graftwork.planning.no_ops import NoOp, NoOps, find_no_ops
 from graftwork.reports.summary import (
     MOST_SETTINGS,
     NO_OP_COLUMNS,
     Difference,
+    Report,
     compare_settings,
     identical_images,
     image_differences,
     no_op_rows,
     summarize,
 )
-from graftwork.reports.table import write_table
+from graftwork.scores.registry import Section
 from tests.unit.design.designs import expand, experiment
 from tests.unit.planning.test_no_ops import own, resolve
 
@@ -34,7 +36,8 @@ counted): alpha 1 = the text alone (the same but for a scale that the generator 
 Is target_std \\| seen?
 
 14 cells, 2 of role baseline, 12 of role cell (2 prompt x 2 target_std x 3 alpha): 13 done, 1 failed, 0 missing; 7 \
-different images. One row for each: [cells.csv](cells.csv).
+different images. One row for each: [cells.csv](cells.csv); with every parameter: [cells_full.csv](cells_full.csv); what \
+all have in common: [constants.csv](constants.csv).
 
 ## Cells that are not done
 
@@ -56,7 +59,7 @@ median over prompts, references and seeds. 0 is the text alone, and two that hav
 apart. Empty where y has another number of tokens than t.
 
 | target_std | alpha | cells | done | visible change | does nothing: equals |
-|---|---|---|---|---|---|
+| ---: | ---: | ---: | ---: | ---: | --- |
 | 50 | 0 | 2 | 2 | 0 | (alpha 0) |
 | 50 | 0.5 | 2 | 2 | 0.123 |  |
 | 50 | 1 | 2 | 2 |  | the text alone |
@@ -71,6 +74,12 @@ apart. Empty where y has another number of tokens than t.
 ## Scores
 
 a line of a score
+
+| alpha | share |
+| ---: | ---: |
+| 0.5 | 80 % |
+
+another score
 
 ## Warnings
 
@@ -131,14 +140,19 @@ def test_golden(design):
         resolved[cell]["report"]["warnings"] = [warning]
     resolved[rows[-1]["cell"]].pop("report")
     text = summarize(
-        design,
-        resolved,
-        rows,
-        found,
-        differences,
-        {"Grids": {"grids/alpha.png": "seed = 1"}, "Plots": {}},
-        ["a line of a score"],
-        {**MADE, "images": 8, "seconds": 123.4},
+        Report(
+            design,
+            resolved,
+            rows,
+            found,
+            differences,
+            {"Grids": {"grids/alpha.png": "seed = 1"}, "Plots": {}},
+            [
+                Section("a line of a score", ("alpha", "share"), [("0.5", "80 %")]),
+                Section("another score"),
+            ],
+            {**MADE, "images": 8, "seconds": 123.4},
+        )
     )
     assert text.split("\n") == GOLDEN.split("\n")
 
@@ -146,7 +160,7 @@ def test_golden(design):
 def test_what_there_is_not_is_not_said(design):
     resolved = resolve(design, lambda p: (f"{own(p)} {p['target_std']}",) * 2)
     found = find_no_ops(design, resolved)
-    text = summarize(design, resolved, table(design, resolved), found, [], {}, [], MADE)
+    text = summarize(Report(design, resolved, table(design, resolved), found, [], {}, [], MADE))
     assert text.startswith("> test: 0 of 4 settings with alpha above 0 are no-ops (2 settings at alpha 0")
     assert "None was found." in text
     for absent in ("not done", "## Warnings", "## Grids", "## Scores", "* Generation", "no_ops.csv"):
@@ -158,7 +172,7 @@ def test_long_tables_of_settings_are_cut(tmp_path):
     design = expand(tmp_path, raw).to_json()
     resolved = resolve(design, lambda p: (own(p),) * 2)
     rows = [{**row, "visible_change": "0.5"} for row in _rows(design, resolved)]
-    text = summarize(design, resolved, rows, find_no_ops(design, resolved), [], {}, [], MADE)
+    text = summarize(Report(design, resolved, rows, find_no_ops(design, resolved), [], {}, [], MADE))
     assert sum(line.startswith("| 0") for line in text.split("\n")) == MOST_SETTINGS
     assert "and 3 settings more, in [cells.csv](cells.csv)." in text
 

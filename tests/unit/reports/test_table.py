@@ -1,18 +1,18 @@
-"""cells.csv: one row per cell, its state, and every parameter."""
+"""The tables of cells: the full one with every parameter, the one that people open, and what is constant."""
 
 import numpy as np
 import pytest
 
 from graftwork.conditioning.sketches import NUMBERS, encode_sketch
+from graftwork.core.tables import read_table, write_table
 from graftwork.design.schema import CellParameters
 from graftwork.reports.table import (
-    PARAMETER_COLUMNS,
     REPORT_COLUMNS,
     STATE_COLUMNS,
     cell_rows,
+    constant_rows,
     parameter_columns,
-    read_table,
-    write_table,
+    people_rows,
 )
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import PNG, Situation
@@ -32,17 +32,20 @@ def rows_of(situation, failures=None, plan=None):
 
 def test_columns(finished):
     (first, *_) = rows_of(finished)
-    assert tuple(first) == (*STATE_COLUMNS, *PARAMETER_COLUMNS, *REPORT_COLUMNS)
+    parameters = parameter_columns(finished.designs[0])
+    assert tuple(first) == (*STATE_COLUMNS, *parameters, *REPORT_COLUMNS)
 
 
 def test_every_parameter_is_a_column(finished):
-    assert set(CellParameters.model_fields) <= set(PARAMETER_COLUMNS)
-    assert {"prompt", "prompt_name", "reference", "reference_sha256", "seed"} <= set(PARAMETER_COLUMNS)
+    columns = set(parameter_columns(finished.designs[0]))
+    assert set(CellParameters.model_fields) <= columns
+    assert {"prompt", "prompt_name", "reference", "reference_sha256", "seed"} <= columns
 
 
 def test_parameters_added_later_come_after_the_usual_ones():
+    usual = parameter_columns({"cells": [{"shown": {"alpha": 1}}]})
     design = {"cells": [{"shown": {"zeta": 1, "alpha": 1}}, {"shown": {"beta": 1}}]}
-    assert parameter_columns(design) == [*PARAMETER_COLUMNS, "beta", "zeta"]
+    assert parameter_columns(design) == [*usual, "beta", "zeta"]
 
 
 def test_structured_parameters_are_json(tmp_path):
@@ -171,3 +174,63 @@ def test_warnings_are_joined(finished):
     for entry in plan["cells"].values():
         entry["report"]["warnings"] = ["one", "two"]
     assert {row["warnings"] for row in rows_of(finished, plan=plan)} == {"one; two"}
+
+
+def test_people_see_what_varies_and_what_came_of_it(tmp_path):
+    prompts = ["a red apple", {"name": "boat", "text": "a blue boat"}]
+    situation = Situation(
+        tmp_path, experiment({"alpha": [0.0, 0.5], "target_std": [50.0]}, {"prompts": prompts})
+    )
+    situation.finish()
+    full = [{**row, "brightness": 7, "detail": 8} for row in rows_of(situation)]
+    rows = people_rows(situation.designs[0], full, ["brightness"])
+    assert list(rows[0]) == [
+        "cell",
+        "role",
+        "prompt",
+        "alpha",
+        "image",
+        "status",
+        "error",
+        "same_as",
+        "same_up_to_scale",
+        "conditioning",
+        "tokens",
+        "visible_change",
+        "brightness",
+        "warnings",
+    ]
+    assert [row["cell"] for row in rows] == [row["cell"] for row in full]
+    assert {row["prompt"] for row in rows} == {"a red apple", "boat"}
+    assert [row["alpha"] for row in rows if row["role"] == "cell"] == [0.0, 0.5] * 2
+
+
+def test_settings_are_a_column_that_people_see(tmp_path):
+    raw = experiment({}, {"prompts": ["a red apple"]})
+    raw["settings"] = {"plain": {}, "half": {"alpha": 0.5}}
+    situation = Situation(tmp_path, raw)
+    situation.finish()
+    rows = people_rows(situation.designs[0], rows_of(situation), [])
+    assert [row["setting"] for row in rows] == [None, "plain", "half"]
+    assert "prompt" not in rows[0]
+
+
+def test_constants_are_listed_once_with_their_meaning(tmp_path):
+    base = {"prompts": ["a red apple"], "normalization": "global", "target_std": 61.0}
+    situation = Situation(tmp_path, experiment({"alpha": [0.0, 0.5]}, base))
+    situation.finish()
+    full = rows_of(situation)
+    found = {row["parameter"]: row for row in constant_rows(situation.designs[0], full)}
+    assert found["prompt"]["value"] == "a red apple"
+    assert found["target_std"]["value"] == 61.0
+    assert found["hidden_layer"]["meaning"] == CellParameters.model_fields["hidden_layer"].description
+    assert found["seed"]["meaning"]
+    assert "alpha" not in found, "it varies"
+    assert {"strength", "clip_sigma"} & set(found) == set(), "what they belong to is not chosen"
+    together = {**{name: row["value"] for name, row in found.items()}, "alpha": 0.5}
+    row = next(row for row in full if row["alpha"] == 0.5)
+    assert {name: row[name] for name in together} == together
+
+
+def test_experiments_without_cells_have_no_constants(finished):
+    assert constant_rows({**finished.designs[0], "cells": []}, []) == []

@@ -51,20 +51,28 @@ def make_design(
     design: dict[str, Any] = {
         "title": "A test",
         "axes": plain_axes(
-            prompt=list(captions), reference=list(references), seed=list(seeds), **axes, alpha=list(alphas)
+            prompt=list(captions),
+            reference=list(references) or [None],
+            seed=list(seeds),
+            **axes,
+            alpha=list(alphas),
         ),
         "cells": [],
+        "positions": [],
         "baselines": {},
         "references": {name: f"references/{name}.png" for name in references},
     }
     baselines = {}
-    for prompt, reference, seed, *more, alpha in itertools.product(
-        captions, list(references) or [None], seeds, *axes.values(), alphas
+    values = [captions, list(references) or [None], seeds, *axes.values(), alphas]
+    indices = itertools.product(*(range(len(items)) for items in values))
+    for place, (prompt, reference, seed, *more, alpha) in zip(
+        indices, itertools.product(*values), strict=True
     ):
         parameters = {"prompt": captions[prompt], "seed": seed, "alpha": alpha}
         parameters |= {"reference": reference, **dict(zip(axes, more, strict=True))}
         cell = f"cell {len(design['cells'])}"
         design["cells"].append({"cell": cell, "role": "cell", "parameters": parameters, "shown": parameters})
+        design["positions"].append([list(place), cell])
         if baseline:
             plain = {"prompt": captions[prompt], "seed": seed, "alpha": 0.0}
             name = f"baseline {prompt} {seed}"
@@ -97,6 +105,11 @@ def paint_table(design: dict[str, Any], folder: Path, painter: Painter) -> list[
             row |= {"image": str(save_picture(folder / name, pixels)), "status": "done", "error": ""}
         rows.append(row)
     return rows
+
+
+def images_of(rows: list[dict[str, str]]) -> dict[str, str]:
+    """Cell -> path of its image, or nothing."""
+    return {row["cell"]: row["image"] for row in rows}
 
 
 def save_references(references: dict[str, Scene], root: Path) -> None:

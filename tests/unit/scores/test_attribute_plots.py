@@ -1,12 +1,12 @@
-"""What is on the plots, what they say where there is nothing, and that equal content gives equal pixels."""
+"""What is on the plots of attributes, and what they say where there is nothing."""
 
 import numpy as np
 import pytest
 
-from graftwork.reports.chart_page import Chart, Panel, Series
+from graftwork.core.charts import MOST_SIDE_BY_SIDE
 from graftwork.reports.charts import draw_chart
 from graftwork.scenes.world import ATTRIBUTES, render_scene
-from graftwork.scores.attribute_plots import attribute_plots, build_chart, draw_attribute_plot
+from graftwork.scores.scene_attributes.plots import attribute_chart, attribute_plots
 from tests.unit.scores.scored import CAPTIONS, SHOWN, WANTED, make_design, plain_axes
 from tests.unit.scores.test_attribute_summary import as_text, summarize
 
@@ -17,33 +17,48 @@ def chart(tmp_path, by, painter=None, captions=CAPTIONS, references=None, **more
     references = {"shown": SHOWN} if references is None else references
     design = make_design(captions, references, **{"token_mode": MODES, **more})
     painter = painter or (lambda p: render_scene(SHOWN if p["alpha"] else WANTED))
-    return build_chart(by, "A test", as_text(summarize(design, references, tmp_path, painter)))
+    return attribute_chart(by, "A test", as_text(summarize(design, references, tmp_path, painter)))
 
 
 def test_which_plots_there_are():
     axes = plain_axes(alpha=[0.0, 1.0], seed=[1, 2], reference=["a", "b"], prompt=["a", "b"])
     usual = ["following", "following_by_attribute", "following_by_hidden_layer", "following_by_token_mode"]
-    assert list(attribute_plots(axes)) == [*usual, "following_by_prompt_says"]
+    assert list(attribute_plots(axes, [])) == [*usual, "following_by_prompt_says"]
     axes += plain_axes(normalization=["none", "global"])
-    assert list(attribute_plots(axes)) == [*usual, "following_by_normalization", "following_by_prompt_says"]
-    assert attribute_plots(axes)["following_by_token_mode"] == {"by": "token_mode"}
+    assert list(attribute_plots(axes, [])) == [
+        *usual,
+        "following_by_normalization",
+        "following_by_prompt_says",
+    ]
+    assert attribute_plots(axes, [])["following_by_token_mode"] == "token_mode"
 
 
 def test_a_plot_of_everything(tmp_path):
     found = chart(tmp_path, "")
-    (panel,) = found.panels
+    panel, confidence = found.panels
     prompt, reference = panel.series
-    assert [point[:2] for point in prompt.points] == [(0.0, 1.0), (0.5, 0.0), (1.0, 0.0)]
-    assert [point[:2] for point in reference.points] == [(0.0, 0.0), (0.5, 1.0), (1.0, 1.0)]
-    assert all(low <= share <= high for series in panel.series for _, share, low, high in series.points)
-    assert len(prompt.chance) == 3
+    assert prompt.points == [(0.0, 1.0), (0.5, 0.0), (1.0, 0.0)]
+    assert reference.points == [(0.0, 0.0), (0.5, 1.0), (1.0, 1.0)]
+    for series in panel.series:
+        ends = zip(series.points, series.intervals, strict=True)
+        assert all(low <= share <= high for (_, share), (low, high) in ends)
+    assert [(level.label, len(level.points), level.series) for level in panel.levels] == [("chance", 1, "")]
     assert (panel.note, panel.remark) == (["n per alpha: prompt 24, reference 36"], "")
     assert found.subtitle == [
         "A test",
         f"18 cells with an image; 6 attributes together: {', '.join(ATTRIBUTES)}",
     ]
-    assert found.strip is not None
-    assert len(found.strip[1]) == 3
+    (readings,) = confidence.series
+    assert len(readings.points) == 3
+
+
+def test_levels_of_chance_are_drawn_apart_where_they_differ(tmp_path):
+    """Of a setting alone, prompts state the background and the texture, whose values are rarer than those of others."""
+    panel = chart(tmp_path, "", captions={"setting": CAPTIONS["setting"]}).panels[0]
+    assert [(level.label, len(level.points), level.series) for level in panel.levels] == [
+        ("chance, prompt", 3, "follow the prompt"),
+        ("chance, reference", 3, "follow the reference"),
+    ]
 
 
 def test_panels(tmp_path):
@@ -54,7 +69,6 @@ def test_panels(tmp_path):
     titles = ["prompt and reference differ", "prompt and reference agree", "the prompt leaves it open"]
     says = chart(tmp_path, "prompt_says")
     assert [panel.title for panel in says.panels] == titles
-    assert says.strip is None
 
 
 def test_panels_say_why_there_is_nothing(tmp_path):
@@ -91,36 +105,22 @@ def test_panels_say_that_images_are_missing(tmp_path):
 def test_every_plot_is_drawn_whatever_there_is(tmp_path, painter, alphas):
     design = make_design(CAPTIONS, {"shown": SHOWN}, alphas=alphas)
     rows = as_text(summarize(design, {"shown": SHOWN}, tmp_path, painter))
-    for plot in attribute_plots(design["axes"]).values():
-        pixels = draw_attribute_plot(plot, "Money: $1 and $2, _under_ ^scores^ \\frac", rows)
+    for by in attribute_plots(design["axes"], []).values():
+        pixels = draw_chart(attribute_chart(by, "Money: $1 and $2, _under_ ^scores^ \\frac", rows))
         assert pixels.dtype == np.uint8
         assert pixels.shape[2] == 3
         assert min(pixels.shape[:2]) > 400
 
 
-def test_equal_content_gives_equal_pixels_whatever_the_user_has_set():
-    import matplotlib
-
-    panels = [
-        Panel(
-            f"panel {i}", ["n 5"], [Series("a", [(0.0, 0.5, 0.2, 0.8), (1.0, 0.1, 0.0, 0.4)], [(0.0, 0.25)])]
-        )
-        for i in range(4)
-    ]
-    drawn = Chart("A title", ["below"], "x", "y", [0.0, 1.0], panels, footer=["small"])
-    first = draw_chart(drawn)
-    with matplotlib.rc_context(
-        {"font.family": "serif", "lines.linewidth": 9, "savefig.dpi": 30, "figure.dpi": 20}
-    ):
-        assert np.array_equal(draw_chart(drawn), first)
-    assert matplotlib.rcParams["text.parse_math"]
-
-
-def test_long_titles_stay_in_the_picture():
-    words = "a long title that goes on and on " * 8
-    panel = Panel("", [], [Series("a", [(0.0, 0.5, 0.2, 0.8)])])
-    short = draw_chart(Chart("title", ["x"], "x", "y", [0.0], [panel]))
-    long = draw_chart(Chart(words, [words], "x", "y", [0.0], [panel]))
-    assert long.shape[0] > short.shape[0]
-    # Nothing is drawn at the very edge.
-    assert (long[:, -8:] == 255).all()
+def test_many_values_make_a_dot_plot(tmp_path):
+    """A panel for each of dozens of settings could not be read."""
+    many = [f"setting {number}" for number in range(MOST_SIDE_BY_SIDE + 1)]
+    found = chart(tmp_path, "token_mode", token_mode=many, alphas=(0.0, 1.0))
+    (panel,) = found.panels
+    assert panel.y.names == tuple(many)
+    prompt, reference = panel.series
+    assert prompt.points == [(0.0, float(place)) for place in range(len(many))]
+    assert reference.points == [(1.0, float(place)) for place in range(len(many))]
+    assert [level.label for level in panel.levels] == ["chance"]
+    found = chart(tmp_path, "token_mode", token_mode=many)
+    assert found.panels[0].y.names[:2] == ("setting 0, alpha 0.5", "setting 0, alpha 1")

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from graftwork.reports.table import write_table
+from graftwork.core.tables import write_table
 from graftwork.scenes.captions import write_caption, write_partial
 from graftwork.scenes.world import ATTRIBUTES, VOCABULARY, Scene, all_scenes, render_scene
-from graftwork.scores.attribute_summary import breakdowns, summarize_attributes
-from graftwork.scores.proportions import wilson_interval
+from graftwork.scores.intervals import wilson_interval
+from graftwork.scores.scene_attributes.summary import breakdowns, describe_attributes, summarize_attributes
 from graftwork.scores.table import score_rows
 from tests.unit.scores.scored import (
     CAPTIONS,
     SHOWN,
     WANTED,
+    images_of,
     make_design,
     paint_table,
     plain_axes,
@@ -38,7 +39,7 @@ def as_text(rows):
 def summarize(design, references, folder: Path, painter):
     save_references(references, folder)
     rows = paint_table(design, folder / "images", painter)
-    scored = as_text(score_rows(design, rows, ["scene_attributes"], folder))
+    scored = as_text(score_rows(design, images_of(rows), ["scene_attributes"], folder))
     return summarize_attributes(design, scored)
 
 
@@ -269,3 +270,26 @@ def test_scenes_differ_in_everything():
     """What the other tests count relies on it."""
     assert all(getattr(WANTED, a) != getattr(SHOWN, a) for a in ATTRIBUTES)
     assert isinstance(WANTED, Scene)
+
+
+def row(alpha: str, by: str = "", attribute: str = "all", **columns: str) -> dict[str, str]:
+    names = ("follows_prompt", "follows_reference")
+    plain = {f"{name}{end}": "" for name in names for end in ("", "_low", "_high")}
+    chance = {"prompt_chance": "0.2", "reference_chance": ""}
+    return {"by": by, "attribute": attribute, "alpha": alpha, **plain, **chance, **columns}
+
+
+def test_the_summary_has_one_line_for_each_alpha():
+    shares = {"follows_prompt": "0.555", "follows_prompt_low": "0.25", "follows_prompt_high": "0.75"}
+    rows = [
+        row("0.0", **shares),
+        row("0.0", attribute="shape", **shares),
+        row("0.5", by="hidden_layer", **shares),
+        row("1.0", **{name.replace("prompt", "reference"): value for name, value in shares.items()}),
+    ]
+    section = describe_attributes(rows)
+    assert len(section.columns) == 5
+    assert section.rows == [
+        ("0.0", "56 % (25 % to 75 %)", "20 %", "not counted", ""),
+        ("1.0", "not counted", "20 %", "56 % (25 % to 75 %)", ""),
+    ]

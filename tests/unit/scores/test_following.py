@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graftwork.scenes.world import ATTRIBUTES, VOCABULARY, all_scenes
-from graftwork.scores.following import (
+from graftwork.scores.scene_attributes.following import (
     AGREES,
     DIFFERS,
     NO_REFERENCE,

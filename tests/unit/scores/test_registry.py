@@ -8,7 +8,9 @@ import pytest
 from graftwork.core.code_digest import REPOSITORY
 from graftwork.core.errors import DesignError
 from graftwork.scenes.world import render_scene
-from graftwork.scores.registry import digest_of, register, score_of_summary, scores
+from graftwork.scores import registry
+from graftwork.scores.outputs import all_summaries, chart_code, describe_code, measure_code, summary_code
+from graftwork.scores.registry import Column, Score, register, scores
 from tests.unit.design.designs import expand, experiment
 from tests.unit.scores.scored import CAPTIONS, SHOWN, save_picture
 
@@ -17,51 +19,84 @@ FILE = "config/experiments/test.yaml"
 
 def test_the_registered_scores():
     assert list(scores()) == ["scene_attributes"]
-    assert score_of_summary("attributes") is scores()["scene_attributes"]
+    assert list(all_summaries()) == ["score_means", "attributes"]
 
 
-def test_names_summaries_and_columns_are_taken_once():
+def test_names_tables_and_columns_are_taken_once():
     score = scores()["scene_attributes"]
-    other = replace(score, name="other", summary="others", columns=("other",))
+    column = Column("other", "other")
+    other = replace(score, name="other", summary=replace(score.summary, table="others"), columns=(column,))
     for same in (
         replace(other, name=score.name),
         replace(other, summary=score.summary),
-        replace(other, columns=("other", score.columns[3])),
+        replace(other, columns=(column, score.columns[3])),
     ):
         with pytest.raises(ValueError, match="is taken by score 'scene_attributes'"):
             register(same)
+    for name in ("unscored", "cell", "image"):
+        with pytest.raises(ValueError, match=f"'{name}' is a column of every table of scores"):
+            register(replace(other, columns=(Column(name, "other"),)))
     assert list(scores()) == ["scene_attributes"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": ""}, "name is empty"),
+        ({"meaning": ""}, "score 'mine': meaning is empty"),
+        ({"columns": ()}, "score 'mine': columns is empty"),
+        ({"columns": (Column("my column", "mine"),)}, "column 'my column'; allowed: lower-case letters"),
+        ({"columns": (Column("mine", ""),)}, "column 'mine' has no label"),
+        ({"measure_image": None}, "give either measure_image or measure"),
+        ({"measure": lambda cells, references: []}, "give either measure_image or measure"),
+    ],
+)
+def test_what_a_score_does_not_say_fails_where_it_is_defined(changes, message):
+    said = {
+        "name": "mine",
+        "meaning": "A test.",
+        "columns": (Column("mine", "mine"),),
+        "measure_image": lambda pixels: {"mine": 1.0},
+    }
+    Score(**said)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Score(**{**said, **changes})
+
+
 def test_every_stage_has_a_digest_of_its_code():
-    digests = {digest_of(["scene_attributes"], stage) for stage in ("measure", "summary", "plot", "describe")}
-    assert len(digests) == 4
+    names = ["scene_attributes"]
+    digests = {
+        measure_code(names),
+        describe_code(names),
+        *(code(table, names) for code in (summary_code, chart_code) for table in all_summaries()),
+    }
+    assert len(digests) == 2 + 2 * 2
 
 
-# Imported by what is listed, but deciding nothing: messages, registration, names.
-EXEMPT = {
-    "measure": {
-        "design.errors",
-        "scoring.registry",
-        "scoring.attribute_plots",
-        "scoring.attribute_summary",
-        "scoring.attribute_text",
-    },
-    "summary": {"design.identity"},
-    "plot": {"miniature.world", "scoring.attribute_summary", "scoring.following"},
-    "describe": {"scoring.attribute_summary"},
-}
+def test_a_unit_is_a_part_of_the_digests(monkeypatch):
+    """It is drawn, but it is data: no digest of code sees it."""
+    names = ["scene_attributes"]
+    score, before = scores()["scene_attributes"], chart_code("score_means", names)
+    columns = tuple(replace(column, unit="points") for column in score.columns)
+    monkeypatch.setitem(registry._SCORES, score.name, replace(score, columns=columns))
+    assert chart_code("score_means", names) != before
 
 
-@pytest.mark.parametrize("stage", EXEMPT)
-@pytest.mark.parametrize("name", list(scores()))
-def test_the_digest_of_a_stage_covers_what_its_modules_import(name, stage):
-    listed = set(getattr(scores()[name], f"{stage}_code"))
-    for part in listed:
-        text = REPOSITORY.joinpath(*part.split(".")).with_suffix(".py").read_text(encoding="utf-8")
-        imported = set(re.findall(r"^from (workflow_scripts\.lib\.[\w.]+) import", text, re.MULTILINE))
-        exempt = {f"workflow_scripts.lib.{module}" for module in EXEMPT[stage]}
-        assert imported <= listed | exempt, part
+def test_the_name_of_a_score_occurs_in_its_module_alone():
+    package = REPOSITORY / "graftwork" / "scores"
+    for name in scores():
+        own = {package / f"{name}.py", *(package / name).rglob("*.py")}
+        code = [
+            path
+            for folder in ("graftwork", "workflow_scripts")
+            for path in (REPOSITORY / folder).rglob("*.py")
+        ]
+        rules = [REPOSITORY / "Snakefile", *(REPOSITORY / "rules").glob("*.smk")]
+        templates = (REPOSITORY / "graftwork").rglob("*.j2")
+        named = [
+            p for p in (*code, *rules, *templates) if p not in own and name in p.read_text(encoding="utf-8")
+        ]
+        assert named == []
 
 
 @pytest.mark.parametrize(

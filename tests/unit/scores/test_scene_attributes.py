@@ -11,8 +11,8 @@ from graftwork.core.errors import DesignError
 from graftwork.scenes.captions import ABOUT, write_partial
 from graftwork.scenes.reader import SceneReader
 from graftwork.scenes.world import ATTRIBUTES, Scene, all_scenes, render_scene
-from graftwork.scores.registry import CellToScore
-from graftwork.scores.scene_attributes import (
+from graftwork.scores.registry import UNSCORED, CellToScore
+from graftwork.scores.scene_attributes.score import (
     COLUMNS,
     common_attributes,
     measure_cells,
@@ -24,6 +24,7 @@ from tests.unit.scores.scored import (
     CAPTIONS,
     SHOWN,
     WANTED,
+    images_of,
     make_design,
     paint_table,
     save_picture,
@@ -47,7 +48,7 @@ def score(tmp_path: Path, image: Scene, prompt: str, reference: Scene | None) ->
 @given(image=SCENES, prompt=SCENES, reference=st.none() | SCENES, about=st.sampled_from(list(ABOUT)))
 def test_columns_say_what_is_known_of_the_scenes(tmp_path, image, prompt, reference, about):
     row = score(tmp_path, image, write_partial(prompt, about, 7), reference)
-    assert tuple(row) == COLUMNS
+    assert list(row) == [UNSCORED, *(column.name for column in COLUMNS)]
     assert row["unscored"] is None
     assert row["least_confidence"] == min(row[f"confidence_{a}"] for a in ATTRIBUTES) > 0.9
     for a in ATTRIBUTES:
@@ -70,7 +71,7 @@ def test_each_distinct_image_is_read_once(tmp_path, monkeypatch):
     design = make_design(CAPTIONS, {"shown": SHOWN}, hidden_layer=[-2, -4, -6])
     save_references({"shown": SHOWN}, tmp_path)
     rows = paint_table(design, tmp_path / "images", lambda p: render_scene(SHOWN if p["alpha"] else WANTED))
-    scored = score_rows(design, rows, ["scene_attributes"], tmp_path)
+    scored = score_rows(design, images_of(rows), ["scene_attributes"], tmp_path)
     assert sum(read) == 2 + 1  # Two images and a reference.
     assert [row["cell"] for row in scored] == [row["cell"] for row in rows]
     assert {row["read_shape"] for row in scored} == {"circle", "cross"}
@@ -80,7 +81,9 @@ def test_cells_without_an_image_say_so_and_keep_what_was_aimed_at(tmp_path):
     design = make_design(CAPTIONS, {"shown": SHOWN})
     save_references({"shown": SHOWN}, tmp_path)
     rows = paint_table(design, tmp_path / "images", lambda p: None if p["alpha"] else render_scene(WANTED))
-    for row, found in zip(rows, score_rows(design, rows, ["scene_attributes"], tmp_path), strict=True):
+    for row, found in zip(
+        rows, score_rows(design, images_of(rows), ["scene_attributes"], tmp_path), strict=True
+    ):
         empty = {key for key, value in found.items() if value is None}
         if row["image"]:
             assert found["unscored"] is None
@@ -95,7 +98,9 @@ def test_baselines_have_no_reference(tmp_path):
     design = make_design(CAPTIONS, {"shown": SHOWN})
     save_references({"shown": SHOWN}, tmp_path)
     rows = paint_table(design, tmp_path / "images", lambda p: render_scene(WANTED))
-    by_cell = {row["cell"]: row for row in score_rows(design, rows, ["scene_attributes"], tmp_path)}
+    by_cell = {
+        row["cell"]: row for row in score_rows(design, images_of(rows), ["scene_attributes"], tmp_path)
+    }
     assert by_cell["baseline full 1"]["reference_shape"] is None
     assert by_cell["baseline full 1"]["follows_reference_shape"] is None
     assert by_cell["baseline full 1"]["follows_prompt_shape"] == 1

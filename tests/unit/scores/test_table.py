@@ -2,7 +2,8 @@
 
 import pytest
 
-from graftwork.scores.table import add_scores, stale_plots, stale_score_files
+from graftwork.scores.outputs import stale_plots, stale_score_files
+from graftwork.scores.table import add_scores, shown_columns
 from tests.unit.scores.scored import plain_axes
 
 
@@ -29,16 +30,31 @@ def test_plots_that_the_experiment_no_longer_has_are_found(tmp_path):
     for name in ("following", "following_by_seed"):
         (tmp_path / f"{name}.png").touch()
     design = {"axes": plain_axes(alpha=[0.0, 1.0], seed=[1, 2])}
-    assert [path.name for path in stale_plots(design, ["scene_attributes"], tmp_path)] == [
+    assert [path.name for path in stale_plots(["scene_attributes"], design["axes"], tmp_path)] == [
         "following_by_seed.png"
     ]
-    assert stale_plots(design, ["scene_attributes"], tmp_path / "none") == []
+    assert stale_plots(["scene_attributes"], design["axes"], tmp_path / "none") == []
 
 
 def test_what_scores_leave_behind_is_found(tmp_path):
     (tmp_path / "plots").mkdir()
     kept = ["cells.csv", "grids.png"]
-    for name in ("scores.csv", "attributes.csv", "plots/following.png", *kept):
+    for name in ("scores.csv", "score_means.csv", "attributes.csv", "plots/following.png", *kept):
         (tmp_path / name).touch()
     found = [path.relative_to(tmp_path).as_posix() for path in stale_score_files(tmp_path)]
-    assert found == ["scores.csv", "attributes.csv", "plots/following.png"]
+    assert found == ["scores.csv", "score_means.csv", "attributes.csv", "plots/following.png"]
+
+
+def test_details_are_left_out_of_the_table_that_people_open():
+    scored = [
+        {
+            "cell": "a",
+            "image": "",
+            "unscored": "",
+            "read_shape": "",
+            "confidence_shape": "",
+            "follows_prompt_size": "",
+        }
+    ]
+    assert shown_columns(scored) == ["unscored", "read_shape"]
+    assert shown_columns([]) == []

@@ -1,12 +1,13 @@
-"""Wilson intervals, and what repeated observations are worth."""
+"""Intervals of shares and of means, and what repeated observations are worth."""
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftwork.scores.proportions import effective_number, wilson_interval
+from graftwork.scores.intervals import bootstrap_interval, effective_number, wilson_interval
 
 SHARES = st.floats(0, 1)
 NUMBERS = st.floats(0.5, 1e6)
@@ -69,3 +70,47 @@ def test_repetitions_are_worth_something_between_one_and_all(units):
 def test_unequal_repetitions_are_worth_less_than_the_units():
     assert effective_number("aaab") == pytest.approx(16 / 10)
     assert effective_number([]) == 0
+
+
+def test_the_bootstrap_resamples_units_and_not_observations():
+    """Seeds of a prompt that all say the same add nothing."""
+    once = bootstrap_interval([0.0, 1.0, 0.5, 0.2], "abcd")
+    many = bootstrap_interval([0.0, 1.0, 0.5, 0.2] * 10, "abcd" * 10)
+    assert once == pytest.approx(many, abs=1e-12)
+    independent = bootstrap_interval([0.0, 1.0, 0.5, 0.2] * 10, range(40))
+    assert independent[1] - independent[0] < 0.5 * (many[1] - many[0])
+
+
+def test_the_bootstrap_has_an_exact_distribution_for_two_units():
+    """Two prompts of 0 and 1: the mean of a resample is 0, 0.5 or 1, each end in a quarter of them."""
+    assert bootstrap_interval([0.0, 1.0], "ab") == (0.0, 1.0)
+    assert bootstrap_interval([2.0, 2.0, 2.0], "abc") == (2.0, 2.0)
+
+
+def test_units_of_different_sizes_count_by_their_observations():
+    """A resample of the large unit alone has its mean, and so has one of the small unit."""
+    low, high = bootstrap_interval([0.0] * 9 + [1.0], "a" * 9 + "b")
+    assert (low, high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("units", ["", "a", "aaa"])
+def test_one_unit_has_no_interval(units):
+    assert bootstrap_interval([1.0] * len(units), units) is None
+
+
+def test_the_bootstrap_is_repeatable_and_does_not_need_memory_for_all_resamples(monkeypatch):
+    values, units = list(np.random.default_rng(0).normal(size=60)), [number // 3 for number in range(60)]
+    found = bootstrap_interval(values, units)
+    assert bootstrap_interval(values, units) == found
+    monkeypatch.setattr("graftwork.scores.intervals._MOST_VALUES", 50)
+    assert bootstrap_interval(values, units) == found
+
+
+def test_about_95_in_100_intervals_hold_the_mean():
+    random, held = np.random.default_rng(1), 0
+    for _ in range(200):
+        prompts = random.normal(size=40)
+        values = np.repeat(prompts, 3) + 0.5 * random.normal(size=120)
+        low, high = bootstrap_interval(list(values), [number // 3 for number in range(120)])
+        held += low <= 0 <= high
+    assert 180 <= held <= 198

@@ -1,23 +1,23 @@
-"""Does an attribute of a picture follow the prompt, or the reference?
+"""Whether an attribute of an image follows the prompt, or the reference.
 
-For one attribute of one cell there are up to three values: the prompt's p (open where the caption does not state the
-attribute), the reference's r (none without a reference), and v, what the reader reads off the image.
+For one attribute of one cell there are up to three values: p of the prompt (open where the caption does not state the
+attribute), r of the reference (none without a reference), and v, what the reader finds in the image.
 
     follows_prompt     1 if v = p, else 0; counted where the prompt states the attribute.
     follows_reference  1 if v = r, else 0; counted where there is a reference and the prompt does not state r: it
                        states another value, or leaves the attribute open. Where prompt and reference agree, nobody
-                       can say which of the two a picture followed.
+                       can say which of the two an image followed.
 
 Where p and r differ at most one of the two is 1, and both are 0 for a third value. Where they agree,
-follows_prompt alone is counted. It says that the picture is right, not why; `Stand` keeps these cases apart.
+follows_prompt alone is counted. It says that the image is right, not why; `stand` keeps these cases apart.
 
-Chance is the share that a picture would reach that has nothing to do with prompt or reference: its scene is drawn
-uniformly from all scenes that there are. The only rule of the world is that an object does not have the colour of its
-background. Each colour is left with the same number of backgrounds and each background with the same number of colours,
-so that every value of an attribute with k values belongs to exactly 1 / k of the scenes, and chance is 1 / k for both
-measures. It is counted here over all scenes, not taken from that argument. Two other levels are no chance but can be
-read off the data: the baseline (alpha 0) shows how often the reference is met by a picture that never saw it, and
-where a picture follows the prompt in everything, follows_reference is 0 wherever the prompt states another value.
+Chance is the share that an image would reach that has nothing to do with prompt or reference, one whose scene is drawn
+uniformly from all scenes. The only rule of the world is that an object does not have the colour of its background.
+Each colour is left with the same number of backgrounds and each background with the same number of colours, so that
+every value of an attribute with k values belongs to exactly 1 / k of the scenes, and chance is 1 / k for both measures.
+It is counted here over all scenes. Two other levels can be read off the data: the baseline (alpha 0) shows how often an
+image that never saw the reference meets it, and where an image follows the prompt in everything, follows_reference is 0
+wherever the prompt states another value.
 """
 
 from collections import Counter
@@ -37,8 +37,8 @@ def stand(prompt: str | None, reference: str | None) -> str:
     """Returns what the prompt says of an attribute, seen from the reference: one of STANDS.
 
     Args:
-        prompt: The value that the prompt states, or None where it leaves the attribute open.
-        reference: The value in the reference, or None without a reference.
+        prompt: value that the prompt states, or None where it leaves the attribute open.
+        reference: value in the reference, or None without a reference.
     """
     if prompt is None:
         return OPEN

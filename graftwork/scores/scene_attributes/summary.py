@@ -1,13 +1,13 @@
-"""attributes.csv: how often attributes follow the prompt, and how often the reference, by alpha and one thing more.
+"""attributes.csv: how often attributes follow the prompt, and how often the reference, by alpha and one other axis.
 
-What is counted is an attribute of a cell. Cells with the same image each count. They are different recipes, and that
-they give one image is a result; but an interval takes them for what they are worth (`effective_number`), so that no
-number of recipes makes one image look like many. The attributes of one image are taken for independent.
+The unit that is counted is one attribute of one cell. Cells with the same image each count, because that different
+recipes give one image is a result. Intervals use the effective number of observations (`effective_number`), so that
+repeated images do not make them narrower. The attributes of one image are taken as independent.
 
-The text alone, alpha 0, is the same image for every layer, token mode and reference, and belongs to each of them.
-Where an experiment has cells at alpha 0, these are counted. Where it has none, its baselines stand in for them: once for
-each combination of everything else that a cell has. So a baseline's image is held against the reference too, which
-it never saw: that share is what meeting the reference by accident looks like.
+At alpha 0 every layer, token mode and reference has the same image, that of the text alone. Where an experiment has
+cells at alpha 0, these are counted. Where it has none, its baselines are counted in their place, once for each
+combination of the other parameters of a cell. The image of a baseline is compared with the reference too, which it
+never saw: that share is how often the reference is met by accident.
 """
 
 from collections import defaultdict
@@ -18,19 +18,20 @@ from typing import Any
 from graftwork.core.identity import canonical_json, digest
 from graftwork.core.labels import format_values
 from graftwork.scenes.world import ATTRIBUTES
-from graftwork.scores.following import (
+from graftwork.scores.intervals import effective_number, wilson_interval
+from graftwork.scores.registry import Section
+from graftwork.scores.scene_attributes.following import (
     STANDS,
     chance_levels,
     follows_prompt,
     follows_reference,
     stand,
 )
-from graftwork.scores.proportions import effective_number, wilson_interval
 
 ALL_ATTRIBUTES = "all"
-# What a table is broken down by, whether or not it varies.
+# Breakdowns that every table has, whether or not they vary.
 ALWAYS_BY = ("hidden_layer", "token_mode", "reference")
-# Axes that are no breakdown of their own.
+# Axes that are no breakdown.
 _NEVER_BY = ("alpha", "prompt", "seed")
 PROMPT_SAYS = "prompt_says"
 MEASURES = ("prompt", "reference")
@@ -41,13 +42,13 @@ class Observation:
     """One attribute of one cell.
 
     Attributes:
-        alpha: Of the cell.
-        groups: What a table is broken down by -> where the cell belongs.
-        attribute: Which.
-        image: Path of the image, or None where there is none.
-        targets: Measure -> the value to be read for a 1; a measure that is not counted here is left out.
-        follows: Measure -> 1 or 0; nothing without an image.
-        confidence: Of the reading, or None without an image.
+        alpha: alpha of the cell.
+        groups: breakdown -> value that the cell has in it.
+        attribute: name of the attribute.
+        image: path of the image, or None where there is none.
+        targets: measure -> value to be read for a 1, without the measures that are not counted here.
+        follows: measure -> 1 or 0; empty without an image.
+        confidence: confidence of the reading, or None without an image.
     """
 
     alpha: float
@@ -75,8 +76,8 @@ def summarize_attributes(
     """Returns the rows of attributes.csv.
 
     Args:
-        design: As in design.json.
-        rows: Of scores.csv.
+        design: as in design.json.
+        rows: rows of scores.csv.
 
     Returns:
         One row for each `by` (empty: nothing but alpha), `value` of it, attribute ("all": each attribute of each cell
@@ -138,8 +139,8 @@ def observe(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> lis
     """Returns each attribute of each cell, baselines where they stand in for cells at alpha 0.
 
     Args:
-        design: As in design.json.
-        rows: Of scores.csv.
+        design: as in design.json.
+        rows: rows of scores.csv.
     """
     row_of = {row["cell"]: row for row in rows}
     cells = [cell for cell in design["cells"] if cell["role"] == "cell"]
@@ -191,7 +192,7 @@ def _as_one(reference: str | list[str] | None) -> str | None:
 def _observe_cell(
     alpha: float, groups: Mapping[str, str], read: Mapping[str, str], aimed: Mapping[str, str]
 ) -> list[Observation]:
-    """Holds the reading of one row against the prompt and the reference of another, which may be the same."""
+    """Compares the reading of one row with the prompt and the reference of another, which may be the same."""
     observed = []
     for attribute in ATTRIBUTES:
         p, r = aimed[f"prompt_{attribute}"] or None, aimed[f"reference_{attribute}"] or None
@@ -212,3 +213,38 @@ def _observe_cell(
             )
         )
     return observed
+
+
+def describe_attributes(rows: Sequence[Mapping[str, str]]) -> Section:
+    """Returns what summary.md says of attributes.csv: the shares by alpha.
+
+    Args:
+        rows: rows of attributes.csv.
+    """
+    return Section(
+        "Share of the attributes that are read as what the prompt states, and of those that are read as the reference's "
+        "where the prompt does not state the same; with 95 % intervals and the level of chance. By layer, token mode and "
+        "attribute: [attributes.csv](attributes.csv).",
+        ("alpha", "follows the prompt", "by chance", "follows the reference", "by chance"),
+        [
+            (
+                row["alpha"],
+                _share_in_words(row, "follows_prompt"),
+                _percent(row["prompt_chance"]),
+                _share_in_words(row, "follows_reference"),
+                _percent(row["reference_chance"]),
+            )
+            for row in rows
+            if not row["by"] and row["attribute"] == ALL_ATTRIBUTES
+        ],
+    )
+
+
+def _share_in_words(row: Mapping[str, str], name: str) -> str:
+    if not row[name]:
+        return "not counted"
+    return f"{_percent(row[name])} ({_percent(row[f'{name}_low'])} to {_percent(row[f'{name}_high'])})"
+
+
+def _percent(share: str) -> str:
+    return f"{100 * float(share):.0f} %" if share else ""

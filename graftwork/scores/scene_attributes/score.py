@@ -1,13 +1,13 @@
 """The score `scene_attributes`: which attributes of a picture follow the prompt, and which the reference.
 
 For experiments on the miniature world: prompts are captions of its scenes, references are pictures of them. What a
-caption states and what a reference shows is known exactly, and every image is decoded to the nearest scene. A picture
-of no scene is decoded too, with a confidence near 0.
+caption states and what a reference shows is known exactly, and every image is read as the nearest scene. An image that
+shows no scene is read too, with a confidence near 0.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,30 +15,87 @@ from graftwork.core.errors import DesignError
 from graftwork.models.images import load_reference_image
 from graftwork.scenes.captions import parse_partial
 from graftwork.scenes.reader import Reading, SceneReader
-from graftwork.scenes.world import ATTRIBUTES
-from graftwork.scores.attribute_plots import attribute_plots, draw_attribute_plot
-from graftwork.scores.attribute_summary import summarize_attributes
-from graftwork.scores.attribute_text import describe_attributes
-from graftwork.scores.following import follows_prompt, follows_reference
-from graftwork.scores.registry import CellToScore, Score, ScoreInputs, register
+from graftwork.scenes.world import ATTRIBUTES, VOCABULARY
+from graftwork.scores.registry import (
+    NO_IMAGE,
+    UNSCORED,
+    CellToScore,
+    Column,
+    Score,
+    ScoreInputs,
+    Summary,
+    register,
+)
+from graftwork.scores.scene_attributes.following import follows_prompt, follows_reference
+from graftwork.scores.scene_attributes.plots import attribute_chart, attribute_plots
+from graftwork.scores.scene_attributes.summary import describe_attributes, summarize_attributes
+from graftwork.scores.table import read_image
 
-# Half way between "is this scene" and "is not": renders have 1, renders with noise of 16 levels 0.97, photographs and
+# Between what is a scene and what is not: renders have 1, renders with noise of 16 levels 0.97, photographs and
 # drawings of other things below 0.1.
 LEAST_REFERENCE_CONFIDENCE = 0.5
 # The reader takes pictures of one size, whose side is a multiple of this.
 _SIDE = 64
-# Pictures that are read at once; bounds the memory.
+# Images that are read at once, which limits the memory.
 _BATCH = 256
 
+_MEANING_OF = {
+    "read": "{} in the image",
+    "prompt": "{} that the prompt states",
+    "reference": "{} in the reference",
+}
+
+
+def _text_columns(prefix: str, is_detail: bool) -> list[Column]:
+    return [
+        Column(
+            f"{prefix}_{attribute}",
+            _MEANING_OF[prefix].format(attribute),
+            is_number=False,
+            is_detail=is_detail,
+        )
+        for attribute in ATTRIBUTES
+    ]
+
+
+def _follow_columns(measure: Literal["prompt", "reference"]) -> list[Column]:
+    return [
+        Column(
+            f"follows_{measure}_{attribute}",
+            f"{attribute} follows the {measure}",
+            unit="share",
+            bounds=(0, 1),
+            better="higher",
+            against="reference",
+            chance=1 / len(VOCABULARY[attribute]),
+            is_detail=True,
+        )
+        for attribute in ATTRIBUTES
+    ]
+
+
 COLUMNS = (
-    "unscored",
-    *(f"read_{attribute}" for attribute in ATTRIBUTES),
-    *(f"confidence_{attribute}" for attribute in ATTRIBUTES),
-    "least_confidence",
-    *(f"prompt_{attribute}" for attribute in ATTRIBUTES),
-    *(f"reference_{attribute}" for attribute in ATTRIBUTES),
-    *(f"follows_prompt_{attribute}" for attribute in ATTRIBUTES),
-    *(f"follows_reference_{attribute}" for attribute in ATTRIBUTES),
+    *_text_columns("read", is_detail=False),
+    *(
+        Column(
+            f"confidence_{attribute}",
+            f"confidence of the reading of {attribute}",
+            bounds=(0, 1),
+            better="higher",
+            is_detail=True,
+        )
+        for attribute in ATTRIBUTES
+    ),
+    Column(
+        "least_confidence",
+        "least confidence of a reading",
+        bounds=(0, 1),
+        better="higher",
+    ),
+    *_text_columns("prompt", is_detail=True),
+    *_text_columns("reference", is_detail=True),
+    *_follow_columns("prompt"),
+    *_follow_columns("reference"),
 )
 
 
@@ -46,7 +103,7 @@ def check_inputs(inputs: ScoreInputs) -> None:
     """Refuses prompts, references and sizes that cannot be scored.
 
     Raises:
-        DesignError: naming the value, what is allowed, and the file.
+        DesignError: names the value, what is allowed, and the file.
     """
     where = f"{inputs.file}: scores: scene_attributes"
     for prompt in inputs.prompts:
@@ -80,13 +137,13 @@ def read_references(paths: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     """Reads the scenes that reference images show; there is no other record of them.
 
     Args:
-        paths: Name -> file.
+        paths: name -> file.
 
     Returns:
-        Name -> attribute -> value.
+        name -> attribute -> value.
 
     Raises:
-        ValueError: Naming the first reference whose scene cannot be read.
+        ValueError: names the first reference whose scene cannot be read.
     """
     reader, found = SceneReader(), {}
     for name, path in paths.items():
@@ -124,8 +181,8 @@ def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) 
     is empty.
 
     Args:
-        cells: What to score.
-        references: SHA-256 -> path.
+        cells: cells to score.
+        references: SHA-256 -> path of reference images.
     """
     truths = read_references(references)
     seen = _read_images(sorted({cell.image for cell in cells if cell.image is not None}))
@@ -133,12 +190,12 @@ def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) 
     for cell in cells:
         stated = parse_partial(cell.prompt)
         shown = common_attributes([truths[reference] for reference in cell.references])
-        row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        row: dict[str, Any] = dict.fromkeys([UNSCORED, *(column.name for column in COLUMNS)])
         row |= {f"prompt_{attribute}": value for attribute, value in stated.items()}
         row |= {f"reference_{attribute}": value for attribute, value in shown.items()}
-        reading = seen[cell.image] if cell.image is not None else "there is no image"
+        reading = seen[cell.image] if cell.image is not None else NO_IMAGE
         if isinstance(reading, str):
-            row["unscored"] = reading
+            row[UNSCORED] = reading
         else:
             row |= _reading_columns(reading)
             for attribute in ATTRIBUTES:
@@ -155,11 +212,11 @@ def _read_images(paths: Sequence[Path]) -> dict[Path, Reading | str]:
     for start in range(0, len(paths), _BATCH):
         by_shape: dict[tuple[int, ...], list[tuple[Path, np.ndarray]]] = {}
         for path in paths[start : start + _BATCH]:
-            try:
-                pixels = np.asarray(load_reference_image(path))
+            pixels = read_image(path)
+            if isinstance(pixels, str):
+                found[path] = pixels
+            else:
                 by_shape.setdefault(pixels.shape, []).append((path, pixels))
-            except ValueError as error:
-                found[path] = str(error).partition(";")[0].replace("reference image", "image")
         for group in by_shape.values():
             reading = reader.read(np.stack([pixels for _, pixels in group]))
             found |= {path: _single(reading, i) for i, (path, _) in enumerate(group)}
@@ -195,10 +252,8 @@ register(
         columns=COLUMNS,
         check=check_inputs,
         measure=measure_cells,
-        summary="attributes",
-        summarize=summarize_attributes,
-        plots=attribute_plots,
-        draw=draw_attribute_plot,
-        describe=describe_attributes,
+        summary=Summary(
+            "attributes", summarize_attributes, attribute_plots, attribute_chart, describe_attributes
+        ),
     )
 )

@@ -1,0 +1,54 @@
+"""Digests of the code that makes tables, grids, plots and summaries, so that they are made again when it changes."""
+
+from collections.abc import Sequence
+
+from graftwork.core.code_digest import code_digest
+from graftwork.core.identity import digest
+from graftwork.reports.analysis.registry import plots_code
+from graftwork.reports.templates import template_digest
+from graftwork.scores.outputs import chart_code, describe_code, measure_code, summary_code
+
+
+def table_code() -> str:
+    """Returns the digest of the code that writes the tables of cells."""
+    return _script("tabulate")
+
+
+def grid_code() -> str:
+    """Returns the digest of the code that draws grids."""
+    return _script("draw_grid")
+
+
+def export_code() -> str:
+    """Returns the digest of the code that exports images."""
+    return _script("export_images")
+
+
+def experiment_code(scores: Sequence[str]) -> str:
+    """Returns the digest of the code and the text that sum up an experiment with these scores."""
+    text = template_digest("experiment.md.j2")
+    return digest([_script("summarize_experiment"), text, describe_code(scores)])
+
+
+def score_code(scores: Sequence[str]) -> str:
+    """Returns the digest of the code that measures images with these scores."""
+    return digest([_script("score_images"), measure_code(scores)])
+
+
+def score_summary_code(table: str, scores: Sequence[str]) -> str:
+    """Returns the digest of the code that writes a summary of these scores."""
+    return digest([_script("summarize_scores"), summary_code(table, scores)])
+
+
+def score_plot_code(table: str, scores: Sequence[str]) -> str:
+    """Returns the digest of the code that draws a plot of a summary of these scores."""
+    return digest([_script("plot_scores"), chart_code(table, scores)])
+
+
+def analysis_code() -> str:
+    """Returns the digest of the code and the text that compare, draw and sum up an analysis."""
+    return digest([_script("analyze_statistics"), plots_code(), template_digest("analysis.md.j2")])
+
+
+def _script(name: str) -> str:
+    return code_digest(f"workflow_scripts.{name}:main")
