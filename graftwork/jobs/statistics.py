@@ -1,21 +1,13 @@
 """Statistics: stored hidden states of a corpus, folded in its order, one file per encoder and layer."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
 from graftwork.jobs.record import JobRecord
-from graftwork.statistics.accumulator import (
-    Moments,
-    NonFiniteStates,
-    decode_states,
-    fold_inputs,
-    measure_input,
-    measure_tokens,
-)
-from graftwork.statistics.token_classes import select_class
+from graftwork.statistics.corpus import measure_corpus
 from graftwork.store.layout import Store
 from graftwork.store.statistics import is_intact, write_statistics
 
@@ -92,37 +84,3 @@ def _refused_in_extraction(inputs: Iterable[str], failures: Mapping[str, str]) -
             f"{len(others)} inputs of the corpus could not be extracted, the first is {name}: {why}"
         )
     return failed
-
-
-def measure_corpus(
-    inputs: Iterable[str], read: Callable[[str], Any], covariance_of: str | None
-) -> tuple[dict[str, Moments], dict[str, str]]:
-    """Folds the inputs of a corpus in order, one in memory at a time.
-
-    Args:
-        inputs: Their names.
-        read: Name to `HiddenStates`.
-        covariance_of: The one token class that is measured, with its covariance; None for all classes without.
-
-    Returns:
-        Token class -> moments, and name -> why an input was refused.
-
-    Raises:
-        ValueError: where no input is left.
-    """
-    refused: dict[str, str] = {}
-
-    def partials() -> Iterable[dict[str, Moments]]:
-        for name in inputs:
-            stored = read(name)
-            states = decode_states(stored.values, stored.dtype)
-            try:
-                if covariance_of is None:
-                    yield measure_input(states, stored.roles)
-                else:
-                    measured = states[select_class(covariance_of, stored.roles)]
-                    yield {covariance_of: measure_tokens(measured, with_covariance=True)}
-            except NonFiniteStates as error:
-                refused[name] = str(error)
-
-    return fold_inputs(partials()), refused

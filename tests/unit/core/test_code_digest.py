@@ -95,7 +95,10 @@ NEWER = {version: path for version, path in OTHERS.items() if version != "3.11"}
 def project_entries() -> list[str]:
     """Every entry point whose digest is in a key, or in the params of a rule."""
     entries = {*ENCODERS.values(), *GENERATORS.values(), *FAST_GENERATORS.values()}
-    entries |= {"graftwork.conditioning.build:build_conditioning", "graftwork.jobs.statistics:measure_corpus"}
+    entries |= {
+        "graftwork.conditioning.build:build_conditioning",
+        "graftwork.statistics.corpus:measure_corpus",
+    }
     entries |= {
         f"workflow_scripts.{name}:main"
         for name in ("tabulate", "draw_grid", "export_images", "summarize_experiment", "analyze_statistics")

@@ -12,19 +12,14 @@ from typing import Any
 import pytest
 from pydantic import Field, create_model
 
-from graftwork.core.code_digest import code_digest
+from graftwork.core.code_digest import entry_name
 from graftwork.core.identity import NEUTRAL as SAMPLING_NEUTRAL
 from graftwork.core.identity import digest
 from graftwork.design.settings import Hardware
 from graftwork.models.acceleration import NEUTRAL
+from graftwork.planning import code as code_module
 from graftwork.planning import keys as module
-from graftwork.planning.code_lists import (
-    CONDITIONING_CODE,
-    EXTRACTION_CODE,
-    FAST_SAMPLING_CODE,
-    INIT_IMAGE_CODE,
-    SAMPLING_CODE,
-)
+from graftwork.planning.code import ENCODERS, FAST_GENERATORS, GENERATORS, sampling_code
 from graftwork.planning.keys import Keys, batch_group, sampling_work
 from graftwork.transforms import registry
 from graftwork.transforms.registry import STAGES, Transform, TransformParameters, transforms
@@ -186,7 +181,7 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "dtype": extraction(dtype="bfloat16"),
         "device": (extraction(device="cuda"), extraction(device="another")),
         "cpu_threads": extraction(cpu_threads=3),
-        "code": code(EXTRACTION_CODE["qwen3_vl"][-1]),
+        "code": code(ENCODERS["qwen3_vl"]),
     },
     "recipe": {
         "text.0": cell(prompt="a green apple"),
@@ -209,7 +204,7 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "alpha_over_sigma.image_tokens": cell(height=80),
         "dtype": generation(dtype="bfloat16"),
         "caption_norm": cell(generator=IMAGE_B),
-        "code": code(CONDITIONING_CODE[-1]),
+        "code": code("graftwork.conditioning.build:build_conditioning"),
         **{f"{stage}.name": cell(**{stage: "two"}) for stage in STAGES},
         **{f"{stage}.parameters.{stage}_amount": cell(**{f"{stage}_amount": 2}) for stage in STAGES},
         **{f"{stage}.code": code(f"somewhere:{stage}") for stage in STAGES},
@@ -233,7 +228,7 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "attention_backend": generation(attention_backend="flash"),
         "compile": generation(compile="default"),
         **{name: generation(**{name: "another"}) for name in ACCELERATION},
-        "code": code(SAMPLING_CODE["z_image"][-1]),
+        "code": code(FAST_GENERATORS["z_image"]),
     },
 }
 EVERY = [(kind, ingredient) for kind, changes in CHANGES.items() for ingredient in changes]
@@ -249,9 +244,9 @@ def transforms_with_parameters(monkeypatch):
 
         def function(*_: Any) -> None: ...
 
-        function.__module__, function.__name__ = "somewhere", stage
+        function.__module__, function.__name__, function.__qualname__ = "somewhere", stage, stage
         for name in ("one", "two"):
-            entry = Transform(stage, name, function, parameters, "", "", (), lambda cell: None)
+            entry = Transform(stage, name, function, parameters, "", "", lambda cell: None)
             monkeypatch.setitem(registry._TRANSFORMS[stage], name, entry)
 
 
@@ -260,10 +255,11 @@ def parts_of(monkeypatch):
     """Returns what a key of some kind is the digest of."""
     edited: set[str] = set()
 
-    def code_digest(parts: Any) -> str:
-        return digest(sorted(f"{part}{' edited' if part in edited else ''}" for part in parts))
+    def code_digest(*entries: Any) -> str:
+        names = map(entry_name, entries)
+        return digest(sorted(f"{name}{' edited' if name in edited else ''}" for name in names))
 
-    monkeypatch.setattr(module, "code_digest", code_digest)
+    monkeypatch.setattr(code_module, "code_digest", code_digest)
     monkeypatch.setattr(registry, "code_digest", code_digest)
 
     def parts(kind: str, situation: Situation) -> dict[str, Any]:
@@ -359,22 +355,32 @@ def test_hidden_states_are_named_by_their_origin(parts_of):
     assert keys.text_states(CELL).origin["reference"] is None
 
 
-def test_all_of_the_code_counts(parts_of):
-    """Not only the one part that the gate edits."""
-    for kind, lists in (
-        ("hidden states", EXTRACTION_CODE["qwen3_vl"]),
-        ("recipe", CONDITIONING_CODE),
-        ("image", SAMPLING_CODE["z_image"]),
-        ("image", FAST_SAMPLING_CODE["z_image"]),
-        ("image", INIT_IMAGE_CODE),
+def test_every_entry_point_counts(parts_of):
+    """Not only the one that the gate edits."""
+    setting_up = "graftwork.models.hardware:configure_torch"
+    plain_hardware = Hardware().model_dump()
+    for kind, hardware, entries in (
+        ("hidden states", plain_hardware, [ENCODERS["qwen3_vl"], setting_up]),
+        (
+            "recipe",
+            plain_hardware,
+            [
+                "graftwork.conditioning.build:build_conditioning",
+                "graftwork.conditioning.build:HARDWARE",
+                setting_up,
+            ],
+        ),
+        ("image", plain_hardware, [GENERATORS["z_image"], setting_up, "graftwork.jobs.generation:_start"]),
+        ("image", accelerated_hardware(), [FAST_GENERATORS["z_image"], setting_up]),
     ):
-        plain = digest(parts_of(kind, Situation()))
-        for part in lists:
-            assert digest(parts_of(kind, Situation(edited_code={part}))) != plain, (kind, part)
+        plain = digest(parts_of(kind, Situation(hardware=hardware)))
+        for entry in entries:
+            edited = Situation(hardware=hardware, edited_code={entry})
+            assert digest(parts_of(kind, edited)) != plain, (kind, entry)
 
 
 def test_code_of_other_families_and_transforms_does_not_count(parts_of):
-    edited = {"graftwork.models.encoders.qwen3:Qwen3Encoder", "somewhere:else"}
+    edited = {ENCODERS["qwen3"], GENERATORS["z_image"], "somewhere:else"}
     assert parts_of("hidden states", Situation()) == parts_of("hidden states", Situation(edited_code=edited))
     assert parts_of("image", Situation()) == parts_of("image", Situation(edited_code=edited))
 
@@ -431,22 +437,23 @@ def test_settings_added_later_rename_no_image_made_without_them():
     image = Keys(MODELS, hardware).image(PLAIN, "0" * 32)
     of_sampling = {"cfg_normalization", "cfg_truncation", "init_image", "first_step"}
     assert set(image) == set(CHANGES["image"]) - set(ACCELERATION) - of_sampling
-    assert image["code"] == code_digest(SAMPLING_CODE["z_image"])
+    assert image["code"] == sampling_code("z_image", hardware["generation"])
 
 
 def test_the_code_of_images_on_the_cpu_is_what_it_was():
     """Where this fails, every image made on the CPU gets another name: change the line only if that is meant."""
-    assert code_digest(SAMPLING_CODE["z_image"]) == "766809e4d9b9506f211112afe16fc2c4"
+    assert (
+        sampling_code("z_image", Hardware().model_dump()["generation"]) == "547bae30697ce344e3b0ed7346cc6239"
+    )
 
 
 @pytest.mark.parametrize("change", [{"device": "cuda"}, {"compile": "default"}, {"vae_slicing": True}])
 def test_code_of_the_accelerated_generator_counts_where_it_runs(change):
     hardware = Hardware().model_dump()
     hardware["generation"].update(change)
-    code = (*SAMPLING_CODE["z_image"], *FAST_SAMPLING_CODE["z_image"])
     image = Keys(MODELS, hardware).image(PLAIN, "0" * 32)
-    assert image["code"] == code_digest(code)
-    assert Keys(MODELS, hardware).image(CELL, "0" * 32)["code"] == code_digest((*code, *INIT_IMAGE_CODE))
+    assert image["code"] == sampling_code("z_image", hardware["generation"])
+    assert image["code"] != sampling_code("z_image", Hardware().model_dump()["generation"])
     assert {name: image[name] for name in change} == change
 
 
