@@ -7,21 +7,22 @@
 rule tabulate:
     input:
         design="results/{experiment}/design.json",
-        manifests=lambda wildcards: image_manifests(
-            SCOPES.scope_of(wildcards.experiment), wildcards.experiment
-        ),
+        manifests=manifests_of_experiment,
         scores=lambda wildcards: score_files([wildcards.experiment])[:1],
     output:
         table="results/{experiment}/cells.csv",
     log:
         "logs/tabulate/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/tabulate/{experiment}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        plan=lambda wildcards: f"results/plan/{SCOPES.scope_of(wildcards.experiment)}/images.json",
-        cells=lambda wildcards: SCOPES.cells_digest(
-            image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment
-        ),
-        code=SCOPES.table_code,
+        plan=plan_of_experiment,
+        cells=planned_cells,
+        code=OUTPUTS.table_code,
     message:
         "Tabulating {wildcards.experiment}"
     script:
@@ -36,10 +37,15 @@ rule draw_grid:
         grid="results/{experiment}/grids/{page}.png",
     log:
         "logs/draw_grid/{experiment}/{page}.log",
+    benchmark:
+        "logs/benchmarks/draw_grid/{experiment}/{page}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        page=design_error(lambda wildcards: SCOPES.page(wildcards.experiment, wildcards.page)),
-        code=SCOPES.grid_code,
+        page=design_error(lambda wildcards: OUTPUTS.page(wildcards.experiment, wildcards.page)),
+        code=OUTPUTS.grid_code,
     message:
         "Drawing grid {wildcards.page} of {wildcards.experiment}"
     script:
@@ -50,24 +56,25 @@ rule summarize_experiment:
     input:
         design="results/{experiment}/design.json",
         table="results/{experiment}/cells.csv",
-        manifests=lambda wildcards: image_manifests(
-            SCOPES.scope_of(wildcards.experiment), wildcards.experiment
-        ),
+        manifests=manifests_of_experiment,
         scores=lambda wildcards: score_summaries(wildcards.experiment),
     output:
         summary="results/{experiment}/summary.md",
         no_ops="results/{experiment}/no_ops.csv",
     log:
         "logs/summarize_experiment/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/summarize_experiment/{experiment}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        plan=lambda wildcards: f"results/plan/{SCOPES.scope_of(wildcards.experiment)}/images.json",
-        cells=lambda wildcards: SCOPES.cells_digest(
-            image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment
-        ),
-        pictures=of_experiment(SCOPES.pictures),
-        scores=of_experiment(SCOPES.scores),
-        code=of_experiment(SCOPES.experiment_code),
+        plan=plan_of_experiment,
+        cells=planned_cells,
+        pictures=of_experiment(OUTPUTS.pictures),
+        scores=of_experiment(OUTPUTS.scores),
+        code=of_experiment(OUTPUTS.experiment_code),
     message:
         "Summing up {wildcards.experiment}"
     script:
@@ -87,7 +94,12 @@ rule verdict:
         verdict="results/plan/{scope}/verdict.txt",
     log:
         "logs/verdict/{scope}.log",
+    benchmark:
+        "logs/benchmarks/verdict/{scope}.tsv"
     localrule: True
+    resources:
+        mem_mb=2000,
+        runtime=10,
     message:
         "Counting failed cells"
     script:
@@ -109,9 +121,14 @@ rule export_images:
         index="results/{experiment}/export/index.csv",
     log:
         "logs/export_images/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/export_images/{experiment}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=120,
     params:
-        code=SCOPES.export_code,
+        code=OUTPUTS.export_code,
     message:
         "Exporting images of {wildcards.experiment}"
     script:

@@ -6,21 +6,22 @@
 rule score_images:
     input:
         design="results/{experiment}/design.json",
-        manifests=lambda wildcards: image_manifests(
-            SCOPES.scope_of(wildcards.experiment), wildcards.experiment
-        ),
+        manifests=manifests_of_experiment,
     output:
         table="results/{experiment}/scores.csv",
     log:
         "logs/score_images/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/score_images/{experiment}.tsv"
     localrule: True
+    resources:
+        mem_mb=8000,
+        runtime=120,
     params:
-        plan=lambda wildcards: f"results/plan/{SCOPES.scope_of(wildcards.experiment)}/images.json",
-        cells=lambda wildcards: SCOPES.cells_digest(
-            image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment
-        ),
-        scores=of_experiment(SCOPES.scores_asked_for),
-        code=of_experiment(SCOPES.score_code),
+        plan=plan_of_experiment,
+        cells=planned_cells,
+        scores=of_experiment(OUTPUTS.scores_asked_for),
+        code=of_experiment(OUTPUTS.score_code),
     message:
         "Scoring images of {wildcards.experiment}"
     script:
@@ -35,10 +36,15 @@ rule summarize_scores:
         table="results/{experiment}/{summary}.csv",
     log:
         "logs/summarize_scores/{experiment}/{summary}.log",
+    benchmark:
+        "logs/benchmarks/summarize_scores/{experiment}/{summary}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        scores=of_experiment(SCOPES.scores_asked_for),
-        code=lambda wildcards: SCOPES.summary_code(wildcards.summary),
+        scores=of_experiment(OUTPUTS.scores_asked_for),
+        code=lambda wildcards: OUTPUTS.summary_code(wildcards.summary),
     message:
         "Summarizing scores of {wildcards.experiment}: {wildcards.summary}"
     script:
@@ -53,10 +59,15 @@ rule plot_scores:
         plot="results/{experiment}/plots/{plot}.png",
     log:
         "logs/plot_scores/{experiment}/{plot}.log",
+    benchmark:
+        "logs/benchmarks/plot_scores/{experiment}/{plot}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        plot=design_error(lambda wildcards: SCOPES.plot(wildcards.experiment, wildcards.plot)),
-        code=design_error(lambda wildcards: SCOPES.plot_code(wildcards.experiment, wildcards.plot)),
+        plot=design_error(lambda wildcards: OUTPUTS.plot(wildcards.experiment, wildcards.plot)),
+        code=design_error(lambda wildcards: OUTPUTS.plot_code(wildcards.experiment, wildcards.plot)),
     message:
         "Plotting {wildcards.plot} of {wildcards.experiment}"
     script:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from graftwork.core.progress import format_seconds
+from graftwork.core.records import from_json
+from graftwork.design.cells import Design
 from graftwork.planning.no_ops import (
     KINDS,
     NoOps,
@@ -20,6 +22,7 @@ from graftwork.planning.no_ops import (
     setting_text,
     settings_of,
 )
+from graftwork.planning.plan import PlanEntry
 
 NO_OP_COLUMNS = ("setting", "equals", "kind", "cells", "images")
 # Pairs of images of which the pixels are compared, over a whole experiment, and rows of the table of settings.
@@ -53,18 +56,18 @@ class Difference:
 
 
 def compare_settings(
-    design: Mapping[str, Any], resolved: Mapping[str, Mapping[str, Any]], rows: Sequence[Mapping[str, str]]
+    design: Mapping[str, Any], resolved: Mapping[str, PlanEntry], rows: Sequence[Mapping[str, str]]
 ) -> tuple[NoOps, list[Difference]]:
     """Returns the settings that do nothing, by conditioning and by the images there are, and how their images differ.
 
     Args:
         design: As in design.json.
-        resolved: Cell -> {image, parts, report}, from the plan of images.
+        resolved: Cell -> what the store calls it, from the plan of images.
         rows: Of cells.csv.
     """
     images = {row["cell"]: Path(row["image"]) for row in rows if row["image"]}
-    pixels = identical_images({resolved[cell]["image"]: path for cell, path in images.items()})
-    found = find_no_ops(design, resolved, pixels.get)
+    pixels = identical_images({resolved[cell].image: path for cell, path in images.items()})
+    found = find_no_ops(from_json(Design, design), resolved, pixels.get)
     return found, image_differences(found, images.get)
 
 
@@ -137,7 +140,7 @@ def no_op_rows(found: NoOps, differences: Sequence[Difference]) -> list[dict[str
 
 def summarize(
     design: Mapping[str, Any],
-    resolved: Mapping[str, Mapping[str, Any]],
+    resolved: Mapping[str, PlanEntry],
     rows: Sequence[Mapping[str, str]],
     found: NoOps,
     differences: Sequence[Difference],
@@ -149,7 +152,7 @@ def summarize(
 
     Args:
         design: As in design.json.
-        resolved: Cell -> {report}, from the plan of images; a report may have `warnings`.
+        resolved: Cell -> what the store calls it, from the plan of images.
         rows: Of cells.csv.
         found: Settings that do nothing.
         differences: Of their images, as `image_differences` returns them.
@@ -159,7 +162,7 @@ def summarize(
             version.
     """
     experiment = design["experiment"]
-    reports = [resolved[row["cell"]].get("report") or {} for row in rows]
+    reports = [report for row in rows if (report := resolved[row["cell"]].report) is not None]
     lines = [
         f"> {_escaped(one_line(found, experiment))}",
         "",
@@ -171,7 +174,7 @@ def summarize(
         *_settings_table(design, rows, found),
         *_links(pictures),
         *(["## Scores", "", *scores, ""] if scores else []),
-        *_warnings(text for report in reports for text in report.get("warnings", ())),
+        *_warnings(text for report in reports for text in report.warnings),
         *_origin(design, made),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -225,7 +228,7 @@ def _together(differences: Sequence[Difference]) -> Difference:
 
 def _settings_table(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]], found: NoOps) -> list[str]:
     row_of = {row["cell"]: row for row in rows}
-    settings, axes = settings_of(design)
+    settings, axes = settings_of(from_json(Design, design))
     equals = {setting_text(item.values): setting_text(item.equals) for item in found.found}
     lines = [
         "## Settings",

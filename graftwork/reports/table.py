@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.core.png import is_complete_png
+from graftwork.core.records import to_json
 from graftwork.design.sampling import sampling_warnings
 from graftwork.planning.no_ops import first_alike
+from graftwork.planning.plan import PlanEntry
 from graftwork.store.layout import Store
 
 STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error")
@@ -96,7 +98,7 @@ REPORT_COLUMNS = (
 
 def cell_rows(
     design: Mapping[str, Any],
-    resolved: Mapping[str, Mapping[str, Any]],
+    resolved: Mapping[str, PlanEntry],
     failures: Mapping[str, str],
     store: Store,
 ) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ def cell_rows(
 
     Args:
         design: As written to design.json.
-        resolved: Cell id -> {conditioning, image, error, report}, from the plan of images.
+        resolved: Cell id -> what the store calls it, from the plan of images.
         failures: Image key -> why it could not be made.
         store: Where images are.
     """
@@ -112,9 +114,9 @@ def cell_rows(
     alike = first_alike([cell["cell"] for cell in design["cells"]], resolved)
     for cell in design["cells"]:
         entry = resolved[cell["cell"]]
-        shown, report = cell["shown"], entry.get("report") or {}
-        image, path = entry["image"], None
-        error = entry["error"] or failures.get(image or "")
+        shown, report = cell["shown"], to_json(entry.report) or {}
+        image, path = entry.image, None
+        error = entry.error or failures.get(image or "")
         if image is not None and is_complete_png(store.image(image)):
             status, error, path = "done", None, store.image(image)
         else:
@@ -132,7 +134,7 @@ def cell_rows(
                 "cell": cell["cell"],
                 "role": cell["role"],
                 "image": path and path.as_posix(),
-                "conditioning": entry["conditioning"],
+                "conditioning": entry.conditioning,
                 "same_as": first_with.get(image) if image else None,
                 "same_up_to_scale": _other_bytes(cell["cell"], alike[cell["cell"]], resolved),
                 "status": status,
@@ -146,10 +148,10 @@ def cell_rows(
     return rows
 
 
-def _other_bytes(cell: str, alike: str, resolved: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _other_bytes(cell: str, alike: str, resolved: Mapping[str, PlanEntry]) -> str | None:
     """Returns the cell that another one is alike, where its bytes are others: equal ones are what same_as is for."""
     own, other = resolved[cell], resolved[alike]
-    return alike if own["conditioning"] != other["conditioning"] else None
+    return alike if own.conditioning != other.conditioning else None
 
 
 def parameter_columns(design: Mapping[str, Any]) -> list[str]:

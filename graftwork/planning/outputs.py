@@ -1,0 +1,162 @@
+"""What is made of an experiment's images: grid pages, tables of scores and plots, and which code each depends on."""
+
+from functools import cache, cached_property
+from typing import Any
+
+from graftwork.core.code_digest import code_digest
+from graftwork.core.errors import DesignError, suggest
+from graftwork.core.identity import digest
+from graftwork.core.labels import label
+from graftwork.core.records import to_json
+from graftwork.design.pages import Page, page_names
+from graftwork.design.project import EXPERIMENT_FOLDER, Project
+from graftwork.planning.plan import ImagePlan
+from graftwork.scores.registry import digest_of, score_of_summary, scores
+
+
+class Outputs:
+    """Answers questions about the outputs of a project's experiments, each computed once."""
+
+    def __init__(self, project: Project):
+        self._project = project
+        self.pages = cache(self._pages)
+
+    def design_digest(self, experiment: str) -> str:
+        """Returns what stands for an experiment's cells."""
+        return self._project.design(experiment).digest
+
+    def image_shards(self, plan: ImagePlan, experiment: str) -> list[str]:
+        """Returns the planned shards with images of an experiment."""
+        images = (plan.cells[cell].image for cell in self._cells(experiment) if cell in plan.cells)
+        return sorted({plan.shard_of[image] for image in images if image in plan.shard_of})
+
+    def cells_digest(self, plan: ImagePlan, experiment: str) -> str:
+        """Returns what the plan says of an experiment's cells, so that its table follows it and no other's."""
+        return digest([to_json(plan.cells.get(cell)) for cell in self._cells(experiment)])
+
+    def _cells(self, experiment: str) -> list[str]:
+        return [cell.cell for cell in self._project.design(experiment).cells]
+
+    def _pages(self, experiment: str) -> dict[str, Page]:
+        design = self._project.design(experiment)
+        return page_names({axis.name: len(axis.values) for axis in design.axes}, design.grids)
+
+    def page(self, experiment: str, page: str) -> dict[str, Any]:
+        """Returns what is on a page of a grid, as plain values."""
+        pages = self.pages(experiment)
+        if page not in pages:
+            raise DesignError(
+                f"experiment {experiment} has no grid page {page!r}; its pages: {', '.join(pages) or 'none'}"
+                f"{suggest(page, pages)} (they follow from grids in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
+            )
+        return {"y": None, **to_json(pages[page])}
+
+    def scores(self, experiment: str) -> list[str]:
+        """Returns the names of an experiment's scores."""
+        return self._project.design(experiment).scores
+
+    def scores_asked_for(self, experiment: str) -> list[str]:
+        """Returns the names of an experiment's scores, which must be some."""
+        if not self.scores(experiment):
+            raise DesignError(
+                f"{EXPERIMENT_FOLDER}/{experiment}.yaml: scores is missing or empty, so there is nothing to measure; "
+                f"allowed: a list of {', '.join(scores())}"
+            )
+        return self.scores(experiment)
+
+    def score_files(self, experiment: str) -> list[str]:
+        """Returns the tables and plots of an experiment's scores, relative to its results; none without scores.
+
+        The first is the table of scores itself.
+        """
+        tables = ["scores.csv"] if self.scores(experiment) else []
+        tables += self.score_summaries(experiment)
+        return [*tables, *(f"plots/{plot}.png" for plot in self.plots(experiment))]
+
+    def score_summaries(self, experiment: str) -> list[str]:
+        """Returns the tables that sum an experiment's scores up, relative to its results, in the order of the scores."""
+        return [f"{scores()[name].summary}.csv" for name in self.scores(experiment)]
+
+    def pictures(self, experiment: str) -> dict[str, dict[str, str]]:
+        """Returns heading -> path of a grid or plot, relative to the experiment's results -> what is constant on it."""
+        axes = {axis.name: axis for axis in self._project.design(experiment).axes}
+        grids = {
+            f"grids/{name}.png": ", ".join(
+                label(axis, axes[axis].labels[index])
+                for axis, index in page.fixed.items()
+                if len(axes[axis].labels) > 1
+            )
+            for name, page in self.pages(experiment).items()
+        }
+        return {"Grids": grids, "Plots": {f"plots/{plot}.png": "" for plot in self.plots(experiment)}}
+
+    @staticmethod
+    def all_summaries() -> list[str]:
+        """Returns the names of the tables that sum scores up."""
+        return [score.summary for score in scores().values()]
+
+    def summary_of_plot(self, experiment: str, plot: str) -> str:
+        """Returns the name of the table that a plot is drawn from."""
+        return scores()[self.plot(experiment, plot)["score"]].summary
+
+    def plots(self, experiment: str) -> dict[str, dict[str, Any]]:
+        """Returns plot name -> {score, ...}, what is on it, in the words of its score."""
+        axes = to_json(self._project.design(experiment).axes)
+        return {
+            plot: {"score": name, **content}
+            for name in self.scores(experiment)
+            for plot, content in scores()[name].plots(axes).items()
+        }
+
+    def plot(self, experiment: str, plot: str) -> dict[str, Any]:
+        """Returns {score, ...}, what is on a plot."""
+        plots = self.plots(experiment)
+        if plot not in plots:
+            raise DesignError(
+                f"experiment {experiment} has no plot {plot}; its plots: {', '.join(plots) or 'none'} (they follow from "
+                f"scores in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
+            )
+        return plots[plot]
+
+    def score_code(self, experiment: str) -> str:
+        """Returns the digest of the code that scores an experiment's images."""
+        return digest(
+            [digest_of(self.scores(experiment), "measure"), code_digest("workflow_scripts.score_images:main")]
+        )
+
+    def summary_code(self, summary: str) -> str:
+        """Returns the digest of the code that sums scores up."""
+        return digest_of([score_of_summary(summary).name], "summary")
+
+    def plot_code(self, experiment: str, plot: str) -> str:
+        """Returns the digest of the code that draws a plot."""
+        return digest_of([self.plot(experiment, plot)["score"]], "plot")
+
+    def experiment_code(self, experiment: str) -> str:
+        """Returns the digest of the code that sums an experiment up."""
+        return digest(
+            [
+                code_digest("workflow_scripts.summarize_experiment:main"),
+                digest_of(self.scores(experiment), "describe"),
+            ]
+        )
+
+    @cached_property
+    def table_code(self) -> str:
+        """Digest of the code that writes tables."""
+        return code_digest("workflow_scripts.tabulate:main")
+
+    @cached_property
+    def grid_code(self) -> str:
+        """Digest of the code that draws grids."""
+        return code_digest("workflow_scripts.draw_grid:main")
+
+    @cached_property
+    def export_code(self) -> str:
+        """Digest of the code that exports images."""
+        return code_digest("workflow_scripts.export_images:main")
+
+    @cached_property
+    def analysis_code(self) -> str:
+        """Digest of the code that compares encoders, draws and sums up."""
+        return code_digest("workflow_scripts.analyze_statistics:main")
