@@ -32,7 +32,7 @@ except DesignError as error:
 
 OUTPUTS = Outputs(PROJECT)
 # The file does not change once a checkpoint is done.
-read_plan = cache(read_record)
+read_once = cache(read_record)
 
 # A total for `gpu`: without one, `resources: gpu=1` limits nothing and every GPU job would start at once.
 # `--resources gpu=N` and profiles come first.
@@ -106,11 +106,11 @@ def designs_of_scope(wildcards):
 
 
 def conditioning_plan(scope):
-    return read_plan(ConditioningPlan, checkpoints.plan_conditioning.get(scope=scope).output.plan)
+    return read_once(ConditioningPlan, checkpoints.plan_conditioning.get(scope=scope).output.plan)
 
 
 def image_plan(scope):
-    return read_plan(ImagePlan, checkpoints.plan_images.get(scope=scope).output.plan)
+    return read_once(ImagePlan, checkpoints.plan_images.get(scope=scope).output.plan)
 
 
 def inputs_plan(scope):
@@ -118,7 +118,7 @@ def inputs_plan(scope):
     if not scope.startswith(SCOPES.prefix):
         return conditioning_plan(scope)
     analysis = scope.removeprefix(SCOPES.prefix)
-    return read_plan(StatisticsPlan, checkpoints.plan_statistics.get(analysis=analysis).output.plan)
+    return read_once(StatisticsPlan, checkpoints.plan_statistics.get(analysis=analysis).output.plan)
 
 
 def manifests(scope, stage, shards):

@@ -20,9 +20,7 @@ class Page:
     fixed: Mapping[str, int]
 
 
-def page_names(
-    lengths: Mapping[str, int], grids: Iterable[Mapping[str, str | None]]
-) -> dict[str, Page]:
+def page_names(lengths: Mapping[str, int], grids: Iterable[Mapping[str, str | None]]) -> dict[str, Page]:
     """Returns name -> page, one page per combination of the axes that a grid does not show.
 
     Args:

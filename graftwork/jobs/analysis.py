@@ -164,9 +164,7 @@ class _Writer:
             name, sides = comparison.name, (comparison.a, comparison.b)
             found = [self._side(side, side.tokens) for side in sides]
             has_sink = any(side.tokens == "all" for side in sides)
-            rest = [
-                self._side(side, "non_sink" if side.tokens == "all" else side.tokens) for side in sides
-            ]
+            rest = [self._side(side, "non_sink" if side.tokens == "all" else side.tokens) for side in sides]
             if None in found or None in rest:
                 self._problem(f"{_words(sides[0])} against {_words(sides[1])}: a side was not measured")
                 continue
@@ -219,9 +217,7 @@ class _Writer:
             if one.key not in self._failures:
                 yield self._read(one.key, layer.index)
             elif layer is entry.layers[0]:
-                self._problem(
-                    f"{entry.name}: prompt {one.prompt!r} was left out: {self._failures[one.key]}"
-                )
+                self._problem(f"{entry.name}: prompt {one.prompt!r} was left out: {self._failures[one.key]}")
 
     def _read(self, key: str, index: int) -> ReadInput:
         from graftwork.store.hidden_states import read_layer

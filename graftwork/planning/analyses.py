@@ -164,9 +164,7 @@ class StatisticsPlan(InputsPlan):
     analysis: AnalysisTask
 
 
-def resolve_analysis(
-    design: AnalysisDesign, keys: Keys
-) -> tuple[AnalysisTask, dict[str, NeededStatistics]]:
+def resolve_analysis(design: AnalysisDesign, keys: Keys) -> tuple[AnalysisTask, dict[str, NeededStatistics]]:
     """Returns what an analysis reads of the store: the task of the job, and key -> statistics.
 
     Args:

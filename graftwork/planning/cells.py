@@ -80,9 +80,7 @@ class CellsScope(Scope):
                 }
         hardware = self._hardware.model_dump()
         code = [
-            extraction_code(family)
-            if family in ENCODERS
-            else sampling_code(family, hardware["generation"])
+            extraction_code(family) if family in ENCODERS else sampling_code(family, hardware["generation"])
             for family in sorted(families)
         ]
         return digest(

@@ -258,9 +258,7 @@ class Keys:
             acceleration={name: value for name, value in changed.items() if name not in _OLD_ACCELERATION},
         )
 
-    def _states_beside(
-        self, cell: Parameters, references: tuple[str | None, ...]
-    ) -> tuple[NeededInput, ...]:
+    def _states_beside(self, cell: Parameters, references: tuple[str | None, ...]) -> tuple[NeededInput, ...]:
         return tuple(
             self._source(cell, reference, layer)
             for reference in references

@@ -146,9 +146,7 @@ def find_no_ops(
 class _Looks:
     """How two cells are alike."""
 
-    def __init__(
-        self, design: Design, resolved: Mapping[str, PlanEntry], read_pixels: ReadPixels
-    ) -> None:
+    def __init__(self, design: Design, resolved: Mapping[str, PlanEntry], read_pixels: ReadPixels) -> None:
         self._resolved, self._read_pixels = resolved, read_pixels
         self._alike = first_alike([cell.cell for cell in design.cells], resolved)
         self._pixels: dict[str, str | None] = {}

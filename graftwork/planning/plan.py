@@ -236,9 +236,7 @@ def plan_images(
     for generator, groups in sorted(_batches_of_generators(missing).items()):
         for images in split_evenly(groups, hardware.gpus, sharding.min_images_per_shard):
             own = {missing[image].conditioning for image in images}
-            elsewhere = {
-                entry.conditioning for image, entry in missing.items() if image not in set(images)
-            }
+            elsewhere = {entry.conditioning for image, entry in missing.items() if image not in set(images)}
             content = ImageShard(
                 generator=merged.model(generator),
                 hardware=hardware.generation.model_dump(),

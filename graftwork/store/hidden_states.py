@@ -53,7 +53,11 @@ class HiddenStates:
 
 
 def add_layers(
-    path: Path, layers: Mapping[int, np.ndarray], dtype: str, sequence: Mapping[str, np.ndarray], origin: EncoderInput
+    path: Path,
+    layers: Mapping[int, np.ndarray],
+    dtype: str,
+    sequence: Mapping[str, np.ndarray],
+    origin: EncoderInput,
 ) -> list[int]:
     """Adds layers to the file of one encoder input, keeping every intact layer that it has.
 

@@ -34,7 +34,8 @@ def read_recipes(folder: Path) -> dict[str, ConditioningReport]:
             for line in text.split("\n"):  # not splitlines(), which also splits inside of a row, at U+2028
                 try:
                     row = dict(json.loads(line))
-                    rows[row.pop(_KEY)] = from_json(ConditioningReport, row)
+                    key = row.pop(_KEY)
+                    rows[key] = from_json(ConditioningReport, row)
                 except (ValueError, KeyError, TypeError):
                     continue
     return rows

@@ -6,7 +6,7 @@ alters that leaf and no other. A leaf without a change, and a change without a l
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -15,12 +15,15 @@ from pydantic import Field, create_model
 from graftwork.core.code_digest import entry_name
 from graftwork.core.identity import NEUTRAL as SAMPLING_NEUTRAL
 from graftwork.core.identity import digest
+from graftwork.core.records import record_digest, to_json
+from graftwork.design.cells import CorpusRecord, ModelRecord
 from graftwork.design.settings import Hardware
 from graftwork.models.acceleration import NEUTRAL
 from graftwork.planning import code as code_module
-from graftwork.planning import keys as module
 from graftwork.planning.code import ENCODERS, FAST_GENERATORS, GENERATORS, sampling_code
-from graftwork.planning.keys import Keys, batch_group, sampling_work
+from graftwork.planning.keys import Keys
+from graftwork.planning.shards import ImageItem
+from graftwork.store.records import EncoderInput, ImageParts, Recipe
 from graftwork.transforms import registry
 from graftwork.transforms.registry import STAGES, Transform, TransformParameters, transforms
 from graftwork.transforms.schedules import AlphaSchedule
@@ -30,13 +33,8 @@ TEXT, TEXT_B, SOURCE, SOURCE_B, IMAGE, IMAGE_B = (
 )
 
 
-def model(kind: str, family: str, **facts: Any) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "name": "some name",
-        "entry": {"path": "somewhere"},
-        "facts": {"family": family, **facts},
-    }
+def model(kind: str, family: str, **facts: Any) -> ModelRecord:
+    return ModelRecord(kind, "some name", {"path": "somewhere"}, {"family": family, **facts})
 
 
 SCHEDULER = {"shift": 3.0, "use_dynamic_shifting": True}
@@ -106,8 +104,8 @@ PLAIN = {**CELL, "guidance_scale": 0.0} | {
 }
 CORPUS, CORPUS_B = "corpus", "another corpus"
 CORPORA = {
-    CORPUS: {"name": "some name", "prompts": ["a hat", "a boat"], "references": ["1" * 64, "2" * 64]},
-    CORPUS_B: {"name": "some name", "prompts": ["a boat", "a hat"], "references": ["1" * 64, "2" * 64]},
+    CORPUS: CorpusRecord("some name", ("a hat", "a boat"), ("1" * 64, "2" * 64)),
+    CORPUS_B: CorpusRecord("some name", ("a boat", "a hat"), ("1" * 64, "2" * 64)),
 }
 
 
@@ -115,10 +113,15 @@ CORPORA = {
 ACCELERATION = {"compile_vae": True, "fuse_blocks": True, "vae_channels_last": True, "vae_slicing": True}
 
 
-def accelerated_hardware() -> dict[str, Any]:
-    hardware = Hardware().model_dump()
-    hardware["generation"].update(ACCELERATION)
+def hardware_with(**generation: Any) -> Hardware:
+    hardware = Hardware()
+    for name, value in generation.items():
+        setattr(hardware.generation, name, value)
     return hardware
+
+
+def accelerated_hardware() -> Hardware:
+    return hardware_with(**ACCELERATION)
 
 
 @dataclass
@@ -126,7 +129,7 @@ class Situation:
     """All that keys are computed from."""
 
     cell: dict[str, Any] = field(default_factory=lambda: dict(CELL))
-    hardware: dict[str, Any] = field(default_factory=accelerated_hardware)
+    hardware: Hardware = field(default_factory=accelerated_hardware)
     models: dict[str, Any] = field(default_factory=lambda: deepcopy(MODELS))
     conditioning: str = "0" * 32
     edited_code: set[str] = field(default_factory=set)
@@ -140,11 +143,15 @@ def cell(**values: Any) -> Change:
 
 
 def extraction(**values: Any) -> Change:
-    return lambda situation: situation.hardware["extraction"].update(values)
+    return lambda situation: [
+        setattr(situation.hardware.extraction, name, value) for name, value in values.items()
+    ]
 
 
 def generation(**values: Any) -> Change:
-    return lambda situation: situation.hardware["generation"].update(values)
+    return lambda situation: [
+        setattr(situation.hardware.generation, name, value) for name, value in values.items()
+    ]
 
 
 def code(part: str) -> Change:
@@ -156,7 +163,12 @@ def schedule(**values: Any) -> Change:
 
 
 def scheduler(**values: Any) -> Change:
-    return lambda situation: situation.models[IMAGE]["facts"]["scheduler_config"].update(values)
+    return lambda situation: situation.models[IMAGE].facts["scheduler_config"].update(values)
+
+
+def change_models(situation: Situation, **values: Any) -> None:
+    for identity, record in situation.models.items():
+        situation.models[identity] = replace(record, **values)
 
 
 def nothing(situation: Situation) -> None:
@@ -184,12 +196,12 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "code": code(ENCODERS["qwen3_vl"]),
     },
     "recipe": {
-        "text.0": cell(prompt="a green apple"),
-        "text.1": cell(text_hidden_layer=-3),
-        "sources.0.0": cell(reference=None),
-        "sources.0.1": cell(hidden_layer=-3),
+        "text.key": cell(prompt="a green apple"),
+        "text.layer": cell(text_hidden_layer=-3),
+        "sources.0.key": cell(reference=None),
+        "sources.0.layer": cell(hidden_layer=-3),
         "negative": cell(negative_prompt="blurred"),
-        "alpha": cell(alpha=0.25),
+        "alphas.0": cell(alpha=0.25),
         "alpha_over_sigma.schedule.kind": schedule(kind="another"),
         **{
             f"alpha_over_sigma.schedule.{name}": schedule(**{name: 0.2})
@@ -205,9 +217,9 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "dtype": generation(dtype="bfloat16"),
         "caption_norm": cell(generator=IMAGE_B),
         "code": code("graftwork.conditioning.build:build_conditioning"),
-        **{f"{stage}.name": cell(**{stage: "two"}) for stage in STAGES},
-        **{f"{stage}.parameters.{stage}_amount": cell(**{f"{stage}_amount": 2}) for stage in STAGES},
-        **{f"{stage}.code": code(f"somewhere:{stage}") for stage in STAGES},
+        **{f"stages.{stage}.name": cell(**{stage: "two"}) for stage in STAGES},
+        **{f"stages.{stage}.parameters.{stage}_amount": cell(**{f"{stage}_amount": 2}) for stage in STAGES},
+        **{f"stages.{stage}.code": code(f"somewhere:{stage}") for stage in STAGES},
     },
     "image": {
         "conditioning": conditioning("1" * 32),
@@ -227,7 +239,7 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "batch_shape": generation(batch_shape=8),
         "attention_backend": generation(attention_backend="flash"),
         "compile": generation(compile="default"),
-        **{name: generation(**{name: "another"}) for name in ACCELERATION},
+        **{f"acceleration.{name}": generation(**{name: False}) for name in ACCELERATION},
         "code": code(FAST_GENERATORS["z_image"]),
     },
 }
@@ -252,7 +264,7 @@ def transforms_with_parameters(monkeypatch):
 
 @pytest.fixture
 def parts_of(monkeypatch):
-    """Returns what a key of some kind is the digest of."""
+    """Returns the record that a key of some kind is the digest of."""
     edited: set[str] = set()
 
     def code_digest(*entries: Any) -> str:
@@ -262,12 +274,12 @@ def parts_of(monkeypatch):
     monkeypatch.setattr(code_module, "code_digest", code_digest)
     monkeypatch.setattr(registry, "code_digest", code_digest)
 
-    def parts(kind: str, situation: Situation) -> dict[str, Any]:
+    def parts(kind: str, situation: Situation) -> EncoderInput | Recipe | ImageParts:
         edited.clear()
         edited.update(situation.edited_code)
         keys = Keys(situation.models, situation.hardware, CORPORA)
         if kind == "hidden states":
-            return keys.source_states(situation.cell)[0].origin
+            return keys.source_states(situation.cell)[0].input
         if kind == "recipe":
             return keys.recipe(situation.cell)
         return keys.image(situation.cell, situation.conditioning)
@@ -277,6 +289,7 @@ def parts_of(monkeypatch):
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
     """Returns path -> value of everything that is no container; an empty container is a leaf."""
+    value = to_json(value)
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = {}
     for name, item in items:
@@ -297,7 +310,7 @@ def before_and_after(kind: str, ingredient: str) -> tuple[Situation, Situation]:
 def check(parts_of, kind: str, ingredient: str) -> None:
     """The check of one ingredient: changing it gives another key."""
     before, after = before_and_after(kind, ingredient)
-    assert digest(parts_of(kind, before)) != digest(parts_of(kind, after)), (
+    assert record_digest(parts_of(kind, before)) != record_digest(parts_of(kind, after)), (
         f"{kind} do not depend on {ingredient}"
     )
 
@@ -320,16 +333,11 @@ def test_a_change_alters_its_ingredient_and_no_other(parts_of, kind, ingredient)
 
 
 @pytest.mark.parametrize(("kind", "ingredient"), EVERY)
-def test_an_ingredient_left_out_is_noticed(monkeypatch, parts_of, kind, ingredient):
-    """The checks themselves: with an ingredient taken out of what Keys returns, its check fails."""
-    method = {"hidden states": "source_states", "recipe": "recipe", "image": "image"}[kind]
-    original = getattr(Keys, method)
+def test_an_ingredient_left_out_is_noticed(parts_of, kind, ingredient):
+    """The checks themselves: with an ingredient taken out of what the key is the digest of, its check fails."""
 
-    def without(self: Keys, *arguments: Any) -> Any:
-        result = original(self, *arguments)
-        if kind == "hidden states":
-            (result,) = result
-        whole = deepcopy(result.origin if kind == "hidden states" else result)
+    def without(kind: str, situation: Situation) -> Any:
+        whole = to_json(parts_of(kind, situation))
         *path, last = ingredient.split(".")
         part = whole
         for name in path:
@@ -338,27 +346,30 @@ def test_an_ingredient_left_out_is_noticed(monkeypatch, parts_of, kind, ingredie
             part[int(last)] = None
         else:
             del part[last]
-        return [module.Needed(digest(whole), result.layer, whole)] if kind == "hidden states" else whole
+        return whole
 
-    monkeypatch.setattr(Keys, method, without)
     with pytest.raises(AssertionError, match="do not depend on"):
-        check(parts_of, kind, ingredient)
+        check(without, kind, ingredient)
 
 
-def test_hidden_states_are_named_by_their_origin(parts_of):
-    """What the gate changes is what the key is made of."""
-    keys = Keys(MODELS, Hardware().model_dump())
+def test_keys_are_digests_of_what_the_gate_changes(parts_of):
+    """Nothing but the record, all of which is in its JSON."""
+    keys = Keys(MODELS, Hardware())
     for needed in (keys.text_states(CELL), *keys.source_states(CELL)):
-        assert needed.key == digest(needed.origin)
+        assert needed.key == record_digest(needed.input) == digest(to_json(needed.input))
+    for kind in ("recipe", "image"):
+        parts = parts_of(kind, Situation())
+        assert parts.key == record_digest(parts) == digest(to_json(parts))
     options = {"prompt_format", "system_prompt", "think_block", "rope_theta", "positions"}
-    assert set(keys.text_states(CELL).origin) == set(CHANGES["hidden states"]) - options
-    assert keys.text_states(CELL).origin["reference"] is None
+    text = to_json(keys.text_states(CELL).input)
+    assert set(text) == set(CHANGES["hidden states"]) - options
+    assert text["reference"] is None
 
 
 def test_every_entry_point_counts(parts_of):
     """Not only the one that the gate edits."""
     setting_up = "graftwork.models.hardware:configure_torch"
-    plain_hardware = Hardware().model_dump()
+    plain_hardware = Hardware()
     for kind, hardware, entries in (
         ("hidden states", plain_hardware, [ENCODERS["qwen3_vl"], setting_up]),
         (
@@ -373,10 +384,10 @@ def test_every_entry_point_counts(parts_of):
         ("image", plain_hardware, [GENERATORS["z_image"], setting_up, "graftwork.jobs.generation:_start"]),
         ("image", accelerated_hardware(), [FAST_GENERATORS["z_image"], setting_up]),
     ):
-        plain = digest(parts_of(kind, Situation(hardware=hardware)))
+        plain = record_digest(parts_of(kind, Situation(hardware=hardware)))
         for entry in entries:
             edited = Situation(hardware=hardware, edited_code={entry})
-            assert digest(parts_of(kind, edited)) != plain, (kind, entry)
+            assert record_digest(parts_of(kind, edited)) != plain, (kind, entry)
 
 
 def test_code_of_other_families_and_transforms_does_not_count(parts_of):
@@ -389,12 +400,11 @@ def test_code_of_other_families_and_transforms_does_not_count(parts_of):
     "change",
     [
         generation(offload="model"),
-        extraction(offload="model"),
-        lambda situation: situation.hardware.update(gpus=8),
-        lambda situation: [entry.update(name="another name") for entry in situation.models.values()],
-        lambda situation: [entry.update(entry={"path": "/elsewhere"}) for entry in situation.models.values()],
+        lambda situation: setattr(situation.hardware, "gpus", 8),
+        lambda situation: change_models(situation, name="another name"),
+        lambda situation: change_models(situation, entry={"path": "/elsewhere"}),
     ],
-    ids=["offload of the generator", "offload of encoders", "gpus", "names of models", "paths of models"],
+    ids=["offload of the generator", "gpus", "names of models", "paths of models"],
 )
 @pytest.mark.parametrize("kind", CHANGES)
 def test_what_must_not_count(parts_of, kind, change):
@@ -426,35 +436,37 @@ def test_every_hardware_setting_is_an_ingredient_or_known_not_to_be():
     sections = Hardware().model_dump()
     assert set(sections) == {"extraction", "generation", "gpus"}
     assert set(sections["extraction"]) - not_counting == {"device", "dtype", "cpu_threads"}
-    assert set(sections["generation"]) - not_counting <= set(CHANGES["image"])
+    counting = {name.removeprefix("acceleration.") for name in CHANGES["image"]}
+    assert set(sections["generation"]) - not_counting <= counting
 
 
 def test_settings_added_later_rename_no_image_made_without_them():
     """The ingredients of an image on the CPU, and the code, are those from before there were any of them."""
     assert set(ACCELERATION) | {"attention_backend", "compile"} == set(NEUTRAL)
-    hardware = Hardware().model_dump()
-    assert {name: hardware["generation"][name] for name in NEUTRAL} == NEUTRAL
-    image = Keys(MODELS, hardware).image(PLAIN, "0" * 32)
+    generation = Hardware().generation.model_dump()
+    assert {name: generation[name] for name in NEUTRAL} == NEUTRAL
+    image = Keys(MODELS, Hardware()).image(PLAIN, "0" * 32)
     of_sampling = {"cfg_normalization", "cfg_truncation", "init_image", "first_step"}
-    assert set(image) == set(CHANGES["image"]) - set(ACCELERATION) - of_sampling
-    assert image["code"] == sampling_code("z_image", hardware["generation"])
+    accelerated = {f"acceleration.{name}" for name in ACCELERATION}
+    assert set(to_json(image)) == set(CHANGES["image"]) - accelerated - of_sampling
+    assert image.code == sampling_code("z_image", generation)
 
 
 def test_the_code_of_images_on_the_cpu_is_what_it_was():
     """Where this fails, every image made on the CPU gets another name: change the line only if that is meant."""
     assert (
-        sampling_code("z_image", Hardware().model_dump()["generation"]) == "547bae30697ce344e3b0ed7346cc6239"
+        sampling_code("z_image", Hardware().generation.model_dump()) == "547bae30697ce344e3b0ed7346cc6239"
     )
 
 
 @pytest.mark.parametrize("change", [{"device": "cuda"}, {"compile": "default"}, {"vae_slicing": True}])
 def test_code_of_the_accelerated_generator_counts_where_it_runs(change):
-    hardware = Hardware().model_dump()
-    hardware["generation"].update(change)
+    hardware = hardware_with(**change)
     image = Keys(MODELS, hardware).image(PLAIN, "0" * 32)
-    assert image["code"] == sampling_code("z_image", hardware["generation"])
-    assert image["code"] != sampling_code("z_image", Hardware().model_dump()["generation"])
-    assert {name: image[name] for name in change} == change
+    assert image.code == sampling_code("z_image", hardware.generation.model_dump())
+    assert image.code != sampling_code("z_image", Hardware().generation.model_dump())
+    plain = to_json(image)
+    assert {name: {**plain, **image.acceleration}[name] for name in change} == change
 
 
 def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
@@ -566,9 +578,9 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
 )
 def test_at_alpha_zero_only_the_text_counts(parts_of, values):
     plain = parts_of("recipe", Situation(cell={**CELL, "alpha": 0.0}))
-    assert set(plain) == {"text", "negative", "dtype", "caption_norm", "code"}
+    assert set(to_json(plain)) == {"text", "negative", "dtype", "caption_norm", "code"}
     assert parts_of("recipe", Situation(cell={**CELL, "alpha": 0.0, **values})) == plain
-    assert Keys(MODELS, Hardware().model_dump()).source_states({**CELL, "alpha": -0.0}) == []
+    assert Keys(MODELS, Hardware()).source_states({**CELL, "alpha": -0.0}) == ()
 
 
 def test_parameters_of_transforms_that_are_not_chosen_do_not_count(parts_of):
@@ -580,11 +592,11 @@ def test_layers_are_resolved(parts_of):
     """Layer -2 of 8 is layer 7: one dataset, one recipe."""
     one, other = (Situation(cell={**CELL, "hidden_layer": layer}) for layer in (-2, 7))
     assert parts_of("recipe", one) == parts_of("recipe", other)
-    assert parts_of("recipe", one)["sources"][0][1] == 7
+    assert parts_of("recipe", one).sources[0].layer == 7
 
 
 def test_one_input_is_one_file_whatever_the_layer():
-    keys = Keys(MODELS, Hardware().model_dump())
+    keys = Keys(MODELS, Hardware())
     needs = [keys.source_states({**CELL, "hidden_layer": layer})[0] for layer in (-2, -4)]
     assert needs[0].key == needs[1].key
     assert [need.layer for need in needs] == [7, 5]
@@ -592,19 +604,23 @@ def test_one_input_is_one_file_whatever_the_layer():
 
 def test_what_shares_a_batch(parts_of):
     """Everything but seed, conditioning and the image to start from, and the padded lengths of both captions."""
+
+    def group(parts: ImageParts, tokens: int = 20, negative_tokens: int | None = None) -> Any:
+        return ImageItem("key", parts, tokens, negative_tokens).batch_group
+
     base = parts_of("image", Situation())
     for ingredient in CHANGES["image"]:
         before, after = (parts_of("image", s) for s in before_and_after("image", ingredient))
-        shared = batch_group(before, 20) == batch_group(after, 20)
+        shared = group(before) == group(after)
         assert shared == (ingredient in ("seed", "conditioning", "init_image")), ingredient
-    assert batch_group(base, 1) == batch_group(base, 32) != batch_group(base, 33) == batch_group(base, 64)
-    assert batch_group(base, 20, 5) == batch_group(base, 20, 32) != batch_group(base, 20, 33)
-    assert batch_group(base, 20) != batch_group(base, 20, 5)
+    assert group(base, 1) == group(base, 32) != group(base, 33) == group(base, 64)
+    assert group(base, 20, 5) == group(base, 20, 32) != group(base, 20, 33)
+    assert group(base) != group(base, 20, 5)
 
 
-def keys_of(**values: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def keys_of(**values: Any) -> tuple[Recipe, ImageParts]:
     """Returns recipe and image parts of the plain cell with some values."""
-    keys, cell = Keys(MODELS, Hardware().model_dump()), {**PLAIN, **values}
+    keys, cell = Keys(MODELS, Hardware()), {**PLAIN, **values}
     return keys.recipe(cell), keys.image(cell, "0" * 32)
 
 
@@ -615,19 +631,19 @@ def follow(kind: str, **values: Any) -> dict[str, Any]:
 @pytest.mark.usefixtures("parts_of")
 def test_a_schedule_gives_an_alpha_to_each_step():
     recipe, image = keys_of(alpha=0.5, alpha_schedule=follow("linear"), num_inference_steps=5)
-    assert recipe["alpha"] == [0.5, 0.375, 0.25, 0.125, 0.0]
+    assert recipe.alphas == (0.5, 0.375, 0.25, 0.125, 0.0)
     assert image == keys_of(num_inference_steps=5)[1], "the image follows it through its conditioning"
     reverse = follow("linear", maximum=0.0, minimum=1.0)
     reversed_, _ = keys_of(alpha=0.5, alpha_schedule=reverse, num_inference_steps=5)
-    assert reversed_["alpha"] == recipe["alpha"][::-1]
-    assert digest(recipe) != digest(reversed_)
+    assert reversed_.alphas == recipe.alphas[::-1]
+    assert recipe.key != reversed_.key
 
 
 @pytest.mark.usefixtures("parts_of")
 def test_a_schedule_follows_the_steps_that_are_run():
     values = {"alpha": 1.0, "init_image": "7" * 64, "strength": 0.5, "num_inference_steps": 10}
     recipe, _ = keys_of(**values, alpha_schedule=follow("linear"))
-    assert recipe["alpha"] == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert recipe.alphas == (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
 @pytest.mark.usefixtures("parts_of")
@@ -645,7 +661,7 @@ def test_a_schedule_of_one_alpha_is_that_alpha(alpha, over):
 def test_a_schedule_that_is_always_zero_is_the_text_alone():
     never = follow("step", break_at=0.0)
     assert keys_of(alpha_schedule=never) == keys_of(alpha=0.0)
-    assert "sources" not in keys_of(alpha_schedule=never)[0]
+    assert keys_of(alpha_schedule=never)[0].sources == ()
 
 
 @pytest.mark.usefixtures("parts_of")
@@ -653,7 +669,7 @@ def test_strengths_that_run_the_same_steps_share_an_image():
     started = {"init_image": "7" * 64}
     assert keys_of(**started, strength=0.6)[1] == keys_of(**started, strength=0.625)[1]
     assert keys_of(**started, strength=0.6)[1] != keys_of(**started, strength=0.5)[1]
-    assert keys_of(**started, strength=0.6)[1]["first_step"] == 3
+    assert keys_of(**started, strength=0.6)[1].first_step == 3
 
 
 @pytest.mark.usefixtures("parts_of")
@@ -663,7 +679,7 @@ def test_an_image_that_takes_no_part_is_not_in_the_key():
 
 @pytest.mark.usefixtures("parts_of")
 def test_the_negative_prompt_is_shown_as_the_prompt_is():
-    keys = Keys(MODELS, Hardware().model_dump())
+    keys = Keys(MODELS, Hardware())
     guided = {**PLAIN, "guidance_scale": 2.0, "negative_prompt": "blurry", "text_system_prompt": "Be kind."}
     assert keys.negative_states(guided) == keys.text_states({**guided, "prompt": "blurry"})
     assert keys.negative_states({**guided, "guidance_scale": 0.0}) is None
@@ -671,6 +687,6 @@ def test_the_negative_prompt_is_shown_as_the_prompt_is():
 
 @pytest.mark.usefixtures("parts_of")
 def test_the_work_of_an_image():
-    assert sampling_work(keys_of()[1]) == 64 * 64 * 8
-    assert sampling_work(keys_of(guidance_scale=1.0, negative_prompt="")[1]) == 64 * 64 * 16
-    assert sampling_work(keys_of(init_image="7" * 64, strength=0.5)[1]) == 64 * 64 * 4
+    assert keys_of()[1].work == 64 * 64 * 8
+    assert keys_of(guidance_scale=1.0, negative_prompt="")[1].work == 64 * 64 * 16
+    assert keys_of(init_image="7" * 64, strength=0.5)[1].work == 64 * 64 * 4
