@@ -93,8 +93,9 @@ def score_summaries(experiment):
     return results_of([experiment], OUTPUTS.score_summaries)
 
 
+@design_error
 def summary_of_plot(experiment, plot):
-    return results_of([experiment], lambda _: [f"{OUTPUTS.summary_of_plot(experiment, plot)}.csv"])
+    return f"results/{experiment}/{OUTPUTS.summary_of_plot(experiment, plot)}.csv"
 
 
 def experiment_summaries(experiments):

@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from graftwork.core.identity import NEUTRAL
-from graftwork.core.records import from_json, record_digest
+from graftwork.core.records import record_digest
 from graftwork.design.cells import CorpusRecord, ModelRecord
 from graftwork.design.sampling import starting_step
 from graftwork.design.settings import ExtractionHardware, Hardware
 from graftwork.models.acceleration import changed_settings
-from graftwork.models.description import resolve_layer
+from graftwork.models.description import padded_length, resolve_layer
 from graftwork.models.prompts import InputOptions
 from graftwork.planning.code import conditioning_code, extraction_code, sampling_code, statistics_code
 from graftwork.store.records import (
@@ -389,12 +389,13 @@ def _arithmetic(hardware: ExtractionHardware) -> Arithmetic:
 
 
 def batch_group(image: Mapping[str, Any], tokens: int, negative_tokens: int | None = None) -> tuple[Any, ...]:
-    """As `ImageItem.batch_group`, for images as plain values. For jobs.generation, until it takes an `ImageShard`."""
-    from graftwork.planning.shards import ImageItem
-
-    return ImageItem("", from_json(ImageParts, image), tokens, negative_tokens).batch_group
+    """As `ImageItem.batch_group`, for images as plain values: until jobs.generation takes an `ImageShard`."""
+    own = ("seed", "conditioning", "init_image")
+    shared = sorted((name, value) for name, value in image.items() if name not in own)
+    return (padded_length(tokens), padded_length(negative_tokens or 0), repr(shared))
 
 
 def sampling_work(image: Mapping[str, Any]) -> int:
-    """As `ImageParts.work`, for images as plain values. For jobs.generation, until it takes an `ImageShard`."""
-    return from_json(ImageParts, image).work
+    """As `ImageParts.work`, for images as plain values: until jobs.generation takes an `ImageShard`."""
+    steps = image["num_inference_steps"] - image.get("first_step", 0)
+    return image["height"] * image["width"] * steps * (2 if image["guidance_scale"] else 1)

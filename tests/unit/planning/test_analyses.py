@@ -66,7 +66,9 @@ def test_a_target_of_an_experiment_that_there_is_not_is_refused(scopes, target, 
 
 def test_an_experiment_file_of_the_wrong_ending_is_named_with_the_remedy(scopes, tmp_path):
     (tmp_path / "config/experiments/mine.yml").write_text("base: {}\n")
-    with pytest.raises(DesignError, match=r"config/experiments/mine\.yml is not read.*rename it to mine\.yaml"):
+    with pytest.raises(
+        DesignError, match=r"config/experiments/mine\.yml is not read.*rename it to mine\.yaml"
+    ):
         scopes.of_targets(["results/mine/cells.csv"])
     with pytest.raises(DesignError, match=r"config/config\.yaml: experiments: .*rename it to mine\.yaml"):
         load_project({**CONFIG, "experiments": ["mine"]})

@@ -454,9 +454,7 @@ def test_settings_added_later_rename_no_image_made_without_them():
 
 def test_the_code_of_images_on_the_cpu_is_what_it_was():
     """Where this fails, every image made on the CPU gets another name: change the line only if that is meant."""
-    assert (
-        sampling_code("z_image", Hardware().generation.model_dump()) == "547bae30697ce344e3b0ed7346cc6239"
-    )
+    assert sampling_code("z_image", Hardware().generation.model_dump()) == "547bae30697ce344e3b0ed7346cc6239"
 
 
 @pytest.mark.parametrize("change", [{"device": "cuda"}, {"compile": "default"}, {"vae_slicing": True}])
