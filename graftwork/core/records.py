@@ -8,7 +8,7 @@ version. Such files are made again, never repaired.
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,12 +21,8 @@ OUTSIDE_DIGESTS = "writes and reads files; what is in them is decided elsewhere"
 R = TypeVar("R")
 
 
-_ALWAYS = "is always written"
-
-
-def always(default_factory: Callable[[], Any]) -> Any:
-    """Returns a field that begins empty and is written even so: readers of the JSON count on it."""
-    return field(default_factory=default_factory, metadata={_ALWAYS: True})
+# Metadata of a field that is written even where it has its default: readers of the JSON count on it.
+ALWAYS = {"is always written": True}
 
 
 class OtherVersion(ValueError):
@@ -134,7 +130,7 @@ def _forms(record: type) -> tuple[_FieldForm, ...]:
             one.name,
             _default(one),
             not _holds_records(hints[one.name]),
-            one.metadata.get(_ALWAYS, False),
+            one.metadata == ALWAYS,
             _reader(hints[one.name]),
         )
         for one in fields(record)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graftwork.core.identity import digest
-from graftwork.core.records import always, record_form, to_json
+from graftwork.core.records import ALWAYS, record_form, to_json
 from graftwork.models.catalog import Model
 
 
@@ -108,12 +108,12 @@ class Design:
     positions: list[tuple[list[int], str]]
     baselines: dict[str, str]
     grids: list[dict[str, str | None]]
-    models: dict[str, ModelRecord] = always(dict)
-    references: dict[str, str] = always(dict)
+    models: dict[str, ModelRecord] = field(default_factory=dict, metadata=ALWAYS)
+    references: dict[str, str] = field(default_factory=dict, metadata=ALWAYS)
     scores: list[str] = field(default_factory=list)
-    notes: list[str] = always(list)
-    corpora: dict[str, CorpusRecord] = always(dict)
-    statistics_files: dict[str, str] = always(dict)
+    notes: list[str] = field(default_factory=list, metadata=ALWAYS)
+    corpora: dict[str, CorpusRecord] = field(default_factory=dict, metadata=ALWAYS)
+    statistics_files: dict[str, str] = field(default_factory=dict, metadata=ALWAYS)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as written to design.json."""

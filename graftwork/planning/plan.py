@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graftwork.core.png import is_complete_png
-from graftwork.core.records import always
+from graftwork.core.records import ALWAYS
 from graftwork.design.cells import CorpusRecord, Design, ModelRecord
 from graftwork.design.settings import GenerationHardware, Hardware, Sharding
 from graftwork.models.acceleration import TAKE_NO_MASK
@@ -79,9 +79,9 @@ class ImagePlan:
         shard_of: key of a missing image -> shard.
     """
 
-    shards: tuple[str, ...] = always(tuple)
-    cells: Mapping[str, PlanEntry] = always(dict)
-    shard_of: Mapping[str, str] = always(dict)
+    shards: tuple[str, ...] = field(default_factory=tuple, metadata=ALWAYS)
+    cells: Mapping[str, PlanEntry] = field(default_factory=dict, metadata=ALWAYS)
+    shard_of: Mapping[str, str] = field(default_factory=dict, metadata=ALWAYS)
 
 
 @dataclass(frozen=True)
