@@ -73,33 +73,10 @@ def scope_digest(scope):
     return SCOPES.get(scope).digest
 
 
-@design_error
-def results_of(experiments, names_of):
-    """Files of experiments; `names_of` gives those of one, relative to its results."""
-    return [
-        f"results/{experiment}/{name}" for experiment in experiments for name in names_of(experiment)
-    ]
-
-
-def grid_pages(experiments):
-    return results_of(experiments, lambda experiment: [f"grids/{page}.png" for page in OUTPUTS.pages(experiment)])
-
-
-def score_files(experiments):
-    return results_of(experiments, OUTPUTS.score_files)
-
-
-def score_summaries(experiment):
-    return results_of([experiment], OUTPUTS.score_summaries)
-
-
-@design_error
-def summary_of_plot(experiment, plot):
-    return f"results/{experiment}/{OUTPUTS.summary_of_plot(experiment, plot)}.csv"
-
-
-def experiment_summaries(experiments):
-    return expand("results/{experiment}/{file}", experiment=experiments, file=["summary.md", "no_ops.csv"])
+grid_files = design_error(OUTPUTS.grids)
+score_files = design_error(OUTPUTS.score_files)
+score_summaries = design_error(OUTPUTS.score_summaries)
+summary_of_plot = design_error(OUTPUTS.summary_of_plot)
 
 
 def designs_of_scope(wildcards):

@@ -87,9 +87,9 @@ rule verdict:
         tables=lambda wildcards: expand(
             "results/{experiment}/cells.csv", experiment=SCOPES.experiments(wildcards.scope)
         ),
-        grids=lambda wildcards: grid_pages(SCOPES.experiments(wildcards.scope)),
+        grids=lambda wildcards: grid_files(SCOPES.experiments(wildcards.scope)),
         scores=lambda wildcards: score_files(SCOPES.experiments(wildcards.scope)),
-        summaries=lambda wildcards: experiment_summaries(SCOPES.experiments(wildcards.scope)),
+        summaries=lambda wildcards: OUTPUTS.summaries(SCOPES.experiments(wildcards.scope)),
     output:
         verdict="results/plan/{scope}/verdict.txt",
     log:

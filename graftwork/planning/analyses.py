@@ -1,7 +1,7 @@
 """An analysis as a scope: the job that writes it, its plan, and what it lacks."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graftwork.core.identity import digest
@@ -219,7 +219,7 @@ def plan_analysis(
     """
     task, needed = resolve_analysis(design, Keys(design.models, hardware, design.corpora))
     inputs = plan_inputs(WantedInputs(needed), design.models, design.references, hardware, sharding, store)
-    return StatisticsPlan(**inputs, digest=digest, analysis=task)
+    return StatisticsPlan(**vars(replace(inputs, digest=digest)), analysis=task)
 
 
 class AnalysisScope(Scope):

@@ -82,7 +82,7 @@ def plan_inputs(
     hardware: Hardware,
     sharding: Sharding,
     store: Store,
-) -> dict[str, Any]:
+) -> InputsPlan:
     """Plans the extraction and measuring of what the store lacks, and freezes the shards.
 
     Args:
@@ -94,7 +94,7 @@ def plan_inputs(
         store: where hidden states and statistics are.
 
     Returns:
-        The fields of `InputsPlan` but its digest.
+        The plan without its digest, which is that of the scope.
     """
     missing = missing_hidden_states(wanted, store)
     shards = [
@@ -107,14 +107,15 @@ def plan_inputs(
         for shard in extraction_shards(wanted, missing, models, references, hardware, sharding)
     ]
     missing_keys = missing_statistics(wanted.statistics, store)
-    return {
-        "extraction": tuple(sorted(shards)),
-        "statistics": tuple(sorted(_write_statistics(wanted.statistics, missing_keys, store))),
-        "hidden_states": {key: tuple(sorted(layers)) for key, layers in sorted(wanted.layers.items())},
-        "statistics_keys": tuple(sorted(wanted.statistics)),
-        "missing_hidden_states": sum(len(layers) for layers in missing.values()),
-        "missing_statistics": len(missing_keys),
-    }
+    return InputsPlan(
+        digest="",
+        extraction=tuple(sorted(shards)),
+        statistics=tuple(sorted(_write_statistics(wanted.statistics, missing_keys, store))),
+        hidden_states={key: tuple(sorted(layers)) for key, layers in sorted(wanted.layers.items())},
+        statistics_keys=tuple(sorted(wanted.statistics)),
+        missing_hidden_states=sum(len(layers) for layers in missing.values()),
+        missing_statistics=len(missing_keys),
+    )
 
 
 def missing_hidden_states(wanted: WantedInputs, store: Store) -> dict[str, tuple[int, ...]]:

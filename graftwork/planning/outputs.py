@@ -1,5 +1,6 @@
 """What is made of an experiment's images: grid pages, tables of scores and plots, and which code each depends on."""
 
+from collections.abc import Iterable
 from functools import cache, cached_property
 from typing import Any
 
@@ -11,6 +12,7 @@ from graftwork.core.records import to_json
 from graftwork.design.pages import Page, page_names
 from graftwork.design.project import EXPERIMENT_FOLDER, Project
 from graftwork.planning.plan import ImagePlan
+from graftwork.planning.scope import RESULTS
 from graftwork.scores.registry import digest_of, score_of_summary, scores
 
 
@@ -64,18 +66,35 @@ class Outputs:
             )
         return self.scores(experiment)
 
-    def score_files(self, experiment: str) -> list[str]:
-        """Returns the tables and plots of an experiment's scores, relative to its results; none without scores.
+    def grids(self, experiments: Iterable[str]) -> list[str]:
+        """Returns the files of all grid pages of experiments."""
+        return [
+            f"{RESULTS}/{experiment}/grids/{page}.png"
+            for experiment in experiments
+            for page in self.pages(experiment)
+        ]
 
-        The first is the table of scores itself.
-        """
-        tables = ["scores.csv"] if self.scores(experiment) else []
-        tables += self.score_summaries(experiment)
-        return [*tables, *(f"plots/{plot}.png" for plot in self.plots(experiment))]
+    def score_files(self, experiments: Iterable[str]) -> list[str]:
+        """Returns the tables and plots of experiments' scores; of each, the table of scores itself comes first."""
+        return [
+            file
+            for experiment in experiments
+            for file in (
+                *([f"{RESULTS}/{experiment}/scores.csv"] if self.scores(experiment) else []),
+                *self.score_summaries(experiment),
+                *(f"{RESULTS}/{experiment}/plots/{plot}.png" for plot in self.plots(experiment)),
+            )
+        ]
 
     def score_summaries(self, experiment: str) -> list[str]:
-        """Returns the tables that sum an experiment's scores up, relative to its results, in the order of the scores."""
-        return [f"{scores()[name].summary}.csv" for name in self.scores(experiment)]
+        """Returns the tables that sum an experiment's scores up, in the order of the scores."""
+        return [f"{RESULTS}/{experiment}/{scores()[name].summary}.csv" for name in self.scores(experiment)]
+
+    @staticmethod
+    def summaries(experiments: Iterable[str]) -> list[str]:
+        """Returns what sums experiments up."""
+        files = ("summary.md", "no_ops.csv")
+        return [f"{RESULTS}/{experiment}/{file}" for experiment in experiments for file in files]
 
     def pictures(self, experiment: str) -> dict[str, dict[str, str]]:
         """Returns heading -> path of a grid or plot, relative to the experiment's results -> what is constant on it."""
@@ -96,8 +115,8 @@ class Outputs:
         return [score.summary for score in scores().values()]
 
     def summary_of_plot(self, experiment: str, plot: str) -> str:
-        """Returns the name of the table that a plot is drawn from."""
-        return scores()[self.plot(experiment, plot)["score"]].summary
+        """Returns the table that a plot is drawn from."""
+        return f"{RESULTS}/{experiment}/{scores()[self.plot(experiment, plot)['score']].summary}.csv"
 
     def plots(self, experiment: str) -> dict[str, dict[str, Any]]:
         """Returns plot name -> {score, ...}, what is on it, in the words of its score."""

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from graftwork.core.png import is_complete_png
 from graftwork.core.records import ALWAYS
@@ -157,7 +156,9 @@ def plan_conditioning(
         for shard in split_evenly(groups, _MOST_SHARDS, sharding.min_recipes_per_shard)
     ]
     return ConditioningPlan(
-        **inputs, digest=digest, conditioning=tuple(sorted(shards)), missing_recipes=len(recipes)
+        **vars(replace(inputs, digest=digest)),
+        conditioning=tuple(sorted(shards)),
+        missing_recipes=len(recipes),
     )
 
 
@@ -251,11 +252,11 @@ def plan_images(
 
 def _batches_of_generators(missing: Mapping[str, PlanEntry]) -> dict[str, list[list[str]]]:
     """Returns generator -> groups of images that share batches."""
-    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    groups: dict[tuple[int, int, str], list[str]] = defaultdict(list)
     for image, entry in missing.items():
-        groups[entry.item().batch_group].append(image)
+        groups[entry.item().batch_group(padded_length)].append(image)
     by_generator: dict[str, list[list[str]]] = defaultdict(list)
-    for _, images in sorted(groups.items(), key=lambda item: repr(item[0])):
+    for _, images in sorted(groups.items()):
         # Images of one conditioning side by side: it is read once, and can be dropped when they are done.
         images.sort(key=lambda image: (missing[image].conditioning, image))
         by_generator[missing[images[0]].parts.generator].append(images)

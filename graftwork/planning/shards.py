@@ -6,15 +6,14 @@ any job runs, so that what a job does does not depend on what exists when it sta
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.identity import digest
-from graftwork.core.records import read_record, to_json
-from graftwork.models.description import padded_length
+from graftwork.core.records import read_record, record_digest, to_json
 from graftwork.store.records import EncoderInput, ImageParts, Recipe, StatisticsParts
 
 T = TypeVar("T")
@@ -127,12 +126,14 @@ class ImageItem:
     tokens: int
     negative_tokens: int | None = None
 
-    @property
-    def batch_group(self) -> tuple[Any, ...]:
-        """What images must share to be in one batch: padded lengths, and all that is not a row's own."""
-        own = ("seed", "conditioning", "init_image")
-        shared = sorted((name, value) for name, value in to_json(self.parts).items() if name not in own)
-        return (padded_length(self.tokens), padded_length(self.negative_tokens or 0), repr(shared))
+    def batch_group(self, padded_length: Callable[[int], int]) -> tuple[int, int, str]:
+        """Returns what images must share to be in one batch: padded lengths, and all that is not a row's own.
+
+        Args:
+            padded_length: tokens of a caption -> tokens once it is padded, as the generator does it.
+        """
+        shared = replace(self.parts, seed=0, conditioning="", init_image=self.parts.init_image and "")
+        return (padded_length(self.tokens), padded_length(self.negative_tokens or 0), record_digest(shared))
 
 
 @dataclass(frozen=True)
