@@ -17,6 +17,7 @@ from graftwork.core.identity import NEUTRAL as SAMPLING_NEUTRAL
 from graftwork.core.identity import digest
 from graftwork.core.records import record_digest, to_json
 from graftwork.design.cells import CorpusRecord, ModelRecord
+from graftwork.design.schema import DEFAULT_TRANSFORMS, CellParameters
 from graftwork.design.settings import Hardware
 from graftwork.models.acceleration import NEUTRAL
 from graftwork.models.description import padded_length
@@ -470,8 +471,6 @@ def test_code_of_the_accelerated_generator_counts_where_it_runs(change):
 
 def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
     """Over all keys together, and with every transform chosen that has parameters."""
-    from graftwork.design.schema import DEFAULT_TRANSFORMS, CellParameters
-
     real = {**CellParameters().model_dump(), **CELL, **DEFAULT_TRANSFORMS, "fix_corpus": CORPUS}
     others = {
         "generator": IMAGE_B,
