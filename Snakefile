@@ -30,8 +30,8 @@ rule all:
         plan_and_manifests("all"),
         expand("results/{experiment}/cells.csv", experiment=PROJECT.settings.experiments),
         score_files(PROJECT.settings.experiments),
-        grid_pages(PROJECT.settings.experiments),
-        experiment_summaries(PROJECT.settings.experiments),
+        grid_files(PROJECT.settings.experiments),
+        OUTPUTS.summaries(PROJECT.settings.experiments),
         "results/plan/all/verdict.txt",
         analysis_files(PROJECT.settings.statistics),
     localrule: True

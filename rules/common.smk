@@ -1,26 +1,40 @@
 # The validated configuration, and the functions that say what depends on what.
+#
+# Every rule that runs a script says what it needs (`resources: mem_mb, runtime` in minutes, for the published models; the
+# miniature needs far less) and leaves its time and memory in logs/benchmarks/, which git ignores. Clusters take these
+# numbers (profiles/slurm); on one machine only `gpu` limits anything.
 import contextlib
 import io
+import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.cli import parse_args
 
 sys.path.insert(0, workflow.basedir)
+# Scripts run in processes of their own.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
 
 from graftwork.core.errors import DesignError
-from graftwork.planning.scope import Scopes, load_project, make_importable
+from graftwork.core.records import read_record
+from graftwork.planning.analyses import StatisticsPlan
+from graftwork.planning.outputs import Outputs
+from graftwork.planning.plan import ConditioningPlan, ImagePlan
+from graftwork.planning.scopes import Scopes, load_project
 from graftwork.reports import code as report_code
 from graftwork.scores.outputs import all_summaries
-
-make_importable(workflow.basedir)
 
 try:
     PROJECT = load_project(config)
     SCOPES = Scopes(PROJECT)
 except DesignError as error:
     raise WorkflowError(str(error)) from None
+
+OUTPUTS = Outputs(PROJECT)
+# The file does not change once a checkpoint is done.
+read_once = cache(read_record)
 
 # A total for `gpu`: without one, `resources: gpu=1` limits nothing and every GPU job would start at once.
 # `--resources gpu=N` and profiles come first.
@@ -29,7 +43,7 @@ workflow.global_resources.setdefault("gpu", PROJECT.settings.hardware.gpus)
 
 wildcard_constraints:
     experiment="|".join(PROJECT.experiment_names()),
-    scope="|".join(map(re.escape, ["all", *PROJECT.experiment_names(), *SCOPES.analyses.scopes()])),
+    scope="|".join(map(re.escape, SCOPES.names())),
     analysis="|".join(PROJECT.analysis_names()),
     shard="[0-9a-f]{16}",
     page="[A-Za-z0-9_]+",
@@ -53,44 +67,18 @@ def of_experiment(function):
     return design_error(lambda wildcards: function(wildcards.experiment))
 
 
-def of_analysis(function):
-    return design_error(lambda wildcards: function(wildcards.analysis))
-
-
 def of_scope(function):
     return design_error(lambda wildcards: function(wildcards.scope))
 
 
-@design_error
-def grid_pages(experiments):
-    return [
-        f"results/{experiment}/grids/{page}.png"
-        for experiment in experiments
-        for page in SCOPES.pages(experiment)
-    ]
+def scope_digest(scope):
+    return SCOPES.get(scope).digest
 
 
-@design_error
-def score_files(experiments):
-    return [
-        f"results/{experiment}/{name}"
-        for experiment in experiments
-        for name in SCOPES.score_files(experiment)
-    ]
-
-
-def experiment_summaries(experiments):
-    return expand("results/{experiment}/{file}", experiment=experiments, file=["summary.md", "no_ops.csv"])
-
-
-@design_error
-def score_summaries(experiment):
-    return [f"results/{experiment}/{name}" for name in SCOPES.score_summaries(experiment)]
-
-
-@design_error
-def summary_of_plot(experiment, plot):
-    return f"results/{experiment}/{SCOPES.plot(experiment, plot).table}.csv"
+grid_files = design_error(OUTPUTS.grids)
+score_files = design_error(OUTPUTS.score_files)
+score_summaries = design_error(OUTPUTS.score_summaries)
+summary_of_plot = design_error(OUTPUTS.summary_of_plot)
 
 
 def designs_of_scope(wildcards):
@@ -98,39 +86,59 @@ def designs_of_scope(wildcards):
 
 
 def conditioning_plan(scope):
-    return SCOPES.read_plan(checkpoints.plan_conditioning.get(scope=scope).output.plan)
+    return read_once(ConditioningPlan, checkpoints.plan_conditioning.get(scope=scope).output.plan)
 
 
 def image_plan(scope):
-    return SCOPES.read_plan(checkpoints.plan_images.get(scope=scope).output.plan)
+    return read_once(ImagePlan, checkpoints.plan_images.get(scope=scope).output.plan)
 
 
 def inputs_plan(scope):
     """The plan of hidden states and statistics: of cells, or of an analysis."""
-    analysis = SCOPES.analyses.name_of(scope)
-    if analysis is None:
+    if not scope.startswith(SCOPES.prefix):
         return conditioning_plan(scope)
-    return SCOPES.read_plan(checkpoints.plan_statistics.get(analysis=analysis).output.plan)
+    analysis = scope.removeprefix(SCOPES.prefix)
+    return read_once(StatisticsPlan, checkpoints.plan_statistics.get(analysis=analysis).output.plan)
+
+
+def manifests(scope, stage, shards):
+    return expand("results/plan/{scope}/{stage}/{shard}.json", scope=scope, stage=stage, shard=shards)
 
 
 def extraction_manifests(scope):
-    shards = inputs_plan(scope)["extraction"]
-    return expand("results/plan/{scope}/hidden_states/{shard}.json", scope=scope, shard=shards)
+    return manifests(scope, "hidden_states", inputs_plan(scope).extraction)
 
 
 def statistics_manifests(scope):
-    shards = inputs_plan(scope)["statistics"]
-    return expand("results/plan/{scope}/statistics/{shard}.json", scope=scope, shard=shards)
+    return manifests(scope, "statistics", inputs_plan(scope).statistics)
 
 
 def conditioning_manifests(scope):
-    shards = conditioning_plan(scope)["conditioning"]
-    return expand("results/plan/{scope}/conditioning/{shard}.json", scope=scope, shard=shards)
+    return manifests(scope, "conditioning", conditioning_plan(scope).conditioning)
 
 
-def image_manifests(scope, experiment=None):
-    shards = SCOPES.image_shards(image_plan(scope), experiment)
-    return expand("results/plan/{scope}/images/{shard}.json", scope=scope, shard=shards)
+def image_manifests(scope):
+    return manifests(scope, "images", image_plan(scope).shards)
+
+
+# The plan of images is no input of the rules that read it, but its file and what it says of their experiment are params:
+# it is one file for all experiments of a scope, and as an input it would make the tables of all of them anew whenever an
+# image of one is planned. Their inputs are the manifests of the jobs that made their own images.
+
+
+@design_error
+def manifests_of_experiment(wildcards):
+    scope = SCOPES.scope_of(wildcards.experiment)
+    return manifests(scope, "images", OUTPUTS.image_shards(image_plan(scope), wildcards.experiment))
+
+
+def plan_of_experiment(wildcards):
+    return f"results/plan/{SCOPES.scope_of(wildcards.experiment)}/images.json"
+
+
+@design_error
+def planned_cells(wildcards):
+    return OUTPUTS.cells_digest(image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment)
 
 
 def plan_and_manifests(scope):
@@ -166,17 +174,23 @@ summary touch unlock""".split()
 
 @design_error
 def announce_plan():
-    """Before a dry run: says what a run would make. Before a real run: plans again what has been damaged."""
+    """Before a dry run: says what a run would make. Before a real run: plans again what has been damaged.
+
+    While the Snakefile is read, Snakemake 9.27 says whether this is the user's process or a job's, and with -n that this
+    is a dry run, but neither the targets nor whether it will run jobs at all: `workflow.dag_settings`,
+    `workflow.execution_settings` and `workflow.dryrun` are set when all is read, `onstart` comes when the jobs are chosen, and
+    input functions, where all is known, may come too late to remove what they were chosen by, and cannot refuse a
+    target without a traceback. Its own parser of the command line knows.
+    """
     if not workflow.is_main_process or Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
         return
-    # Snakemake knows only after the Snakefile is read whether it will run jobs; its parser knows now.
     with contextlib.redirect_stderr(io.StringIO()):
         options = parse_args(sys.argv[1:])[1]
-    if options.dryrun or options.executor == "dryrun":
-        for scope in SCOPES.scopes_of(options.targets):
-            print(SCOPES.describe(scope), file=sys.stderr)
-        return
-    PROJECT.save_facts()  # Not before a dry run, which leaves nothing behind.
-    if not any(getattr(options, mode, None) for mode in OTHER_MODES) and options.executor != "touch":
-        for line in SCOPES.heal(options.targets):
-            print(line, file=sys.stderr)
+    if workflow.output_settings.dryrun or options.executor == "dryrun":
+        lines = SCOPES.describe(options.targets)
+    else:
+        PROJECT.save_facts()  # Not before a dry run, which leaves nothing behind.
+        is_run = not any(getattr(options, mode, None) for mode in OTHER_MODES) and options.executor != "touch"
+        lines = SCOPES.heal(options.targets) if is_run else []
+    for line in lines:
+        print(line, file=sys.stderr)

@@ -11,9 +11,14 @@ checkpoint plan_conditioning:
         plan="results/plan/{scope}/conditioning.json",
     log:
         "logs/plan_conditioning/{scope}.log",
+    benchmark:
+        "logs/benchmarks/plan_conditioning/{scope}.tsv"
     localrule: True
+    resources:
+        mem_mb=8000,
+        runtime=60,
     params:
-        digest=of_scope(SCOPES.plan_digest),
+        digest=of_scope(scope_digest),
         hardware=PROJECT.settings.hardware.model_dump(),
         sharding=PROJECT.settings.sharding.model_dump(),
         # Not used here; whatever makes plan_images run must make this run, see plan_conditioning.py.
@@ -29,9 +34,13 @@ rule extract_hidden_states:
         manifest="results/plan/{scope}/hidden_states/{shard}.json",
     log:
         "logs/extract_hidden_states/{scope}/{shard}.log",
+    benchmark:
+        "logs/benchmarks/extract_hidden_states/{scope}/{shard}.tsv"
     threads: 2
     resources:
         gpu=1,
+        mem_mb=48000,
+        runtime=120,
     message:
         "Extracting hidden states, shard {wildcards.shard}"
     script:
@@ -45,6 +54,11 @@ rule measure_statistics:
         manifest="results/plan/{scope}/statistics/{shard}.json",
     log:
         "logs/measure_statistics/{scope}/{shard}.log",
+    benchmark:
+        "logs/benchmarks/measure_statistics/{scope}/{shard}.tsv"
+    resources:
+        mem_mb=16000,
+        runtime=120,
     message:
         "Measuring statistics, shard {wildcards.shard}"
     script:
@@ -59,6 +73,11 @@ rule condition:
         manifest="results/plan/{scope}/conditioning/{shard}.json",
     log:
         "logs/condition/{scope}/{shard}.log",
+    benchmark:
+        "logs/benchmarks/condition/{scope}/{shard}.tsv"
+    resources:
+        mem_mb=16000,
+        runtime=240,
     message:
         "Building conditioning, shard {wildcards.shard}"
     script:

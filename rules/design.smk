@@ -8,9 +8,14 @@ rule expand_experiment:
         design="results/{experiment}/design.json",
     log:
         "logs/expand_experiment/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/expand_experiment/{experiment}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        digest=of_experiment(SCOPES.design_digest),
+        digest=of_experiment(OUTPUTS.design_digest),
         config=PROJECT.identity_settings(),
     message:
         "Expanding experiment {wildcards.experiment}"

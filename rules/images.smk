@@ -12,9 +12,14 @@ checkpoint plan_images:
         plan="results/plan/{scope}/images.json",
     log:
         "logs/plan_images/{scope}.log",
+    benchmark:
+        "logs/benchmarks/plan_images/{scope}.tsv"
     localrule: True
+    resources:
+        mem_mb=8000,
+        runtime=60,
     params:
-        digest=of_scope(SCOPES.plan_digest),
+        digest=of_scope(scope_digest),
         hardware=PROJECT.settings.hardware.model_dump(),
         sharding=PROJECT.settings.sharding.model_dump(),
         keep_conditioning=PROJECT.settings.keep_conditioning,
@@ -29,9 +34,13 @@ rule generate_images:
         manifest="results/plan/{scope}/images/{shard}.json",
     log:
         "logs/generate_images/{scope}/{shard}.log",
+    benchmark:
+        "logs/benchmarks/generate_images/{scope}/{shard}.tsv"
     threads: 2
     resources:
         gpu=1,
+        mem_mb=48000,
+        runtime=480,
     message:
         "Generating images, shard {wildcards.shard}"
     script:
@@ -44,9 +53,13 @@ rule accept:
         designs=expand("results/{experiment}/design.json", experiment=PROJECT.settings.experiments),
     log:
         "logs/accept.log",
+    benchmark:
+        "logs/benchmarks/accept.tsv"
     threads: 2
     resources:
         gpu=1,
+        mem_mb=48000,
+        runtime=60,
     params:
         hardware=PROJECT.settings.hardware.model_dump(),
         samples=PROJECT.settings.accept_samples,

@@ -19,9 +19,13 @@ rule train_miniature_stage:
         probes="results/miniature/{stage}/probes.json",
     log:
         "logs/train_miniature_stage/{stage}.log",
+    benchmark:
+        "logs/benchmarks/train_miniature_stage/{stage}.tsv"
     threads: MINIATURE.threads
     resources:
         gpu=int(MINIATURE.device != "cpu"),
+        mem_mb=16000,
+        runtime=1440,
     params:
         recipe=lambda wildcards: recipe_values(MINIATURE.stages[wildcards.stage]),
         device=MINIATURE.device,
@@ -38,7 +42,12 @@ rule assemble_miniature:
         done="results/miniature/family.txt",
     log:
         "logs/assemble_miniature.log",
+    benchmark:
+        "logs/benchmarks/assemble_miniature.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=10,
     message:
         "Putting the miniature family together"
     script:
@@ -53,7 +62,12 @@ rule measure_miniature:
         table="results/miniature/measured/{family}.md",
     log:
         "logs/measure_miniature/{family}.log",
+    benchmark:
+        "logs/benchmarks/measure_miniature/{family}.tsv"
     threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=120,
     params:
         family=lambda wildcards: (
             "resources/miniature/family" if wildcards.family == "shipped" else "results/miniature/family"

@@ -6,9 +6,7 @@
 rule tabulate:
     input:
         design="results/{experiment}/design.json",
-        manifests=lambda wildcards: image_manifests(
-            SCOPES.scope_of(wildcards.experiment), wildcards.experiment
-        ),
+        manifests=manifests_of_experiment,
         scores=lambda wildcards: score_files([wildcards.experiment])[:1],
     output:
         table="results/{experiment}/cells.csv",
@@ -16,12 +14,15 @@ rule tabulate:
         constants="results/{experiment}/constants.csv",
     log:
         "logs/tabulate/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/tabulate/{experiment}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        plan=lambda wildcards: f"results/plan/{SCOPES.scope_of(wildcards.experiment)}/images.json",
-        cells=lambda wildcards: SCOPES.cells_digest(
-            image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment
-        ),
+        plan=plan_of_experiment,
+        cells=planned_cells,
         code=report_code.table_code(),
     message:
         "Tabulating {wildcards.experiment}"
@@ -37,9 +38,14 @@ rule draw_grid:
         grid="results/{experiment}/grids/{page}.png",
     log:
         "logs/draw_grid/{experiment}/{page}.log",
+    benchmark:
+        "logs/benchmarks/draw_grid/{experiment}/{page}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        page=design_error(lambda wildcards: SCOPES.page(wildcards.experiment, wildcards.page)),
+        page=design_error(lambda wildcards: OUTPUTS.page(wildcards.experiment, wildcards.page)),
         code=report_code.grid_code(),
     message:
         "Drawing grid {wildcards.page} of {wildcards.experiment}"
@@ -51,24 +57,25 @@ rule summarize_experiment:
     input:
         design="results/{experiment}/design.json",
         table="results/{experiment}/cells.csv",
-        manifests=lambda wildcards: image_manifests(
-            SCOPES.scope_of(wildcards.experiment), wildcards.experiment
-        ),
+        manifests=manifests_of_experiment,
         scores=lambda wildcards: score_summaries(wildcards.experiment),
     output:
         summary="results/{experiment}/summary.md",
         no_ops="results/{experiment}/no_ops.csv",
     log:
         "logs/summarize_experiment/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/summarize_experiment/{experiment}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        plan=lambda wildcards: f"results/plan/{SCOPES.scope_of(wildcards.experiment)}/images.json",
-        cells=lambda wildcards: SCOPES.cells_digest(
-            image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment
-        ),
-        pictures=of_experiment(SCOPES.pictures),
-        scores=of_experiment(SCOPES.scores),
-        code=of_experiment(lambda experiment: report_code.experiment_code(SCOPES.scores(experiment))),
+        plan=plan_of_experiment,
+        cells=planned_cells,
+        pictures=of_experiment(OUTPUTS.pictures),
+        scores=of_experiment(OUTPUTS.scores),
+        code=of_experiment(lambda experiment: report_code.experiment_code(OUTPUTS.scores(experiment))),
     message:
         "Summing up {wildcards.experiment}"
     script:
@@ -81,14 +88,19 @@ rule verdict:
         tables=lambda wildcards: expand(
             "results/{experiment}/cells.csv", experiment=SCOPES.experiments(wildcards.scope)
         ),
-        grids=lambda wildcards: grid_pages(SCOPES.experiments(wildcards.scope)),
+        grids=lambda wildcards: grid_files(SCOPES.experiments(wildcards.scope)),
         scores=lambda wildcards: score_files(SCOPES.experiments(wildcards.scope)),
-        summaries=lambda wildcards: experiment_summaries(SCOPES.experiments(wildcards.scope)),
+        summaries=lambda wildcards: OUTPUTS.summaries(SCOPES.experiments(wildcards.scope)),
     output:
         verdict="results/plan/{scope}/verdict.txt",
     log:
         "logs/verdict/{scope}.log",
+    benchmark:
+        "logs/benchmarks/verdict/{scope}.tsv"
     localrule: True
+    resources:
+        mem_mb=2000,
+        runtime=10,
     message:
         "Counting failed cells"
     script:
@@ -110,7 +122,12 @@ rule export_images:
         index="results/{experiment}/export/index.csv",
     log:
         "logs/export_images/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/export_images/{experiment}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=120,
     params:
         code=report_code.export_code(),
     message:

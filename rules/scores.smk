@@ -6,21 +6,22 @@
 rule score_images:
     input:
         design="results/{experiment}/design.json",
-        manifests=lambda wildcards: image_manifests(
-            SCOPES.scope_of(wildcards.experiment), wildcards.experiment
-        ),
+        manifests=manifests_of_experiment,
     output:
         table="results/{experiment}/scores.csv",
     log:
         "logs/score_images/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/score_images/{experiment}.tsv"
     localrule: True
+    resources:
+        mem_mb=8000,
+        runtime=120,
     params:
-        plan=lambda wildcards: f"results/plan/{SCOPES.scope_of(wildcards.experiment)}/images.json",
-        cells=lambda wildcards: SCOPES.cells_digest(
-            image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment
-        ),
-        scores=of_experiment(SCOPES.scores_asked_for),
-        code=of_experiment(lambda experiment: report_code.score_code(SCOPES.scores(experiment))),
+        plan=plan_of_experiment,
+        cells=planned_cells,
+        scores=of_experiment(OUTPUTS.scores_asked_for),
+        code=of_experiment(lambda experiment: report_code.score_code(OUTPUTS.scores(experiment))),
     message:
         "Scoring images of {wildcards.experiment}"
     script:
@@ -35,11 +36,16 @@ rule summarize_scores:
         table="results/{experiment}/{summary}.csv",
     log:
         "logs/summarize_scores/{experiment}/{summary}.log",
+    benchmark:
+        "logs/benchmarks/summarize_scores/{experiment}/{summary}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        scores=of_experiment(SCOPES.scores_asked_for),
+        scores=of_experiment(OUTPUTS.scores_asked_for),
         code=design_error(
-            lambda wildcards: report_code.score_summary_code(wildcards.summary, SCOPES.scores(wildcards.experiment))
+            lambda wildcards: report_code.score_summary_code(wildcards.summary, OUTPUTS.scores(wildcards.experiment))
         ),
     message:
         "Summarizing scores of {wildcards.experiment}: {wildcards.summary}"
@@ -55,13 +61,18 @@ rule plot_scores:
         plot="results/{experiment}/plots/{plot}.png",
     log:
         "logs/plot_scores/{experiment}/{plot}.log",
+    benchmark:
+        "logs/benchmarks/plot_scores/{experiment}/{plot}.tsv"
     localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
-        table=design_error(lambda wildcards: SCOPES.plot(wildcards.experiment, wildcards.plot).table),
-        shows=design_error(lambda wildcards: SCOPES.plot(wildcards.experiment, wildcards.plot).shows),
+        table=design_error(lambda wildcards: OUTPUTS.plot(wildcards.experiment, wildcards.plot).table),
+        shows=design_error(lambda wildcards: OUTPUTS.plot(wildcards.experiment, wildcards.plot).shows),
         code=design_error(
             lambda wildcards: report_code.score_plot_code(
-                SCOPES.plot(wildcards.experiment, wildcards.plot).table, SCOPES.scores(wildcards.experiment)
+                OUTPUTS.plot(wildcards.experiment, wildcards.plot).table, OUTPUTS.scores(wildcards.experiment)
             )
         ),
     message:

@@ -8,9 +8,14 @@ checkpoint plan_statistics:
         plan="results/plan/statistics.{analysis}/statistics.json",
     log:
         "logs/plan_statistics/{analysis}.log",
+    benchmark:
+        "logs/benchmarks/plan_statistics/{analysis}.tsv"
     localrule: True
+    resources:
+        mem_mb=8000,
+        runtime=60,
     params:
-        digest=of_analysis(SCOPES.analyses.plan_digest),
+        digest=design_error(lambda wildcards: scope_digest(f"statistics.{wildcards.analysis}")),
         design=design_error(lambda wildcards: PROJECT.analysis(wildcards.analysis).digest),
         config=PROJECT.identity_settings(),
         hardware=PROJECT.settings.hardware.model_dump(),
@@ -31,6 +36,11 @@ rule analyze_statistics:
         summary="results/statistics/{analysis}/summary.md",
     log:
         "logs/analyze_statistics/{analysis}.log",
+    benchmark:
+        "logs/benchmarks/analyze_statistics/{analysis}.tsv"
+    resources:
+        mem_mb=16000,
+        runtime=120,
     params:
         code=report_code.analysis_code(),
     message:
@@ -49,7 +59,12 @@ rule judge_statistics:
         measured="results/plan/statistics.{analysis}/measured.txt",
     log:
         "logs/judge_statistics/{analysis}.log",
+    benchmark:
+        "logs/benchmarks/judge_statistics/{analysis}.tsv"
     localrule: True
+    resources:
+        mem_mb=2000,
+        runtime=10,
     message:
         "Counting what failed ({wildcards.analysis})"
     script:

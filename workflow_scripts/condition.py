@@ -4,14 +4,14 @@ from pathlib import Path
 
 from graftwork.jobs.conditioning import condition
 from graftwork.jobs.record import all_failures, open_log
-from graftwork.planning.shards import read_shard
+from graftwork.planning.shards import ConditioningShard, read_shard
 from graftwork.store.layout import Store
 
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
     store = Store(Path("results/store"))
-    shard = read_shard(store.shards, snakemake.wildcards.shard)
+    shard = read_shard(ConditioningShard, store.shards, snakemake.wildcards.shard)
     failures = all_failures([*snakemake.input.extraction, *snakemake.input.statistics])
     condition(shard, store, log, failures).write(snakemake.output.manifest)
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from graftwork.jobs.extraction import extract_hidden_states
 from graftwork.jobs.record import open_log
-from graftwork.planning.shards import read_shard
+from graftwork.planning.shards import ExtractionShard, read_shard
 from graftwork.store.layout import Store
 
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
     store = Store(Path("results/store"))
-    shard = read_shard(store.shards, snakemake.wildcards.shard)
+    shard = read_shard(ExtractionShard, store.shards, snakemake.wildcards.shard)
     extract_hidden_states(shard, store, log).write(snakemake.output.manifest)
 
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from graftwork.jobs.generation import generate_images
 from graftwork.jobs.record import open_log
-from graftwork.planning.shards import read_shard
+from graftwork.planning.shards import ImageShard, read_shard
 from graftwork.store.layout import Store
 
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
     store = Store(Path("results/store"))
-    shard = read_shard(store.shards, snakemake.wildcards.shard)
+    shard = read_shard(ImageShard, store.shards, snakemake.wildcards.shard)
     generate_images(shard, store, log).write(snakemake.output.manifest)
 
 

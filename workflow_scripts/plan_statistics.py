@@ -1,11 +1,11 @@
 """Plans which hidden states and statistics of an analysis are missing."""
 
-import json
 import sys
 from pathlib import Path
 
-from graftwork.core.atomic import write_atomic
+from graftwork.core.records import write_record
 from graftwork.design.project import Project
+from graftwork.design.settings import Hardware, Sharding
 from graftwork.jobs.record import open_log
 from graftwork.planning.analyses import plan_analysis
 from graftwork.store.layout import Store
@@ -19,12 +19,12 @@ def main(snakemake):
         raise RuntimeError(
             f"config/statistics/{name}.yaml, its corpus or its models changed while the run was starting; start it again"
         )
-    plan = plan_analysis(design, params.hardware, params.sharding, Store(Path("results/store")))
-    line = f"{plan['missing_hidden_states']} layers to extract, {plan['missing_statistics']} statistics to measure"
+    hardware, sharding = Hardware.model_validate(params.hardware), Sharding.model_validate(params.sharding)
+    plan = plan_analysis(design, hardware, sharding, Store(Path("results/store")), params.digest)
+    line = f"{plan.missing_hidden_states} layers to extract, {plan.missing_statistics} statistics to measure"
     log.info(line)
     print(line, file=sys.stderr)
-    plan["digest"] = params.digest
-    write_atomic(Path(snakemake.output.plan), json.dumps(plan, indent=1, ensure_ascii=False))
+    write_record(Path(snakemake.output.plan), plan)
 
 
 if "snakemake" in globals():

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.records import read_record
 from graftwork.core.tables import write_table
 from graftwork.jobs.record import all_failures, blaming_settings, open_log
+from graftwork.planning.plan import ImagePlan
 from graftwork.reports.table import cell_rows
 from graftwork.scores.table import score_rows
 from graftwork.store.layout import Store
@@ -14,9 +16,9 @@ from graftwork.store.layout import Store
 def main(snakemake):
     log = open_log(snakemake.log[0])
     design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
-    plan = json.loads(Path(snakemake.params.plan).read_text(encoding="utf-8"))
+    plan = read_record(ImagePlan, snakemake.params.plan)
     failures = all_failures(snakemake.input.manifests)
-    cells = cell_rows(design, plan["cells"], failures, Store(Path("results/store")))
+    cells = cell_rows(design, plan.cells, failures, Store(Path("results/store")))
     images = {row["cell"]: row["image"] for row in cells}
     with blaming_settings(log):
         rows = score_rows(design, images, snakemake.params.scores, Path())

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
 from graftwork.jobs.record import open_log, read_manifests, work_of
+from graftwork.planning.plan import ImagePlan
 from graftwork.reports.summary import NO_OP_COLUMNS, Report, compare_settings, no_op_rows, summarize
 from graftwork.scores.outputs import describe_scores
 
@@ -13,7 +15,7 @@ from graftwork.scores.outputs import describe_scores
 def main(snakemake):
     log = open_log(snakemake.log[0])
     design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
-    resolved = json.loads(Path(snakemake.params.plan).read_text(encoding="utf-8"))["cells"]
+    resolved = read_record(ImagePlan, snakemake.params.plan).cells
     rows = read_table(snakemake.input.table)
     found, differences = compare_settings(design, resolved, rows)
     tables = {Path(file).stem: read_table(file) for file in snakemake.input.scores}

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
 from graftwork.jobs.record import all_failures, open_log
+from graftwork.planning.plan import ImagePlan
 from graftwork.reports.pages import stale_pages
 from graftwork.reports.table import CONSTANT_COLUMNS, cell_rows, constant_rows, people_rows
 from graftwork.scores.outputs import stale_score_files
@@ -16,9 +18,9 @@ from graftwork.store.layout import Store
 def main(snakemake):
     log = open_log(snakemake.log[0])
     design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
-    plan = json.loads(Path(snakemake.params.plan).read_text(encoding="utf-8"))
+    plan = read_record(ImagePlan, snakemake.params.plan)
     failures = all_failures(snakemake.input.manifests)
-    rows = cell_rows(design, plan["cells"], failures, Store(Path("results/store")))
+    rows = cell_rows(design, plan.cells, failures, Store(Path("results/store")))
     log.info("%s rows", len(rows))
     results, scored = Path(snakemake.output.table).parent, []
     stale = stale_pages(design, results / "grids")

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from graftwork.core.errors import DesignError, explain, require_known
-from graftwork.core.identity import digest
 from graftwork.core.labels import slugify
+from graftwork.core.records import record_digest
+from graftwork.design.cells import CorpusRecord, ModelRecord
 from graftwork.design.corpora import Corpora, check_class, check_corpus_for
 from graftwork.design.encoding import check_prompting, fill_in_formats
 from graftwork.design.forms import GivenText, Instruct, Strict, Text
@@ -107,11 +108,11 @@ class AnalysisDesign:
         title: Heading.
         question: Question that it asks.
         corpus: Digest.
-        corpora: Digest -> {name, prompts, references}.
+        corpora: Digest -> corpus.
         entries: [{name, encoder (identity), hidden_layers, options, token_classes}].
         comparisons: [{name, a, b}], sides {entry, hidden_layer, tokens}.
         massive: {magnitude, factor}.
-        models: Identity -> {kind, name, entry, facts}.
+        models: Identity -> model.
         references: SHA-256 -> path.
     """
 
@@ -119,17 +120,17 @@ class AnalysisDesign:
     title: str
     question: str
     corpus: str
-    corpora: dict[str, Any]
+    corpora: dict[str, CorpusRecord]
     entries: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
     massive: dict[str, float]
-    models: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, ModelRecord] = field(default_factory=dict)
     references: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
         """Stands for everything in it."""
-        return digest({key: value for key, value in vars(self).items() if key != "digest"})
+        return record_digest(self)
 
 
 class AnalysisReader:
@@ -168,7 +169,7 @@ class AnalysisReader:
             analysis.title or name,
             analysis.question,
             corpus.digest,
-            {corpus.digest: {"name": corpus.name, **corpus.content}},
+            {corpus.digest: corpus.record},
             [],
             [],
             {"magnitude": analysis.massive_magnitude, "factor": analysis.massive_factor},

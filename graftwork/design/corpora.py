@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError
 
 from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.identity import digest
+from graftwork.design.cells import CorpusRecord
 from graftwork.design.forms import Strict
 from graftwork.design.inputs import Prompt, Reference, find_reference, read_prompts, read_yaml
 from graftwork.design.schema import NamedPrompt
@@ -56,17 +56,18 @@ class CorpusInputs:
         return f"{CORPUS_FOLDER}/{self.name}.yaml"
 
     @cached_property
-    def content(self) -> dict[str, Any]:
-        """What decides which inputs there are: texts and SHA-256 of references, in order."""
-        return {
-            "prompts": [prompt.text for prompt in self.prompts],
-            "references": [reference.sha256 for reference in self.references],
-        }
+    def record(self) -> CorpusRecord:
+        """What a design keeps of it, under its digest."""
+        return CorpusRecord(
+            self.name,
+            tuple(prompt.text for prompt in self.prompts),
+            tuple(reference.sha256 for reference in self.references),
+        )
 
     @cached_property
     def digest(self) -> str:
         """Its identity; names are no part of it."""
-        return digest(self.content)
+        return digest({"prompts": self.record.prompts, "references": self.record.references})
 
 
 class Corpora:

@@ -22,7 +22,7 @@ from graftwork.models.catalog import ModelCatalog
 
 EXPERIMENT_FOLDER = "config/experiments"
 # Folders of results, and what stands for the experiments of config/config.yaml.
-_TAKEN = ("all", "models", "plan", "statistics", "store")
+TAKEN = ("all", "models", "plan", "statistics", "store")
 FACTS_FOLDER = "results/store/facts"
 
 
@@ -69,16 +69,32 @@ class Project:
         self.analysis = cache(self._analyses.read)
         for name in self.settings.statistics:
             require_known(name, self.analysis_names(), f"file in {ANALYSIS_FOLDER}/", f"{file}: statistics")
-        unknown = [name for name in self.settings.experiments if name not in self.experiment_names()]
-        if unknown:
-            raise DesignError(
-                f"{file}: experiments: {unknown[0]!r} is no file in {EXPERIMENT_FOLDER}/; there are: "
-                f"{', '.join(self.experiment_names()) or 'none'}{suggest(unknown[0], self.experiment_names())}"
-            )
+        for name in self.settings.experiments:
+            self.require_experiment(name, f"{file}: experiments")
 
     def experiment_names(self) -> list[str]:
         """Returns the names of all experiment files, whether or not the default target builds them."""
         return sorted(file.stem for file in (self.root / EXPERIMENT_FOLDER).glob("*.yaml"))
+
+    def require_experiment(self, name: str, where: str) -> None:
+        """Raises DesignError unless there is an experiment of this name.
+
+        Args:
+            name: name of the experiment.
+            where: file and key, or target, that asks for it.
+        """
+        names = self.experiment_names()
+        if name in names:
+            return
+        if (self.root / EXPERIMENT_FOLDER / f"{name}.yml").is_file():
+            raise DesignError(
+                f"{where}: {EXPERIMENT_FOLDER}/{name}.yml is not read, for names of experiment files end in .yaml; rename it "
+                f"to {name}.yaml"
+            )
+        raise DesignError(
+            f"{where}: {name!r} is no file in {EXPERIMENT_FOLDER}/; there are: {', '.join(names) or 'none'}"
+            f"{suggest(name, names)}"
+        )
 
     def analysis_names(self) -> list[str]:
         """Returns the names of all analysis files, whether or not the default target builds them."""
@@ -86,10 +102,10 @@ class Project:
 
     def _design(self, experiment: str) -> Design:
         file = f"{EXPERIMENT_FOLDER}/{experiment}.yaml"
-        if experiment in _TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", experiment):
+        if experiment in TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", experiment):
             raise DesignError(
                 f"{file}: an experiment cannot be called {experiment!r}, for its results are in results/{experiment}; "
-                f"allowed: letters, digits, _ and -, but not {', '.join(_TAKEN)}"
+                f"allowed: letters, digits, _ and -, but not {', '.join(TAKEN)}"
             )
         return self._expander.expand(experiment, read_yaml(self.root / file, file), file)
 

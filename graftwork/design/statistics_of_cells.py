@@ -14,6 +14,7 @@ from typing import Any
 from graftwork.core.errors import DesignError
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.identity import NEUTRAL
+from graftwork.design.cells import ModelRecord
 from graftwork.design.corpora import Corpora, CorpusInputs, check_class, check_corpus_for
 from graftwork.design.encoding import PROMPTING, check_prompting, fill_in_formats
 from graftwork.models.catalog import Model, ModelCatalog
@@ -158,7 +159,7 @@ class StatisticsOfCells:
         return {**resolved, "options": changed} if changed else resolved
 
     def _add(self, corpus: CorpusInputs, design: Any) -> None:
-        design.corpora.setdefault(corpus.digest, {"name": corpus.name, **corpus.content})
+        design.corpora.setdefault(corpus.digest, corpus.record)
         for reference in corpus.references:
             design.references.setdefault(reference.sha256, reference.path)
 
@@ -202,7 +203,7 @@ class StatisticsOfCells:
         for cell in design.cells:
             if cell.parameters.get("dimension_fix", "none") != "none":
                 corpus = cell.parameters["fix_corpus"]
-                if cell.parameters["prompt"] in design.corpora[corpus]["prompts"]:
+                if cell.parameters["prompt"] in design.corpora[corpus].prompts:
                     shown = cell.shown["prompt_name"] or cell.shown["prompt"]
                     texts.setdefault(corpus, {})[shown] = None
         lines = []
@@ -210,7 +211,7 @@ class StatisticsOfCells:
             named = ", ".join(repr(name) for name in list(shown)[:_MOST_NAMED])
             more = f" and {len(shown) - _MOST_NAMED} more" if len(shown) > _MOST_NAMED else ""
             lines.append(
-                f"fix_corpus {design.corpora[corpus]['name']!r} has prompts of the experiment ({named}{more}): the fix is "
+                f"fix_corpus {design.corpora[corpus].name!r} has prompts of the experiment ({named}{more}): the fix is "
                 "fitted and judged on the same texts"
             )
         return lines
@@ -236,9 +237,6 @@ def _layers(model: Model) -> str:
     return f"{-layers - 1} to {layers}"
 
 
-def add_model(model: Model, models: dict[str, dict[str, Any]]) -> None:
-    """Makes a model one of those of a design, identity -> {kind, name, entry, facts}."""
-    models.setdefault(
-        model.identity,
-        {"kind": model.kind, "name": model.name, "entry": model.entry, "facts": model.facts},
-    )
+def add_model(model: Model, models: dict[str, ModelRecord]) -> None:
+    """Makes a model one of those of a design."""
+    models.setdefault(model.identity, ModelRecord.of(model))

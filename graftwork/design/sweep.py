@@ -18,7 +18,7 @@ from graftwork.design.axes import (
     spread_range,
     validate_value,
 )
-from graftwork.design.cells import Axis, Cell, Design
+from graftwork.design.cells import Axis, Cell, Design, ModelRecord
 from graftwork.design.encoding import check_encoding, check_texts, fill_in_formats
 from graftwork.design.fit import check_fit
 from graftwork.design.inputs import (
@@ -325,10 +325,7 @@ class Expander:
         check_encoding(values, text, encoder, file)
         check_sampling(values, generator, file)
         for model in filter(None, (generator, text, encoder)):
-            design.models.setdefault(
-                model.identity,
-                {"kind": model.kind, "name": model.name, "entry": model.entry, "facts": model.facts},
-            )
+            design.models.setdefault(model.identity, ModelRecord.of(model))
         references = parts_of(reference)
         for image in filter(None, (*references, init_image)):
             design.references.setdefault(image.sha256, image.path)

@@ -9,54 +9,69 @@ import logging
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from graftwork.core.identity import digest
 from graftwork.core.png import is_complete_png
+from graftwork.core.records import OtherVersion, from_json, record_digest
+from graftwork.design.cells import Design
+from graftwork.design.settings import Hardware
+from graftwork.jobs.conditioning import Ingredients, build, store_conditioning
 from graftwork.jobs.generation import generate_images
-from graftwork.planning.keys import Keys
-from graftwork.planning.plan import (
-    cells_of,
-    image_item,
-    merged,
-    paths_of_init_images,
-    resolve_images,
-)
+from graftwork.planning.plan import MergedDesigns, PlanEntry, paths_of_init_images, resolve_images
+from graftwork.planning.shards import ImageItem, ImageShard
 from graftwork.store.layout import Store
+from graftwork.store.records import ImageParts
 
 
-def find_adoptable(
-    designs: list[dict[str, Any]], hardware: Mapping[str, Any], store: Store
-) -> dict[str, dict[str, Any]]:
-    """Returns the missing images of which an equal one exists, but for the digest of the sampling code.
+@dataclass(frozen=True)
+class Adoptable:
+    """A missing image of which an equal one may exist.
 
-    Returns:
-        image key -> {old: key of the existing image, cell: id of a cell that needs it, parts, report}.
+    Attributes:
+        old: key of the existing image.
+        cell: a cell that needs the missing one.
+        entry: what the store calls that cell.
     """
-    earlier: dict[str, list[str]] = {}
-    for file in sorted(store.shards.glob("*.json")):
-        for item in json.loads(file.read_text(encoding="utf-8")).get("images", ()):
-            earlier.setdefault(_without_code(item["parts"]), []).append(item["key"])
+
+    old: str
+    cell: str
+    entry: PlanEntry
+
+
+def find_adoptable(designs: Sequence[Design], hardware: Hardware, store: Store) -> dict[str, Adoptable]:
+    """Returns the missing images of which an equal one exists, but for the digest of the sampling code, by their keys."""
+    earlier = defaultdict(list)
+    for item in _planned_images(store):
+        earlier[_without_code(item.parts)].append(item.key)
     adoptable = {}
     for cell, entry in resolve_images(designs, hardware, store).items():
-        if entry["image"] is None or is_complete_png(store.image(entry["image"])):
+        if entry.image is None or is_complete_png(store.image(entry.image)):
             continue
-        for old in earlier.get(_without_code(entry["parts"]), ()):
+        for old in earlier.get(_without_code(entry.parts), ()):
             if is_complete_png(store.image(old)):
-                adoptable[entry["image"]] = {
-                    "old": old,
-                    "cell": cell,
-                    "parts": entry["parts"],
-                    "report": entry["report"],
-                }
+                adoptable[entry.image] = Adoptable(old, cell, entry)
     return adoptable
 
 
+def _planned_images(store: Store) -> list[ImageItem]:
+    """Returns the images of all shards there have been; those of other versions, where their items can be read."""
+    items = []
+    for file in sorted(store.shards.glob("*.json")):
+        for item in json.loads(file.read_text(encoding="utf-8")).get("images", ()):
+            try:
+                items.append(from_json(ImageItem, item))
+            except OtherVersion:
+                continue
+    return items
+
+
 def accept_images(
-    designs: list[dict[str, Any]],
-    hardware: Mapping[str, Any],
+    designs: Sequence[Design],
+    hardware: Hardware,
     samples: int,
     store: Store,
     log: logging.Logger,
@@ -64,7 +79,11 @@ def accept_images(
     """Renders a sample under the present code and, if it is equal, adopts every image of the earlier code.
 
     Args:
-        samples: How many images are rendered.
+        designs: experiments whose images are looked for.
+        hardware: of config.yaml.
+        samples: how many images are rendered.
+        store: where images are.
+        log: log of the job.
 
     Returns:
         What was done, in a sentence.
@@ -87,61 +106,47 @@ def accept_images(
             f"{len(differing)} of {len(chosen)} sampled images differ under the present sampling code; nothing was "
             f"adopted, and the next run makes the images anew. First: {differing[0]}"
         )
-    for key, entry in adoptable.items():
-        _adopt(store.image(entry["old"]), store.image(key))
+    for key, one in adoptable.items():
+        _adopt(store.image(one.old), store.image(key))
     return f"{len(chosen)} sampled images are equal; {len(adoptable)} images adopted"
 
 
 def _render(
-    designs: list[dict[str, Any]],
-    hardware: Mapping[str, Any],
-    chosen: Mapping[str, Mapping[str, Any]],
+    designs: Sequence[Design],
+    hardware: Hardware,
+    chosen: Mapping[str, Adoptable],
     store: Store,
     trial: Store,
     log: logging.Logger,
 ) -> list[str]:
-    from safetensors.torch import save_file
-
-    from graftwork.conditioning.build import HARDWARE, build_conditioning
+    """Makes images under the present code, and returns what is wrong with those that differ, one line each."""
+    from graftwork.conditioning.build import HARDWARE
     from graftwork.models.hardware import configure_torch
-    from graftwork.store.hidden_states import read_layer
-    from graftwork.store.statistics import read_wanted
 
     # As in the job that built them first: the number of threads changes low bits, and with them the hash.
     configure_torch(HARDWARE)
-
-    def read_states(key: str, layer: int) -> Any:
-        return read_layer(store.hidden_states(key), layer)
-
-    def read_statistics(wanted: Mapping[str, Any]) -> Any:
-        return read_wanted(wanted, store, files)
-
-    cells, models = cells_of(designs), merged(designs, "models")
-    recipes, files = Keys(models, hardware, merged(designs, "corpora")), merged(designs, "statistics_files")
-    by_generator: dict[str, list[dict[str, Any]]] = {}
-    for key, entry in chosen.items():
-        path = trial.conditioning(entry["parts"]["conditioning"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        recipe = recipes.recipe(cells[entry["cell"]])
-        conditioning = build_conditioning(recipe, read_states, read_statistics)
-        save_file(conditioning.tensors, path)
-        by_generator.setdefault(entry["parts"]["generator"], []).append(image_item(key, entry))
+    merged = MergedDesigns.of(designs)
+    keys, ingredients = merged.keys(hardware), Ingredients(store, {}, merged.statistics_files)
+    by_generator = defaultdict(list)
+    for one in chosen.values():
+        store_conditioning(build(keys.recipe(merged.cells[one.cell]), ingredients), trial)
+        by_generator[one.entry.parts.generator].append(one.entry)
     differing = []
-    for generator, images in by_generator.items():
-        shard = {
-            "generator": {part: models[generator][part] for part in ("name", "entry")},
-            "hardware": hardware["generation"],
-            "images": images,
-            "init_images": paths_of_init_images(images, merged(designs, "references")),
-            "drop": [],
-        }
+    for generator, entries in by_generator.items():
+        shard = ImageShard(
+            generator=merged.model(generator),
+            hardware=hardware.generation.model_dump(),
+            images=tuple(entry.item() for entry in entries),
+            init_images=paths_of_init_images(entries, merged.references),
+            drop=(),
+        )
         failures = generate_images(shard, trial, log).failures
-        for item in images:
-            key, old = item["key"], chosen[item["key"]]["old"]
-            if key in failures:
-                differing.append(f"{key}: {failures[key]}")
-            elif trial.image(key).read_bytes() != store.image(old).read_bytes():
-                differing.append(f"{key}: other bytes than {old}")
+        for item in shard.images:
+            old = chosen[item.key].old
+            if item.key in failures:
+                differing.append(f"{item.key}: {failures[item.key]}")
+            elif trial.image(item.key).read_bytes() != store.image(old).read_bytes():
+                differing.append(f"{item.key}: other bytes than {old}")
     return differing
 
 
@@ -153,5 +158,5 @@ def _adopt(old: Path, new: Path) -> None:
     os.link(old, new)
 
 
-def _without_code(parts: Mapping[str, Any]) -> str:
-    return digest({name: value for name, value in parts.items() if name != "code"})
+def _without_code(parts: ImageParts) -> str:
+    return record_digest(replace(parts, code=""))

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.labels import slugify
 from graftwork.core.progress import Progress
+from graftwork.core.records import to_json
+from graftwork.planning.analyses import AnalysisTask, AnalyzedEncoder, AnalyzedLayer, ComparedSide
 from graftwork.reports.analysis.registry import EncoderRead, LayerMeasured, PairCompared, plots_of
 from graftwork.reports.analysis.summary import ComparedPair, Findings, write_summary
 from graftwork.reports.analysis.tables import (
@@ -38,7 +39,7 @@ _WORST = 20
 
 
 def analyze(
-    analysis: Mapping[str, Any],
+    analysis: AnalysisTask,
     store: Store,
     folder: Path,
     log: logging.Logger,
@@ -49,7 +50,7 @@ def analyze(
     What failed, or has too few tokens, is left out, and the summary says so.
 
     Args:
-        analysis: As `resolve_analysis` returns it.
+        analysis: what to do.
         store: Where hidden states and statistics are.
         folder: Where files are written.
         log: Of the job.
@@ -69,7 +70,7 @@ class _Writer:
 
     def __init__(
         self,
-        analysis: Mapping[str, Any],
+        analysis: AnalysisTask,
         store: Store,
         folder: Path,
         log: logging.Logger,
@@ -80,31 +81,31 @@ class _Writer:
         self._folder = folder
         self._log = log
         self._failures = failures
-        self._entries = {entry["name"]: entry for entry in analysis["entries"]}
-        self.findings = Findings(analysis)
+        self._entries = {entry.name: entry for entry in analysis.entries}
+        self.findings = Findings(to_json(analysis))
         self.files: list[str] = []
 
     def entries(self) -> None:
         """Writes what is of one encoder alone."""
-        progress = Progress("layers read", sum(len(entry["layers"]) for entry in self._entries.values()))
+        progress = Progress("layers read", sum(len(entry.layers) for entry in self._entries.values()))
         for name, entry in self._entries.items():
             readings: dict[int, LayerReading] = {}
-            for layer in entry["layers"]:
+            for layer in entry.layers:
                 self._statistics_tables(entry, layer)
-                readings[layer["hidden_layer"]] = self._read_layer(entry, layer)
+                readings[layer.hidden_layer] = self._read_layer(entry, layer)
                 progress.advance()
             activations = [one for reading in readings.values() for one in reading.activations()]
             table = repeated_activations_table(activations)
             self._write(f"massive_activations/{slugify(name)}.csv", table)
-            depth = {layer["hidden_layer"]: layer["index"] for layer in entry["layers"]}
+            depth = {layer.hidden_layer: layer.index for layer in entry.layers}
             ordered = {layer: readings[layer] for layer in sorted(readings, key=depth.__getitem__)}
             self._plot(EncoderRead(name, ordered))
 
-    def _read_layer(self, entry: Mapping[str, Any], layer: Mapping[str, Any]) -> LayerReading:
-        reading, massive, signed = LayerReading(), self._analysis["massive"], layer["hidden_layer"]
+    def _read_layer(self, entry: AnalyzedEncoder, layer: AnalyzedLayer) -> LayerReading:
+        reading, massive, signed = LayerReading(), self._analysis.massive, layer.hidden_layer
         for one in self._read_inputs(entry, layer):
-            reading.add(one, signed, massive["magnitude"], massive["factor"])
-        name = entry["name"]
+            reading.add(one, signed, massive.magnitude, massive.factor)
+        name = entry.name
         self.findings.massive[name, signed] = len(reading.massive)
         every = self._statistics(entry, layer, "all")
         rest = self._statistics(entry, layer, "non_sink")
@@ -123,27 +124,25 @@ class _Writer:
         self._plot(LayerMeasured(name, signed, reading, every, rest))
         return reading
 
-    def _statistics_tables(self, entry: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
-        for tokens in entry["token_classes"]:
+    def _statistics_tables(self, entry: AnalyzedEncoder, layer: AnalyzedLayer) -> None:
+        for tokens in entry.token_classes:
             found = self._statistics(entry, layer, tokens)
             if found is not None:
-                name = f"{slugify(entry['name'])}_layer{layer['hidden_layer']}_{tokens}"
+                name = f"{slugify(entry.name)}_layer{layer.hidden_layer}_{tokens}"
                 self._write(f"statistics/{name}.csv", statistics_table(found))
 
     def comparisons(self) -> None:
         """Writes what is of two encoders."""
-        for comparison in self._analysis["comparisons"]:
-            name, sides = comparison["name"], (comparison["a"], comparison["b"])
-            found = [self._side(side, side["tokens"]) for side in sides]
-            has_sink = any(side["tokens"] == "all" for side in sides)
-            rest = [
-                self._side(side, "non_sink" if side["tokens"] == "all" else side["tokens"]) for side in sides
-            ]
+        for comparison in self._analysis.comparisons:
+            name, sides = comparison.name, (comparison.a, comparison.b)
+            found = [self._side(side, side.tokens) for side in sides]
+            has_sink = any(side.tokens == "all" for side in sides)
+            rest = [self._side(side, "non_sink" if side.tokens == "all" else side.tokens) for side in sides]
             if None in found or None in rest:
                 self._problem(f"{_words(sides[0])} against {_words(sides[1])}: a side was not measured")
                 continue
             measurements = compare_sides(*found, *(rest if has_sink else (None, None)))
-            paired = pair_inputs(self._pairs(sides), (sides[0]["tokens"], sides[1]["tokens"]))
+            paired = pair_inputs(self._pairs(sides), (sides[0].tokens, sides[1].tokens))
             of_tokens = compare_paired(paired) if paired is not None else None
             self._write(f"comparisons/{name}.csv", comparison_table({**measurements, **(of_tokens or {})}))
             shown = (_words(sides[0]), _words(sides[1]))
@@ -162,31 +161,29 @@ class _Writer:
                 ComparedPair(name, *shown, measurements, of_tokens, paired, dimensions, worst, has_sink)
             )
 
-    def _side(self, side: Mapping[str, Any], tokens: str) -> ReferenceStatistics | None:
-        entry = self._entries[side["entry"]]
-        return self._statistics(entry, _layer_of(entry, side), tokens)
+    def _side(self, side: ComparedSide, tokens: str) -> ReferenceStatistics | None:
+        entry = self._entries[side.entry]
+        return self._statistics(entry, entry.layer(side.hidden_layer), tokens)
 
-    def _pairs(self, sides: tuple[Mapping[str, Any], ...]) -> Iterator[tuple[ReadInput, ReadInput]]:
+    def _pairs(self, sides: tuple[ComparedSide, ComparedSide]) -> Iterator[tuple[ReadInput, ReadInput]]:
         """Yields the inputs that both sides have: the same prompt, with the first reference where there are some."""
-        entries = [self._entries[side["entry"]] for side in sides]
-        layers = [_layer_of(entry, side) for entry, side in zip(entries, sides, strict=True)]
+        entries = [self._entries[side.entry] for side in sides]
+        layers = [entry.layer(side.hidden_layer) for entry, side in zip(entries, sides, strict=True)]
         shown = []
         for entry in entries:
-            first = entry["inputs"][0]["reference"]
-            shown.append({one["prompt"]: one["key"] for one in entry["inputs"] if one["reference"] == first})
+            first = entry.inputs[0].reference
+            shown.append({one.prompt: one.key for one in entry.inputs if one.reference == first})
         for prompt, key in shown[0].items():
             keys = key, shown[1][prompt]
             if not any(key in self._failures for key in keys):
-                yield tuple(self._read(key, layer["index"]) for key, layer in zip(keys, layers, strict=True))
+                yield tuple(self._read(key, layer.index) for key, layer in zip(keys, layers, strict=True))
 
-    def _read_inputs(self, entry: Mapping[str, Any], layer: Mapping[str, Any]) -> Iterator[ReadInput]:
-        for one in entry["inputs"]:
-            if one["key"] not in self._failures:
-                yield self._read(one["key"], layer["index"])
-            elif layer is entry["layers"][0]:
-                self._problem(
-                    f"{entry['name']}: prompt {one['prompt']!r} was left out: {self._failures[one['key']]}"
-                )
+    def _read_inputs(self, entry: AnalyzedEncoder, layer: AnalyzedLayer) -> Iterator[ReadInput]:
+        for one in entry.inputs:
+            if one.key not in self._failures:
+                yield self._read(one.key, layer.index)
+            elif layer is entry.layers[0]:
+                self._problem(f"{entry.name}: prompt {one.prompt!r} was left out: {self._failures[one.key]}")
 
     def _read(self, key: str, index: int) -> ReadInput:
         from graftwork.store.hidden_states import read_layer
@@ -195,9 +192,9 @@ class _Writer:
         return ReadInput(decode_states(stored.values, stored.dtype), stored.roles, stored.token_ids)
 
     def _statistics(
-        self, entry: Mapping[str, Any], layer: Mapping[str, Any], tokens: str
+        self, entry: AnalyzedEncoder, layer: AnalyzedLayer, tokens: str
     ) -> ReferenceStatistics | None:
-        key, where = layer["statistics"], f"{entry['name']}, layer {layer['hidden_layer']}"
+        key, where = layer.statistics, f"{entry.name}, layer {layer.hidden_layer}"
         if key in self._failures:
             self._problem(f"{where}: {self._failures[key]}")
             return None
@@ -223,11 +220,7 @@ class _Writer:
             self.findings.plots[plot.caption] = file
 
 
-def _layer_of(entry: Mapping[str, Any], side: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next(layer for layer in entry["layers"] if layer["hidden_layer"] == side["hidden_layer"])
-
-
-def _words(side: Mapping[str, Any], without_sink: bool = False) -> str:
-    tokens = "non_sink" if without_sink and side["tokens"] == "all" else side["tokens"]
+def _words(side: ComparedSide, without_sink: bool = False) -> str:
+    tokens = "non_sink" if without_sink and side.tokens == "all" else side.tokens
     words = {"all": "all tokens", "non_sink": "all tokens but the sink"}.get(tokens, f"{tokens} tokens")
-    return f"{side['entry']}, layer {side['hidden_layer']}, {words}"
+    return f"{side.entry}, layer {side.hidden_layer}, {words}"

@@ -3,95 +3,122 @@
 import logging
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
+from graftwork.core.records import from_json, to_json
 from graftwork.jobs.record import JobRecord
+from graftwork.planning.shards import ConditioningShard
 from graftwork.store.layout import Store
 from graftwork.store.recipes import add_recipes
+from graftwork.store.records import ConditioningReport, Recipe
+
+if TYPE_CHECKING:
+    from graftwork.conditioning.build import Conditioning
+    from graftwork.conditioning.visibility import CaptionNorm
+    from graftwork.statistics.reference import ReferenceStatistics
+    from graftwork.store.hidden_states import HiddenStates
 
 # Rows are written in groups, so that a job that is killed loses little and leaves few files.
 _ROWS_PER_FILE = 500
+# Layers, and files of statistics, that are kept in memory: those of neighbouring recipes are the same.
+_MOST_KEPT = 16
+
+
+class Ingredients:
+    """Reads what recipes are made of, each part once."""
+
+    def __init__(
+        self,
+        store: Store,
+        failures: Mapping[str, str],
+        statistics_files: Mapping[str, str],
+    ):
+        """Says where things are.
+
+        Args:
+            store: where hidden states and statistics are.
+            failures: key of hidden states or statistics -> why they could not be made.
+            statistics_files: SHA-256 -> path of files of statistics.
+        """
+        self._store = store
+        self._failures = failures
+        self._files = statistics_files
+        self.states = lru_cache(maxsize=_MOST_KEPT)(self._states)
+        self._statistics = lru_cache(maxsize=_MOST_KEPT)(self._read_statistics)
+
+    def _states(self, key: str, layer: int) -> "HiddenStates":
+        """Returns one layer of one encoder input."""
+        from graftwork.store.hidden_states import DamagedHiddenStates, intact_layers, read_layer
+
+        if key in self._failures:
+            raise ValueError(f"its hidden states could not be extracted: {self._failures[key]}")
+        path = self._store.hidden_states(key)
+        try:
+            return read_layer(path, layer)
+        except DamagedHiddenStates as error:
+            # Size and time may be those of the last full reading; without this, the next plan would trust them.
+            verified = FactCache(self._store.verified)
+            verified.put(path, intact_layers(path), stat_signature(path))
+            verified.save()
+            raise DamagedHiddenStates(f"{error}; the next run extracts it again") from error
+
+    def statistics(self, wanted: Mapping[str, Any]) -> "ReferenceStatistics":
+        """Returns the statistics that a recipe names: {key, tokens} or {npz, tokens}."""
+        return self._statistics(tuple(sorted(wanted.items())))
+
+    def _read_statistics(self, wanted: tuple[tuple[str, Any], ...]) -> "ReferenceStatistics":
+        from graftwork.store.statistics import DamagedStatistics, read_wanted
+
+        named = dict(wanted)
+        if named.get("key") in self._failures:
+            raise ValueError(f"its statistics could not be measured: {self._failures[named['key']]}")
+        try:
+            return read_wanted(named, self._store, self._files)
+        except DamagedStatistics as error:
+            verified = FactCache(self._store.verified_statistics)
+            verified.put(self._store.statistics(named["key"]), None, None)
+            verified.save()
+            raise DamagedStatistics(f"{error}; the next run measures it again") from error
 
 
 def condition(
-    shard: dict[str, Any], store: Store, log: logging.Logger, failures: dict[str, str]
+    shard: ConditioningShard, store: Store, log: logging.Logger, failures: Mapping[str, str]
 ) -> JobRecord:
     """Builds the conditioning of each recipe and records which bytes it gave, and what the generator sees of them.
 
     Args:
-        shard: `recipes`, key -> recipe, `generators`, identity -> {name, entry}, of those that the recipes name, and
-            `statistics_files`, SHA-256 -> path.
-        store: Where hidden states are, and conditioning goes.
-        log: For failures.
-        failures: Key of hidden states or statistics -> why they could not be made.
+        shard: what to build.
+        store: where hidden states are, and conditioning goes.
+        log: log of the job.
+        failures: key of hidden states or statistics -> why they could not be made.
     """
-    from safetensors.torch import save_file
-
-    from graftwork.conditioning.build import HARDWARE, build_conditioning
+    from graftwork.conditioning.build import HARDWARE
     from graftwork.conditioning.visibility import CaptionNorm
-    from graftwork.core.atomic import atomic_path
-    from graftwork.core.fact_cache import FactCache, stat_signature
     from graftwork.models.hardware import configure_torch
     from graftwork.models.loading import ensure_model
-    from graftwork.store.hidden_states import DamagedHiddenStates, intact_layers, read_layer
-    from graftwork.store.statistics import DamagedStatistics, read_wanted
 
     configure_torch(HARDWARE)
 
-    @lru_cache(maxsize=16)
-    def states(key: str, layer: int) -> Any:
-        if key in failures:
-            raise ValueError(f"its hidden states could not be extracted: {failures[key]}")
-        path = store.hidden_states(key)
-        try:
-            return read_layer(path, layer)
-        except DamagedHiddenStates:
-            # Size and time may be those of the last full reading; without this, the next plan would trust them.
-            verified.put(path, intact_layers(path), stat_signature(path))
-            verified.save()
-            raise
-
     @cache
-    def caption_norm(identity: str | None) -> CaptionNorm | None:
-        if identity is None:
-            return None
-        name, entry = (shard["generators"][identity][part] for part in ("name", "entry"))
-        return CaptionNorm.read(ensure_model(name, entry, "generator"), entry["family"])
-
-    @lru_cache(maxsize=16)
-    def read_once(wanted: tuple[tuple[str, Any], ...]) -> Any:
-        return read_wanted(dict(wanted), store, shard["statistics_files"])
-
-    def statistics(wanted: Mapping[str, Any]) -> Any:
-        key = wanted.get("key")
-        if key in failures:
-            raise ValueError(f"its statistics could not be measured: {failures[key]}")
-        try:
-            return read_once(tuple(sorted(wanted.items())))
-        except DamagedStatistics:
-            verified_statistics.put(store.statistics(wanted["key"]), None, None)
-            verified_statistics.save()
-            raise
+    def caption_norm(identity: str) -> CaptionNorm:
+        model = shard.generators[identity]
+        folder = ensure_model(model.name, model.entry, "generator")
+        return CaptionNorm.read(folder, model.entry["family"])
 
     record = JobRecord(log)
-    verified, verified_statistics = FactCache(store.verified), FactCache(store.verified_statistics)
-    progress = Progress("conditionings built", len(shard["recipes"]))
-    rows: dict[str, dict[str, Any]] = {}
-    for key, recipe in shard["recipes"].items():
+    ingredients = Ingredients(store, failures, shard.statistics_files)
+    progress = Progress("conditionings built", len(shard.recipes))
+    rows: dict[str, ConditioningReport] = {}
+    for key, recipe in shard.recipes.items():
         try:
-            norm = caption_norm(recipe.get("caption_norm"))
-            conditioning = build_conditioning(recipe, states, statistics, norm)
-            path = store.conditioning(conditioning.hash)
-            if not path.exists():
-                with atomic_path(path) as temporary:
-                    save_file(conditioning.tensors, temporary)
-            rows[key] = {"conditioning": conditioning.hash, **conditioning.report}
+            conditioning = build(recipe, ingredients, caption_norm(recipe.caption_norm))
+            store_conditioning(conditioning, store)
+            rows[key] = from_json(
+                ConditioningReport, {"conditioning": conditioning.hash, **conditioning.report}
+            )
             record.made.append(key)
-        except DamagedHiddenStates as error:
-            record.fail(key, f"{error}; the next run extracts it again")
-        except DamagedStatistics as error:
-            record.fail(key, f"{error}; the next run measures it again")
         except Exception as error:  # one recipe's failure is that recipe's result
             record.fail(key, error)
         if len(rows) >= _ROWS_PER_FILE:
@@ -100,3 +127,39 @@ def condition(
         progress.advance()
     add_recipes(store.recipes, rows)
     return record
+
+
+def build(
+    recipe: Recipe, ingredients: Ingredients, caption_norm: "CaptionNorm | None" = None
+) -> "Conditioning":
+    """Applies a recipe to what it is made of."""
+    from graftwork.conditioning.build import build_conditioning
+
+    return build_conditioning(
+        recipe_mapping(recipe), ingredients.states, ingredients.statistics, caption_norm
+    )
+
+
+def store_conditioning(conditioning: "Conditioning", store: Store) -> None:
+    """Writes conditioning under its hash, unless it is there."""
+    from safetensors.torch import save_file
+
+    from graftwork.core.atomic import atomic_path
+
+    path = store.conditioning(conditioning.hash)
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            save_file(conditioning.tensors, temporary)
+
+
+def recipe_mapping(recipe: Recipe) -> dict[str, Any]:
+    """Returns a recipe in the form that `build_conditioning` takes."""
+    plain = to_json(recipe)
+    stages, alphas = plain.pop("stages", {}), plain.pop("alphas", [])
+    pairs = {
+        name: [[one["key"], one["layer"]] for one in plain[name]]
+        for name in ("sources", "neutral_sources")
+        if name in plain
+    }
+    alpha = {"alpha": alphas[0] if len(alphas) == 1 else alphas} if alphas else {}
+    return {**plain, "text": [recipe.text.key, recipe.text.layer], **pairs, **alpha, **stages}

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+from dataclasses import replace
 from typing import Any
 
 from graftwork.core.fact_cache import FactCache, stat_signature
@@ -10,11 +11,12 @@ from graftwork.core.progress import Progress
 from graftwork.jobs.devices import take_device
 from graftwork.jobs.record import JobRecord, blaming_settings
 from graftwork.models.encoder import EncodedSequence
+from graftwork.planning.shards import ExtractionShard, InputToExtract
 from graftwork.store.hidden_states import add_layers, intact_layers
 from graftwork.store.layout import Store
 
 
-def extract_hidden_states(shard: dict[str, Any], store: Store, log: logging.Logger) -> JobRecord:
+def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Logger) -> JobRecord:
     """Extracts what the store lacks of the shard.
 
     The store is asked before torch is imported: a job whose work another one did costs nothing. An input that fails
@@ -22,47 +24,45 @@ def extract_hidden_states(shard: dict[str, Any], store: Store, log: logging.Logg
     """
     record = JobRecord(log)
     pending = []
-    for item in shard["inputs"]:
-        present = intact_layers(store.hidden_states(item["key"]))
-        layers = [layer for layer in item["layers"] if layer not in present]
+    for item in shard.inputs:
+        present = intact_layers(store.hidden_states(item.key))
+        layers = tuple(layer for layer in item.layers if layer not in present)
         if layers:
-            pending.append({**item, "layers": layers})
+            pending.append(replace(item, layers=layers))
         else:
-            record.found.append(item["key"])
+            record.found.append(item.key)
     if not pending:
         return record
 
     from graftwork.models.hardware import configure_torch
     from graftwork.models.images import open_reference
     from graftwork.models.loading import load_encoder
-    from graftwork.models.prompts import options_of
 
-    take_device(shard["hardware"], log)
+    take_device(shard.hardware, log)
     with blaming_settings(log):
-        configure_torch(shard["hardware"])
-    layers = sorted({layer for item in pending for layer in item["layers"]})
-    name = shard["encoder"]["name"]
+        configure_torch(shard.hardware)
+    layers = sorted({layer for item in pending for layer in item.layers})
+    name = shard.encoder.name
     log.info("loading encoder %s up to layer %s for %s inputs", name, layers[-1], len(pending))
-    encoder = load_encoder(name, shard["encoder"]["entry"], layers, shard["hardware"])
+    encoder = load_encoder(name, shard.encoder.entry, layers, shard.hardware)
     progress = Progress(f"inputs of {name} encoded", len(pending))
     image_key, image = None, None
-    with _Writer(store, shard["hardware"]["dtype"], record) as writer:
+    with _Writer(store, shard.hardware["dtype"], record) as writer:
         for item in pending:
             try:
-                if item["path"] is not None and item["origin"]["reference"] != image_key:
+                made = item.input
+                if item.path is not None and made.reference != image_key:
                     image_key, image = None, None
-                    image = open_reference(item["path"])
-                    image_key = item["origin"]["reference"]
-                seen = (image, image_key) if item["path"] is not None else (None, None)
-                if item["origin"].get("source") == "vision_tower":
+                    image = open_reference(item.path)
+                    image_key = made.reference
+                seen = (image, image_key) if item.path is not None else (None, None)
+                if made.source == "vision_tower":
                     encoded = encoder.encode_image(*seen)
                 else:
-                    encoded = encoder.encode(
-                        item["origin"]["prompt"], *seen, item["layers"], options_of(item["origin"])
-                    )
+                    encoded = encoder.encode(made.prompt, *seen, item.layers, made.options)
                 writer.put(item, encoded)
             except Exception as error:  # one input's failure is that input's result
-                record.fail(item["key"], error)
+                record.fail(item.key, error)
             progress.advance()
     return record
 
@@ -79,7 +79,7 @@ class _Writer:
     def __init__(self, store: Store, dtype: str, record: JobRecord):
         self._store, self._dtype, self._record = store, dtype, record
         self._verified = FactCache(store.verified)
-        self._queue: queue.Queue[tuple[dict[str, Any], EncodedSequence] | None] = queue.Queue(
+        self._queue: queue.Queue[tuple[InputToExtract, EncodedSequence] | None] = queue.Queue(
             maxsize=self._MOST_WAITING
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -93,7 +93,7 @@ class _Writer:
         self._thread.join()
         self._verified.save()
 
-    def put(self, item: dict[str, Any], encoded: EncodedSequence) -> None:
+    def put(self, item: InputToExtract, encoded: EncodedSequence) -> None:
         """Stores an input of the shard, some time before the block ends."""
         self._queue.put((item, encoded))
 
@@ -101,7 +101,7 @@ class _Writer:
         while (work := self._queue.get()) is not None:
             item, encoded = work
             try:
-                path = self._store.hidden_states(item["key"])
+                path = self._store.hidden_states(item.key)
                 layers = add_layers(
                     path,
                     {layer: _as_stored(states) for layer, states in encoded.hidden_states.items()},
@@ -111,12 +111,12 @@ class _Writer:
                         "roles": encoded.roles,
                         "positions": encoded.positions,
                     },
-                    item["origin"],
+                    item.input,
                 )
                 self._verified.put(path, layers, stat_signature(path))
-                self._record.made.append(item["key"])
+                self._record.made.append(item.key)
             except Exception as error:  # a full disk fails this input, not the ones that fit
-                self._record.fail(item["key"], error)
+                self._record.fail(item.key, error)
 
 
 def _as_stored(states: Any) -> Any:

@@ -1,12 +1,11 @@
 """Generation: a shard of images, in batches of one shape."""
 
 import hashlib
-import json
 import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,39 +14,41 @@ from graftwork.core.atomic import write_atomic
 from graftwork.core.identity import digest
 from graftwork.core.png import encode_png, is_complete_png
 from graftwork.core.progress import Progress
+from graftwork.core.records import write_record
 from graftwork.jobs.devices import take_device
 from graftwork.jobs.record import JobRecord, blaming_settings
-from graftwork.planning.keys import batch_group, sampling_work
+from graftwork.models.families import generator_family
+from graftwork.planning.shards import ImageItem, ImageShard, Rate
 from graftwork.store.layout import Store
 
 if TYPE_CHECKING:
     from graftwork.models.generator import Batch, BatchRow, Generator, Launched
 
 
-def generate_images(shard: dict[str, Any], store: Store, log: logging.Logger) -> JobRecord:
+def generate_images(shard: ImageShard, store: Store, log: logging.Logger) -> JobRecord:
     """Makes the images of the shard that the store lacks.
 
     The store is asked before torch is imported and again before each batch. A row that fails is replaced by padding
     and its error recorded; the others go on at the same batch shape, so that their bytes do not change.
     """
     record = JobRecord(log)
-    pending = _missing(shard["images"], store)
-    waiting = {item["key"] for item in pending}
-    record.found = [item["key"] for item in shard["images"] if item["key"] not in waiting]
+    pending = _missing(shard.images, store)
+    waiting = {item.key for item in pending}
+    record.found = [item.key for item in shard.images if item.key not in waiting]
     if pending:
         _generate(shard, pending, store, log, record)
-    for hash_ in shard["drop"] if not record.failures else ():
+    for hash_ in shard.drop if not record.failures else ():
         store.conditioning(hash_).unlink(missing_ok=True)
     return record
 
 
 def _generate(
-    shard: dict[str, Any], pending: list[dict[str, Any]], store: Store, log: logging.Logger, record: JobRecord
+    shard: ImageShard, pending: list[ImageItem], store: Store, log: logging.Logger, record: JobRecord
 ) -> None:
     from graftwork.models.hardware import configure_torch
     from graftwork.models.loading import load_generator
 
-    hardware, (name, entry) = shard["hardware"], (shard["generator"][part] for part in ("name", "entry"))
+    hardware, name, entry = shard.hardware, shard.generator.name, shard.generator.entry
     take_device(hardware, log)
     with blaming_settings(log):
         configure_torch(hardware)
@@ -57,21 +58,21 @@ def _generate(
     start, work = time.monotonic(), 0
     batches = list(_batches(pending, hardware["batch_shape"], entry["family"]))
     with (
-        _Reader(store, hardware["device"], shard.get("init_images", {})) as reader,
+        _Reader(store, hardware["device"], shard.init_images) as reader,
         _Writer(store, record) as writer,
     ):
         launcher = _Launcher(generator, hardware["batch_shape"], reader, writer, record)
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
             reader.expect([*batch, *following])
             wanted = _missing(batch, store)
-            record.found += [item["key"] for item in batch if item not in wanted]
+            record.found += [item.key for item in batch if item not in wanted]
             launcher.make(wanted)
-            work += sum(sampling_work(item["parts"]) for item in wanted)
+            work += sum(item.parts.work for item in wanted)
             progress.advance(len(batch))
     # Warming up is no work: the next job's estimate would multiply it by its images.
     seconds = time.monotonic() - start - launcher.seconds_warming
-    rate = record.notes["rate"] = {"work": work, "seconds": round(seconds, 3)}
-    write_atomic(store.rates / f"{digest([item['key'] for item in pending])[:16]}.json", json.dumps(rate))
+    rate = record.notes["rate"] = Rate(work, round(seconds, 3))
+    write_record(store.rates / f"{digest([item.key for item in pending])[:16]}.json", rate)
     log.info(
         "the generator waited %.2f s for conditioning to be read and %.2f s for images to be written",
         reader.seconds_waited,
@@ -79,12 +80,12 @@ def _generate(
     )
 
 
-def _batches(items: list[dict[str, Any]], rows: int, family: str) -> Iterator[list[dict[str, Any]]]:
+def _batches(items: list[ImageItem], rows: int, family: str) -> Iterator[list[ImageItem]]:
     """Yields items that can share a batch, at most `rows` at a time."""
-    grouped: dict[Any, list[dict[str, Any]]] = {}
+    padded_length = generator_family(family).captions.padded_length
+    grouped: dict[Any, list[ImageItem]] = {}
     for item in items:
-        group = batch_group(family, item["parts"], item["tokens"], item.get("negative_tokens"))
-        grouped.setdefault(group, []).append(item)
+        grouped.setdefault(item.batch_group(padded_length), []).append(item)
     for group in grouped.values():
         yield from (group[at : at + rows] for at in range(0, len(group), rows))
 
@@ -108,21 +109,21 @@ class _Launcher:
         self._reader, self._writer, self._record = reader, writer, record
         self.seconds_warming = 0.0
 
-    def make(self, items: list[dict[str, Any]]) -> None:
+    def make(self, items: Sequence[ImageItem]) -> None:
         """Starts a batch of items that can share one. An item whose conditioning cannot be read fails alone."""
         rows = []
         for item in items:
             try:
                 rows.append((item, self._reader.read(item)))
             except Exception as error:  # this row's failure is that image's result
-                self._record.fail(item["key"], error)
+                self._record.fail(item.key, error)
         if rows:
             self._launch(rows)
 
-    def _launch(self, rows: "list[tuple[dict[str, Any], BatchRow]]") -> None:
+    def _launch(self, rows: "list[tuple[ImageItem, BatchRow]]") -> None:
         from graftwork.models.generator import assemble_batch
 
-        generator, sampling = self._generator, rows[0][0]["parts"]
+        generator, sampling = self._generator, vars(rows[0][0].parts)
         try:
             batch = assemble_batch(
                 [row for _, row in rows], sampling, self._batch_shape, generator.padding_row
@@ -135,14 +136,14 @@ class _Launcher:
         except Exception as error:
             return self._launch_apart(rows, error)
         for index, (item, _) in enumerate(rows):
-            self._writer.put(item["key"], index, launched)
+            self._writer.put(item.key, index, launched)
 
     def _warm_up(self, batch: "Batch") -> None:
         start = time.monotonic()
         self._generator.warm_up(batch)
         self.seconds_warming += time.monotonic() - start
 
-    def _launch_apart(self, rows: "list[tuple[dict[str, Any], BatchRow]]", error: Exception) -> None:
+    def _launch_apart(self, rows: "list[tuple[ImageItem, BatchRow]]", error: Exception) -> None:
         """Tries each row of a batch that failed alone, at the same batch shape: which row it was is not known.
 
         Raises:
@@ -154,7 +155,7 @@ class _Launcher:
                 "hardware.generation.batch_shape in config/config.yaml to a smaller number, or offload: model"
             ) from error
         if len(rows) == 1:
-            self._record.fail(rows[0][0]["key"], error)
+            self._record.fail(rows[0][0].key, error)
             return
         for row in rows:
             self._launch([row])
@@ -197,14 +198,14 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
 
 
-def _missing(items: list[dict[str, Any]], store: Store) -> list[dict[str, Any]]:
-    return [item for item in items if not is_complete_png(store.image(item["key"]))]
+def _missing(items: Sequence[ImageItem], store: Store) -> list[ImageItem]:
+    return [item for item in items if not is_complete_png(store.image(item.key))]
 
 
-def _read_for(item: dict[str, Any]) -> list[str]:
+def _read_for(item: ImageItem) -> list[str]:
     """Returns what is read for an item: the hash of its conditioning, and that of the image it starts from, if any."""
-    init_image = item["parts"].get("init_image")
-    return [item["parts"]["conditioning"], *([] if init_image is None else [init_image])]
+    init_image = item.parts.init_image
+    return [item.parts.conditioning, *([] if init_image is None else [init_image])]
 
 
 class _Reader:
@@ -229,7 +230,7 @@ class _Reader:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def expect(self, items: list[dict[str, Any]]) -> None:
+    def expect(self, items: Sequence[ImageItem]) -> None:
         """Says what will be asked for soon, in order; what is not among it is forgotten."""
         earlier, self._read = self._read, {}
         for name in dict.fromkeys(name for item in items for name in _read_for(item)):
@@ -237,7 +238,7 @@ class _Reader:
         for future in earlier.values():
             future.cancel()
 
-    def read(self, item: dict[str, Any]) -> "BatchRow":
+    def read(self, item: ImageItem) -> "BatchRow":
         """Returns the row of an expected item; raises what reading raised."""
         from graftwork.models.generator import BatchRow
 
@@ -246,7 +247,7 @@ class _Reader:
             tensors, *image = [self._read[name].result() for name in _read_for(item)]
         finally:
             self.seconds_waited += time.monotonic() - start
-        return BatchRow(item["parts"]["seed"], tensors, *image)
+        return BatchRow(item.parts.seed, tensors, *image)
 
     def _load(self, name: str) -> Any:
         if name in self._init_images:

@@ -1,23 +1,30 @@
 """What every job leaves behind: a log, and a manifest that says what was made and what failed."""
 
 import contextlib
-import json
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from graftwork.core.atomic import write_atomic
 from graftwork.core.code_digest import outside_digests
+from graftwork.core.records import read_record, write_record
+from graftwork.planning.shards import Manifest
 
 PACKAGES = ("torch", "transformers", "diffusers", "numpy", "h5py", "pillow")
 
 
 class JobRecord:
-    """Collects what a job did. Failures of single items are results: the job itself goes on."""
+    """Collects what a job did. Failures of single items are results: the job itself goes on.
+
+    Attributes:
+        made: keys of what it made.
+        found: keys of what another job had made before.
+        failures: key -> why it could not be made.
+        notes: further fields of the manifest.
+    """
 
     def __init__(self, log: logging.Logger):
         self._log = log
@@ -40,15 +47,15 @@ class JobRecord:
 
     def write(self, path: str | Path) -> None:
         """Writes the manifest. Equal work gives equal text but for `seconds`."""
-        manifest: Mapping[str, Any] = {
-            "made": sorted(self.made),
-            "found": sorted(self.found),
-            "failures": dict(sorted(self.failures.items())),
-            "seconds": round(time.monotonic() - self._start, 3),
-            "packages": {name: version(name) for name in PACKAGES},
+        manifest = Manifest(
+            made=tuple(sorted(self.made)),
+            found=tuple(sorted(self.found)),
+            failures=dict(sorted(self.failures.items())),
+            seconds=round(time.monotonic() - self._start, 3),
+            packages={name: version(name) for name in PACKAGES},
             **self.notes,
-        }
-        write_atomic(Path(path), json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
+        )
+        write_record(Path(path), manifest)
 
 
 @contextlib.contextmanager
@@ -61,23 +68,23 @@ def blaming_settings(log: logging.Logger) -> Iterator[None]:
         sys.exit(str(error))
 
 
-def read_manifests(paths: list[str] | list[Path]) -> list[dict[str, Any]]:
+def read_manifests(paths: Iterable[str | Path]) -> list[Manifest]:
     """Returns the manifests at these paths."""
-    return [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    return [read_record(Manifest, path) for path in paths]
 
 
-def work_of(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+def all_failures(paths: Iterable[str | Path]) -> dict[str, str]:
+    """Returns key -> error over several manifests."""
+    return {item: error for manifest in read_manifests(paths) for item, error in manifest.failures.items()}
+
+
+def work_of(manifests: Sequence[Manifest]) -> dict[str, Any]:
     """Returns what jobs did together: `images` made, `seconds`, and `packages` as they are installed now."""
     return {
-        "images": sum(len(manifest["made"]) for manifest in manifests),
-        "seconds": sum(manifest["seconds"] for manifest in manifests),
+        "images": sum(len(manifest.made) for manifest in manifests),
+        "seconds": sum(manifest.seconds for manifest in manifests),
         "packages": {name: version(name) for name in PACKAGES},
     }
-
-
-def all_failures(paths: list[str] | list[Path]) -> dict[str, str]:
-    """Returns item -> error over several manifests."""
-    return {item: error for manifest in read_manifests(paths) for item, error in manifest["failures"].items()}
 
 
 @outside_digests("writes a log")

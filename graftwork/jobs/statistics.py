@@ -1,21 +1,15 @@
 """Statistics: stored hidden states of a corpus, folded in its order, one file per encoder and layer."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
+from graftwork.core.records import to_json
 from graftwork.jobs.record import JobRecord
-from graftwork.statistics.accumulator import (
-    Moments,
-    NonFiniteStates,
-    decode_states,
-    fold_inputs,
-    measure_input,
-    measure_tokens,
-)
-from graftwork.statistics.token_classes import select_class
+from graftwork.planning.shards import StatisticsShard
+from graftwork.statistics.corpus import measure_corpus
 from graftwork.store.layout import Store
 from graftwork.store.statistics import is_intact, write_statistics
 
@@ -28,7 +22,7 @@ class MissingInputs(Exception):
 
 
 def measure_statistics(
-    shard: dict[str, Any], store: Store, log: logging.Logger, extraction_failures: Mapping[str, str]
+    shard: StatisticsShard, store: Store, log: logging.Logger, extraction_failures: Mapping[str, str]
 ) -> JobRecord:
     """Measures the statistics of a shard that the store lacks.
 
@@ -42,22 +36,22 @@ def measure_statistics(
 
     record = JobRecord(log)
     verified, verified_states = FactCache(store.verified_statistics), FactCache(store.verified)
-    progress = Progress("statistics measured", len(shard["statistics"]))
+    progress = Progress("statistics measured", len(shard.statistics))
     refused: dict[str, dict[str, str]] = {}
-    for item in shard["statistics"]:
-        key, path = item["key"], store.statistics(item["key"])
+    for item in shard.statistics:
+        key, path, parts = item.key, store.statistics(item.key), item.parts
         try:
             if is_intact(path):
                 record.found.append(key)
                 continue
-            not_finite = _refused_in_extraction(item["inputs"], extraction_failures)
-            wanted = [name for name in item["inputs"] if name not in not_finite]
+            not_finite = _refused_in_extraction(parts.inputs, extraction_failures)
+            wanted = [name for name in parts.inputs if name not in not_finite]
 
-            def read(name: str, layer: int = item["layer"]) -> Any:
+            def read(name: str, layer: int = parts.layer) -> Any:
                 return read_layer(store.hidden_states(name), layer)
 
             try:
-                classes, not_measured = measure_corpus(wanted, read, item["covariance_of"])
+                classes, not_measured = measure_corpus(wanted, read, parts.covariance_of)
             except DamagedHiddenStates:
                 # As in conditioning: the next plan must not trust what was once read back in full.
                 for name in wanted:
@@ -69,7 +63,7 @@ def measure_statistics(
                 refused[key] = refused_now
                 for name, reason in refused_now.items():
                     log.warning("%s leaves out input %s: %s", key, name, reason)
-            write_statistics(path, classes, {**item["origin"], "refused": refused_now})
+            write_statistics(path, classes, {**to_json(item), "refused": refused_now})
             verified.put(path, True, stat_signature(path))
             record.made.append(key)
         except DamagedHiddenStates as error:
@@ -92,37 +86,3 @@ def _refused_in_extraction(inputs: Iterable[str], failures: Mapping[str, str]) -
             f"{len(others)} inputs of the corpus could not be extracted, the first is {name}: {why}"
         )
     return failed
-
-
-def measure_corpus(
-    inputs: Iterable[str], read: Callable[[str], Any], covariance_of: str | None
-) -> tuple[dict[str, Moments], dict[str, str]]:
-    """Folds the inputs of a corpus in order, one in memory at a time.
-
-    Args:
-        inputs: Their names.
-        read: Name to `HiddenStates`.
-        covariance_of: The one token class that is measured, with its covariance; None for all classes without.
-
-    Returns:
-        Token class -> moments, and name -> why an input was refused.
-
-    Raises:
-        ValueError: where no input is left.
-    """
-    refused: dict[str, str] = {}
-
-    def partials() -> Iterable[dict[str, Moments]]:
-        for name in inputs:
-            stored = read(name)
-            states = decode_states(stored.values, stored.dtype)
-            try:
-                if covariance_of is None:
-                    yield measure_input(states, stored.roles)
-                else:
-                    measured = states[select_class(covariance_of, stored.roles)]
-                    yield {covariance_of: measure_tokens(measured, with_covariance=True)}
-            except NonFiniteStates as error:
-                refused[name] = str(error)
-
-    return fold_inputs(partials()), refused

@@ -1,196 +1,297 @@
-"""Analyses as scopes of their own: what they plan, what they lack, and what was damaged."""
+"""An analysis as a scope: the job that writes it, its plan, and what it lacks."""
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from graftwork.core.identity import digest
+from graftwork.core.records import record_form
 from graftwork.design.analyses import AnalysisDesign
 from graftwork.design.project import Project
+from graftwork.design.settings import Hardware, Sharding
 from graftwork.planning.code import extraction_code, statistics_code
-from graftwork.planning.healing import count_failures, find_damaged_inputs
-from graftwork.planning.inputs_plan import plan_extraction, plan_statistics
-from graftwork.planning.keys import Keys
+from graftwork.planning.inputs import InputsPlan, WantedInputs, find_damaged_inputs, plan_inputs
+from graftwork.planning.keys import Keys, NeededStatistics
+from graftwork.planning.scope import RESULTS, Scope
+from graftwork.planning.shards import ExtractionShard, Manifest, StatisticsShard
 from graftwork.store.layout import Store
 
-# A dot, which names of experiments have not.
-SCOPE_PREFIX = "statistics."
-PLAN = "statistics.json"
-SUMMARY = "summary.md"
+STAGES = ("hidden_states", "statistics")
+# What an analysis has written, beside its plan.
+FILES = "files.json"
 
 
-def resolve_analysis(design: AnalysisDesign, keys: Keys) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns what an analysis reads of the store: plain values for the job, and key -> statistics.
+@dataclass(frozen=True)
+class AnalyzedCorpus:
+    """How large a corpus is.
+
+    Attributes:
+        name: name of its file.
+        prompts: how many prompts it has.
+        references: how many references it has.
+    """
+
+    name: str
+    prompts: int
+    references: int
+
+
+@dataclass(frozen=True)
+class AnalyzedInput:
+    """One input of the corpus.
+
+    Attributes:
+        key: name of its hidden states.
+        prompt: text.
+        reference: SHA-256 of the image; None without one.
+    """
+
+    key: str
+    prompt: str
+    reference: str | None
+
+
+@dataclass(frozen=True)
+class AnalyzedLayer:
+    """One layer of an encoder.
+
+    Attributes:
+        hidden_layer: layer as people say it.
+        index: entry of `hidden_states`.
+        statistics: key of its statistics.
+    """
+
+    hidden_layer: int
+    index: int
+    statistics: str
+
+
+@dataclass(frozen=True)
+class AnalyzedEncoder:
+    """An encoder that reads the corpus.
+
+    Attributes:
+        name: what tables call it.
+        token_classes: token classes that get a table.
+        layers: layers that are analyzed.
+        inputs: inputs in the order of the corpus.
+    """
+
+    name: str
+    token_classes: tuple[str, ...]
+    layers: tuple[AnalyzedLayer, ...]
+    inputs: tuple[AnalyzedInput, ...]
+
+    def layer(self, hidden_layer: int) -> AnalyzedLayer:
+        """Returns one of the layers."""
+        return next(layer for layer in self.layers if layer.hidden_layer == hidden_layer)
+
+
+@dataclass(frozen=True)
+class ComparedSide:
+    """One side of a comparison.
+
+    Attributes:
+        entry: name of the encoder.
+        hidden_layer: layer as people say it.
+        tokens: token class.
+    """
+
+    entry: str
+    hidden_layer: int
+    tokens: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides that are compared.
+
+    Attributes:
+        name: name of its files.
+        a: one side.
+        b: the side that it is compared with.
+    """
+
+    name: str
+    a: ComparedSide
+    b: ComparedSide
+
+
+@dataclass(frozen=True)
+class MassiveActivations:
+    """What counts as a massive activation.
+
+    Attributes:
+        magnitude: it is above this.
+        factor: it is at least this many times the median magnitude.
+    """
+
+    magnitude: float
+    factor: float
+
+
+@dataclass(frozen=True)
+class AnalysisTask:
+    """What the job of an analysis does.
+
+    Attributes:
+        name: name of its file.
+        title: heading.
+        question: what it asks.
+        corpus: what is read.
+        entries: encoders that read it.
+        comparisons: pairs of sides.
+        massive: what counts as a massive activation.
+    """
+
+    name: str
+    title: str
+    question: str
+    corpus: AnalyzedCorpus
+    entries: tuple[AnalyzedEncoder, ...]
+    comparisons: tuple[Comparison, ...]
+    massive: MassiveActivations
+
+
+@dataclass(frozen=True)
+class StatisticsPlan(InputsPlan):
+    """What an analysis needs, and what its job does.
+
+    Attributes:
+        analysis: what the job does.
+    """
+
+    analysis: AnalysisTask
+
+
+def resolve_analysis(design: AnalysisDesign, keys: Keys) -> tuple[AnalysisTask, dict[str, NeededStatistics]]:
+    """Returns what an analysis reads of the store: the task of the job, and key -> statistics.
 
     Args:
-        design: The analysis.
-        keys: With its models and corpora.
+        design: the analysis.
+        keys: keys under its models and corpora.
     """
-    needed, entries = {}, []
+    needed: dict[str, NeededStatistics] = {}
+    entries = []
     for entry in design.entries:
-        layers, inputs = [], []
-        for layer in entry["hidden_layers"]:
-            found = keys.statistics(design.corpus, entry["encoder"], layer, entry["options"])
-            needed[found.key] = found
-            layers.append({"hidden_layer": layer, "index": found.inputs[0].layer, "statistics": found.key})
-            inputs = [
-                {"key": need.key, "prompt": need.origin["prompt"], "reference": need.origin["reference"]}
-                for need in found.inputs
-            ]
+        found = {
+            layer: keys.statistics(design.corpus, entry["encoder"], layer, entry["options"])
+            for layer in entry["hidden_layers"]
+        }
+        needed |= {one.key: one for one in found.values()}
+        # The inputs of all layers are the same.
+        inputs = next(iter(found.values())).inputs
         entries.append(
-            {
-                "name": entry["name"],
-                "token_classes": entry["token_classes"],
-                "layers": layers,
-                "inputs": inputs,
-            }
+            AnalyzedEncoder(
+                entry["name"],
+                tuple(entry["token_classes"]),
+                tuple(AnalyzedLayer(layer, one.parts.layer, one.key) for layer, one in found.items()),
+                tuple(AnalyzedInput(need.key, need.input.prompt, need.input.reference) for need in inputs),
+            )
         )
-    content = design.corpora[design.corpus]
-    analysis = {
-        "name": design.name,
-        "title": design.title,
-        "question": design.question,
-        "corpus": {
-            "name": content["name"],
-            "prompts": len(content["prompts"]),
-            "references": len(content["references"]),
-        },
-        "entries": entries,
-        "comparisons": design.comparisons,
-        "massive": design.massive,
-    }
-    return analysis, needed
+    corpus = design.corpora[design.corpus]
+    task = AnalysisTask(
+        design.name,
+        design.title,
+        design.question,
+        AnalyzedCorpus(corpus.name, len(corpus.prompts), len(corpus.references)),
+        tuple(entries),
+        tuple(
+            Comparison(one["name"], ComparedSide(**one["a"]), ComparedSide(**one["b"]))
+            for one in design.comparisons
+        ),
+        MassiveActivations(**design.massive),
+    )
+    return task, needed
 
 
 def plan_analysis(
-    design: AnalysisDesign, hardware: Mapping[str, Any], sharding: Mapping[str, Any], store: Store
-) -> dict[str, Any]:
+    design: AnalysisDesign, hardware: Hardware, sharding: Sharding, store: Store, digest: str = ""
+) -> StatisticsPlan:
     """Plans extraction and statistics of an analysis, and freezes the shards.
 
-    Returns:
-        As `plan_conditioning`, without conditioning, and with `analysis`, what the job does.
+    Args:
+        design: the analysis.
+        hardware: of config.yaml.
+        sharding: of config.yaml.
+        store: where everything is kept.
+        digest: stands for what the plan is made for.
     """
-    keys = Keys(design.models, hardware, design.corpora)
-    analysis, needed = resolve_analysis(design, keys)
-    wanted: dict[str, set[int]] = defaultdict(set)
-    origins: dict[str, dict[str, Any]] = {}
-    for need in (need for found in needed.values() for need in found.inputs):
-        wanted[need.key].add(need.layer)
-        origins[need.key] = need.origin
-    extraction, missing = plan_extraction(
-        wanted, origins, design.models, design.references, hardware, sharding, store
-    )
-    statistics, missing_statistics = plan_statistics(needed, store)
-    return {
-        "extraction": sorted(extraction),
-        "statistics": sorted(statistics),
-        "hidden_states": {key: sorted(layers) for key, layers in sorted(wanted.items())},
-        "statistics_keys": sorted(needed),
-        "missing_hidden_states": sum(len(layers) for layers in missing.values()),
-        "missing_statistics": len(missing_statistics),
-        "analysis": analysis,
-    }
+    task, needed = resolve_analysis(design, Keys(design.models, hardware, design.corpora))
+    inputs = plan_inputs(WantedInputs(needed), design.models, design.references, hardware, sharding, store)
+    return StatisticsPlan(**vars(replace(inputs, digest=digest)), analysis=task)
 
 
-class Analyses:
-    """Answers questions about the project's analyses, each computed once."""
+class AnalysisScope(Scope):
+    """One analysis."""
 
-    def __init__(self, project: Project, store: Store):
+    # A dot, which names of experiments have not.
+    PREFIX = "statistics."
+    inputs = "the analysis"
+    plan_type = StatisticsPlan
+    plan_name = "statistics.json"
+
+    def __init__(self, analysis: str, project: Project, store: Store):
+        super().__init__(self.PREFIX + analysis, store)
+        self.shown = f"statistics {analysis}"
+        self._results = RESULTS / "statistics" / analysis
+        self._analysis = analysis
         self._project = project
-        self._hardware = project.settings.hardware.model_dump()
-        self._store = store
-        self.plan_digest = cache(self._plan_digest)
-        for name in project.settings.statistics:
-            project.analysis(name)  # Refused here, before anything runs.
+        self._hardware = project.settings.hardware
 
-    @staticmethod
-    def scope_of(name: str) -> str:
-        """Returns the scope that an analysis is planned in."""
-        return SCOPE_PREFIX + name
+    @property
+    def _design(self) -> AnalysisDesign:
+        return self._project.analysis(self._analysis)
 
-    @staticmethod
-    def name_of(scope: str) -> str | None:
-        """Returns the analysis that a scope is of, or None for one of experiments."""
-        return scope.removeprefix(SCOPE_PREFIX) if scope.startswith(SCOPE_PREFIX) else None
-
-    def scopes(self) -> list[str]:
-        """Returns the scopes of all analyses that there are files of."""
-        return [self.scope_of(name) for name in self._project.analysis_names()]
-
-    def named_scopes(self) -> list[str]:
-        """Returns the scopes of those that the default target builds."""
-        return [self.scope_of(name) for name in self._project.settings.statistics]
-
-    def scope_of_target(self, target: str) -> str | None:
-        """Returns the scope of an analysis that a target, a path, belongs to, or None."""
-        parts = Path(target).parts
-        if (
-            len(parts) > 2
-            and parts[:2] == ("results", "statistics")
-            and parts[2] in self._project.analysis_names()
-        ):
-            return self.scope_of(parts[2])
-        if len(parts) > 2 and parts[:2] == ("results", "plan") and parts[2] in self.scopes():
-            return parts[2]
-        return None
-
-    def _plan_digest(self, name: str) -> str:
-        design = self._project.analysis(name)
-        families = {model["facts"]["family"] for model in design.models.values()}
+    def _digest(self) -> str:
+        design = self._design
+        families = {model.facts["family"] for model in design.models.values()}
         return digest(
             {
                 "analysis": design.digest,
-                "hardware": self._hardware,
+                "hardware": self._hardware.model_dump(),
                 "code": [*sorted(map(extraction_code, families)), statistics_code()],
+                "forms": [
+                    record_form(record)
+                    for record in (StatisticsPlan, ExtractionShard, StatisticsShard, Manifest)
+                ],
             }
         )
 
-    def describe(self, name: str) -> str:
-        """Returns what a run would make, without freezing anything."""
-        design = self._project.analysis(name)
+    def describe(self) -> str:
+        """Returns what a run would make: layers, inputs, and which of them are missing."""
+        design = self._design
         _, needed = resolve_analysis(design, Keys(design.models, self._hardware, design.corpora))
         inputs = {need.key for found in needed.values() for need in found.inputs}
         absent = sum(not self._store.hidden_states(key).exists() for key in inputs)
         missing = sum(not self._store.statistics(key).exists() for key in needed)
         return (
-            f"graftwork: statistics {name}: {len(needed)} layers over {len(inputs)} encoder inputs; at least {absent} "
+            f"graftwork: {self.shown}: {len(needed)} layers over {len(inputs)} encoder inputs; at least {absent} "
             f"inputs to extract, {missing} layers to measure"
         )
 
-    def find_damage(self, name: str) -> str | None:
-        """Returns why what an analysis has made no longer holds, or None."""
-        folder = Path("results/plan", self.scope_of(name))
-        plan = _read(folder / PLAN)
-        if plan is None:
-            return None
-        results = Path("results/statistics", name)
-        listed = _read(folder / "files.json")
-        gone = [file for file in listed or () if not (results / file).is_file()]
+    def damage(self, plan: InputsPlan) -> str | None:
+        """Returns why the plan no longer holds: something failed, or is missing in the store or of the analysis."""
         if damage := find_damaged_inputs(plan, self._store):
             return damage
-        if failed := count_failures(folder):
+        if failed := self.failures(STAGES):
             return f"{failed} items failed last time"
+        gone = [file for file in read_files(self.folder) if not (self._results / file).is_file()]
         return f"{len(gone)} files of the analysis are missing" if gone else None
 
-    def planned_digest(self, name: str) -> str | None:
-        """Returns the digest of what the plan was made for, or None where there is none."""
-        return (_read(Path("results/plan", self.scope_of(name), PLAN)) or {}).get("digest")
-
-    def forget(self, name: str) -> None:
-        """Removes a plan, the manifests of its shards, and the summary, from which all else follows."""
-        folder = Path("results/plan", self.scope_of(name))
-        for stage in ("hidden_states", "statistics"):
-            for file in folder.glob(f"{stage}/*.json"):
-                file.unlink(missing_ok=True)
-        for path in (folder / PLAN, folder / "measured.txt", Path("results/statistics", name, SUMMARY)):
-            path.unlink(missing_ok=True)
+    def forget(self, inputs_changed: bool) -> None:
+        """Removes plan, manifests, and the summary, from which all else follows."""
+        files = [self.folder / name for name in (self.plan_name, "measured.txt")]
+        self._forget(STAGES, [*files, self._results / "summary.md"])
 
 
-def _read(path: Path) -> Any:
+def read_files(folder: Path) -> list[str]:
+    """Returns the files that an analysis has written, relative to its results; none where that is not known.
+
+    Args:
+        folder: folder of its plan.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads((folder / FILES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
+        return []

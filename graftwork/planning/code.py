@@ -13,7 +13,7 @@ def extraction_code(family: str) -> str:
 
 def statistics_code() -> str:
     """Returns the digest of the code that decides statistics of a corpus."""
-    return code_digest("graftwork.jobs.statistics:measure_corpus")
+    return code_digest("graftwork.statistics.corpus:measure_corpus")
 
 
 def conditioning_code() -> str:

@@ -1,21 +1,39 @@
-"""Keys of what the store holds: hidden states, conditioning recipes and images.
+"""Keys of what the store holds: hidden states, statistics, conditioning recipes and images.
 
-A key hashes everything that decides the bytes of an artefact and nothing else. `Keys` is the one place that says
-what those things are; tests/unit/planning/test_keys.py takes each ingredient away in turn.
+A key is the digest of a record of `store.records`, which has everything that decides the bytes of an artefact and nothing
+else. `Keys` is the one place that says what those things are for a cell.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from graftwork.core.identity import NEUTRAL, digest
+from graftwork.core.identity import NEUTRAL
+from graftwork.core.records import record_digest
+from graftwork.design.cells import CorpusRecord, ModelRecord
 from graftwork.design.sampling import starting_step
+from graftwork.design.settings import ExtractionHardware, Hardware
 from graftwork.models.acceleration import changed_settings
 from graftwork.models.description import resolve_layer
-from graftwork.models.families import generator_family
-from graftwork.planning.code import conditioning_code, extraction_code, sampling_code, sigmas_code
-from graftwork.planning.corpus_keys import NeededStatistics, corpus_inputs, name_statistics
+from graftwork.models.prompts import InputOptions
+from graftwork.planning.code import (
+    conditioning_code,
+    extraction_code,
+    sampling_code,
+    sigmas_code,
+    statistics_code,
+)
+from graftwork.store.records import (
+    Arithmetic,
+    EncoderInput,
+    ImageParts,
+    InputLayer,
+    Recipe,
+    SigmaSchedule,
+    StageChoice,
+    StatisticsParts,
+)
 from graftwork.transforms.dimension_fixes import host_class
 from graftwork.transforms.registry import STAGES, transform
 from graftwork.transforms.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
@@ -23,18 +41,55 @@ from graftwork.transforms.schedules import AlphaSchedule, alphas_of_steps, sched
 # Of the sampling; without guidance a cell has them at their neutral value.
 _GUIDANCE_OPTIONS = ("cfg_normalization", "cfg_truncation")
 # Parameters of a cell that an encoder takes as they are; where they have no part or say what the checkpoint says, they
-# are left out, so that one extraction serves all.
-_SOURCE_OPTIONS = ("prompt_format", "system_prompt", "think_block", "rope_theta", "positions")
+# are neutral, so that one extraction serves all.
+_SOURCE_OPTIONS = tuple(option.name for option in fields(InputOptions))
 _TEXT_OPTIONS = ("prompt_format", "system_prompt", "think_block")
+# These two were in an image's key before there was a choice; later settings are in it where they change something.
+_OLD_ACCELERATION = ("attention_backend", "compile")
+
+# A cell's parameters: their names are those of the transforms and of the schema.
+Parameters = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Needed:
-    """One encoder input whose hidden states a cell needs."""
+class NeededInput:
+    """One layer of an encoder input whose hidden states a cell needs.
+
+    Attributes:
+        key: name of the input's hidden states.
+        layer: entry of `hidden_states`.
+        input: what the key is the digest of.
+    """
 
     key: str
     layer: int
-    origin: dict[str, Any]
+    input: EncoderInput
+
+    @property
+    def name(self) -> InputLayer:
+        """As recipes name it."""
+        return InputLayer(self.key, self.layer)
+
+
+@dataclass(frozen=True)
+class NeededStatistics:
+    """Statistics of one layer of an encoder over a corpus.
+
+    Attributes:
+        key: name of their file in the store.
+        parts: what the key is the digest of.
+        inputs: inputs of the corpus, in its order.
+        corpus: digest of the corpus.
+        encoder: identity of the encoder.
+        options: what the encoder is shown besides, where it is not neutral.
+    """
+
+    key: str
+    parts: StatisticsParts
+    inputs: Sequence[NeededInput]
+    corpus: str
+    encoder: str
+    options: Mapping[str, Any]
 
 
 class Keys:
@@ -42,54 +97,52 @@ class Keys:
 
     def __init__(
         self,
-        models: Mapping[str, Mapping[str, Any]],
-        hardware: Mapping[str, Any],
-        corpora: Mapping[str, Mapping[str, Any]] | None = None,
+        models: Mapping[str, ModelRecord],
+        hardware: Hardware,
+        corpora: Mapping[str, CorpusRecord] | None = None,
     ):
         """Takes what cells name.
 
         Args:
-            models: Identity -> {kind, name, entry, facts}.
-            hardware: The section of config.yaml.
-            corpora: Digest -> {name, prompts, references}.
+            models: identity -> model.
+            hardware: section `hardware` of config.yaml.
+            corpora: digest -> corpus.
         """
         self._models = models
         self._corpora = corpora or {}
-        self._extraction = hardware["extraction"]
-        self._generation = hardware["generation"]
-        self._origins: dict[str, dict[str, Any]] = {}
-        self._input_keys: dict[str, str] = {}
+        self._extraction = _arithmetic(hardware.extraction)
+        self._generation = hardware.generation.model_dump()
+        self._generation_arithmetic = _arithmetic(hardware.generation)
+        self._inputs: dict[str, tuple[str, EncoderInput]] = {}
         self._statistics: dict[str, NeededStatistics] = {}
 
-    def text_states(self, cell: Mapping[str, Any]) -> Needed:
+    def text_states(self, cell: Parameters) -> NeededInput:
         """Returns the input of the generator's own text encoder."""
         options = {name: _option(cell, f"text_{name}") for name in _TEXT_OPTIONS}
-        return self._needed(
-            cell["text_encoder"], cell["prompt"], None, cell["text_hidden_layer"], _not_neutral(options)
-        )
+        return self._needed(cell["text_encoder"], cell["prompt"], None, cell["text_hidden_layer"], options)
 
-    def negative_states(self, cell: Mapping[str, Any]) -> Needed | None:
+    def negative_states(self, cell: Parameters) -> NeededInput | None:
         """Returns the input of the generator's own text encoder for the negative prompt; None without guidance."""
         if cell["guidance_scale"] == 0.0:
             return None
         return self.text_states({**cell, "prompt": cell["negative_prompt"]})
 
-    def source_states(self, cell: Mapping[str, Any]) -> list[Needed]:
+    def source_states(self, cell: Parameters) -> tuple[NeededInput, ...]:
         """Returns the inputs of the encoder whose states are blended in: for each reference, each layer.
 
         There is one, but for a set of references or a list of layers, and none where alpha is 0.
         """
         if not any(self._alphas(cell)):
-            return []
+            return ()
         return self._states_beside(cell, _listed(cell["reference"]))
 
-    def neutral_states(self, cell: Mapping[str, Any]) -> list[Needed]:
+    def neutral_states(self, cell: Parameters) -> tuple[NeededInput, ...]:
         """Returns the inputs that those of `source_states` are compared with; none where the blend compares nothing."""
         if not any(self._alphas(cell)) or "neutral" not in transform("blend", cell["blend"]).inputs:
-            return []
+            return ()
         return self._states_beside(cell, _listed(cell["neutral_reference"]))
 
-    def all_states(self, cell: Mapping[str, Any]) -> list[Needed]:
+    def all_states(self, cell: Parameters) -> list[NeededInput]:
         """Returns every input whose hidden states a cell needs."""
         negative = self.negative_states(cell)
         return [
@@ -98,32 +151,6 @@ class Keys:
             *self.source_states(cell),
             *self.neutral_states(cell),
         ]
-
-    def _states_beside(self, cell: Mapping[str, Any], references: list[str | None]) -> list[Needed]:
-        return [
-            self._source(cell, reference, layer)
-            for reference in references
-            for layer in _listed(cell["hidden_layer"])
-        ]
-
-    def _source(self, cell: Mapping[str, Any], reference: str | None, layer: int) -> Needed:
-        encoder = cell["encoder"]
-        if _option(cell, "source") == "vision_tower":
-            # No text and no layer takes part: one extraction for every prompt, which holds one entry.
-            return self._needed(encoder, None, reference, 0, {"source": "vision_tower"})
-        shown = _option(cell, "source_text")
-        prompt = {"prompt": cell["prompt"], "none": ""}[shown] if isinstance(shown, str) else shown["text"]
-        options = self._fitting({name: _option(cell, name) for name in _SOURCE_OPTIONS}, encoder, reference)
-        return self._needed(encoder, prompt, reference, layer, options)
-
-    def _fitting(self, options: Mapping[str, Any], encoder: str, reference: str | None) -> dict[str, Any]:
-        """Returns those options that change what an encoder does with an input."""
-        options = dict(options)
-        if options.get("rope_theta") == self._models[encoder]["facts"].get("rope_theta"):
-            options.pop("rope_theta", None)
-        if reference is None:
-            options.pop("positions", None)  # M-RoPE places text alone at 0, 1, 2 and so on.
-        return _not_neutral(options)
 
     def statistics(
         self,
@@ -136,26 +163,28 @@ class Keys:
         """Returns the statistics of a layer of an encoder over a corpus.
 
         Args:
-            corpus: Its digest.
-            encoder: Its identity.
-            layer: As people say it.
-            options: What the encoder is shown besides, and how; those that are missing are neutral.
-            covariance_of: The token class whose covariance is wanted, if any.
+            corpus: digest of the corpus.
+            encoder: identity of the encoder.
+            layer: layer as people say it.
+            options: what the encoder is shown besides, and how; those that are missing are neutral.
+            covariance_of: the token class whose covariance is wanted, if any.
         """
         at = repr((corpus, encoder, layer, sorted(options.items()), covariance_of))
         if at not in self._statistics:
-            inputs = corpus_inputs(
-                self._corpora[corpus], self._models[encoder]["facts"].get("accepts_images", False)
-            )
-            needs = [
+            accepts_images = self._models[encoder].facts.get("accepts_images", False)
+            needs = tuple(
                 self._needed(encoder, prompt, reference, layer, self._fitting(options, encoder, reference))
-                for prompt, reference in inputs
-            ]
-            about = {"corpus": corpus, "encoder": encoder, "options": _not_neutral(options)}
-            self._statistics[at] = name_statistics(needs, covariance_of, about)
+                for prompt, reference in corpus_inputs(self._corpora[corpus], accepts_images)
+            )
+            # The inputs' keys stand for corpus, encoder and options.
+            keys = tuple(need.key for need in needs)
+            parts = StatisticsParts(keys, needs[0].layer, statistics_code(), covariance_of)
+            self._statistics[at] = NeededStatistics(
+                record_digest(parts), parts, needs, corpus, encoder, _not_neutral(options)
+            )
         return self._statistics[at]
 
-    def stage_statistics(self, cell: Mapping[str, Any], stage: str) -> dict[str, NeededStatistics]:
+    def stage_statistics(self, cell: Parameters, stage: str) -> dict[str, NeededStatistics]:
         """Returns the statistics over a corpus that the transform chosen for a stage takes: part it has -> statistics.
 
         The part is `statistics`, or `donor` and `host` of a dimension fix. A file of statistics is none of these.
@@ -182,9 +211,107 @@ class Keys:
             "host": self.statistics(corpus, cell["text_encoder"], cell["text_hidden_layer"], text),
         }
 
-    def _parameters(self, cell: Mapping[str, Any], stage: str) -> dict[str, Any]:
-        """Returns the parameters of a stage's transform, with what statistics are made from in place of their names."""
-        parameters = transform(stage, cell[stage]).keyword_arguments(dict(cell))
+    def recipe(self, cell: Parameters) -> Recipe:
+        """Returns what makes a cell's conditioning.
+
+        Only what takes part is in it: alpha 0 is the text alone, and a transform's parameters count where the
+        transform is chosen.
+        """
+        negative, sources = self.negative_states(cell), self.source_states(cell)
+        alone = Recipe(
+            text=self.text_states(cell).name,
+            dtype=self._generation["dtype"],
+            caption_norm=cell["generator"],
+            code=self._conditioning_code,
+            negative=negative and negative.key,
+        )
+        if not sources:
+            return alone
+        return Recipe(
+            **vars(alone)
+            | {
+                "sources": tuple(source.name for source in sources),
+                "neutral_sources": tuple(source.name for source in self.neutral_states(cell)),
+                "alphas": self._alphas(cell),
+                "alpha_over_sigma": self._alpha_over_sigma(cell) if _follows_sigma(cell) else None,
+                "stages": {stage: self._stage(cell, stage) for stage in STAGES},
+            }
+        )
+
+    def image(self, cell: Parameters, conditioning: str) -> ImageParts:
+        """Returns what makes an image.
+
+        Args:
+            cell: parameters of the cell.
+            conditioning: hash of the conditioning tensors as the generator gets them.
+        """
+        first = starting_step(cell)
+        changed = changed_settings(self._generation)
+        return ImageParts(
+            **vars(self._generation_arithmetic),
+            conditioning=conditioning,
+            **{
+                name: cell[name]
+                for name in ("generator", "seed", "height", "width", "num_inference_steps", "guidance_scale")
+            },
+            batch_shape=self._generation["batch_shape"],
+            **{name: self._generation[name] for name in _OLD_ACCELERATION},
+            code=sampling_code(self._models[cell["generator"]].facts["family"], from_image=first > 0),
+            **{name: _option(cell, name) for name in _GUIDANCE_OPTIONS},
+            # An image to start from counts where it takes part, and of the strength only the step that it leads to.
+            init_image=cell["init_image"] if first else None,
+            first_step=first,
+            acceleration={name: value for name, value in changed.items() if name not in _OLD_ACCELERATION},
+        )
+
+    def _states_beside(self, cell: Parameters, references: tuple[str | None, ...]) -> tuple[NeededInput, ...]:
+        return tuple(
+            self._source(cell, reference, layer)
+            for reference in references
+            for layer in _listed(cell["hidden_layer"])
+        )
+
+    def _source(self, cell: Parameters, reference: str | None, layer: int) -> NeededInput:
+        encoder = cell["encoder"]
+        if _option(cell, "source") == "vision_tower":
+            # No text and no layer takes part: one extraction for every prompt, which holds one entry.
+            return self._needed(encoder, None, reference, 0, {"source": "vision_tower"})
+        shown = _option(cell, "source_text")
+        prompt = {"prompt": cell["prompt"], "none": ""}[shown] if isinstance(shown, str) else shown["text"]
+        options = self._fitting({name: _option(cell, name) for name in _SOURCE_OPTIONS}, encoder, reference)
+        return self._needed(encoder, prompt, reference, layer, options)
+
+    def _fitting(self, options: Mapping[str, Any], encoder: str, reference: str | None) -> dict[str, Any]:
+        """Returns those options that may change what an encoder does with an input."""
+        options = dict(options)
+        if options.get("rope_theta") == self._models[encoder].facts.get("rope_theta"):
+            options.pop("rope_theta", None)
+        if reference is None:
+            options.pop("positions", None)  # M-RoPE places text alone at 0, 1, 2 and so on.
+        return options
+
+    def _needed(
+        self, encoder: str, prompt: str | None, reference: str | None, layer: int, options: Mapping[str, Any]
+    ) -> NeededInput:
+        facts = self._models[encoder].facts
+        at = repr((encoder, prompt, reference, options))
+        if at not in self._inputs:
+            made = EncoderInput(
+                **vars(self._extraction),
+                encoder=encoder,
+                prompt=prompt,
+                reference=reference,
+                code=extraction_code(facts["family"]),
+                **options,
+            )
+            self._inputs[at] = record_digest(made), made
+        key, made = self._inputs[at]
+        return NeededInput(key, resolve_layer(layer, facts["num_hidden_layers"]), made)
+
+    def _stage(self, cell: Parameters, stage: str) -> StageChoice:
+        """Returns a stage's transform with its parameters, and what statistics are made from in place of their names."""
+        chosen = transform(stage, cell[stage])
+        parameters = chosen.keyword_arguments(dict(cell))
         found = self.stage_statistics(cell, stage)
         if "statistics" in found:
             tokens = cell["statistics"]["tokens"]
@@ -195,181 +322,75 @@ class Keys:
                 "donor": {"key": found["donor"].key, "tokens": tokens},
                 "host": {"key": found["host"].key, "tokens": host_class(tokens)},
             }
-        return parameters
+        return StageChoice(chosen.name, parameters, chosen.digest)
 
-    def _needed(
-        self, encoder: str, prompt: str | None, reference: str | None, layer: int, options: dict[str, Any]
-    ) -> Needed:
-        facts = self._models[encoder]["facts"]
-        at = repr((encoder, prompt, reference, options))
-        if at not in self._input_keys:
-            # Nothing about the layer: that is the name of a dataset in the file.
-            self._origins[at] = {
-                "encoder": encoder,
-                "prompt": prompt,
-                "reference": reference,
-                **options,
-                **_arithmetic(self._extraction),
-                "code": extraction_code(facts["family"]),
-            }
-            self._input_keys[at] = digest(self._origins[at])
-        return Needed(
-            self._input_keys[at], resolve_layer(layer, facts["num_hidden_layers"]), self._origins[at]
-        )
+    def _alphas(self, cell: Parameters) -> tuple[float, ...]:
+        """Returns the alpha of each step that is run, or the one that all have.
 
-    def recipe(self, cell: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what makes a cell's conditioning; `digest` of it is the recipe's key.
-
-        Only what takes part is in it: alpha 0 is the text alone, and a transform's parameters count where the
-        transform is chosen.
+        Where alpha follows sigma, which is not known yet, it is that of the cell.
         """
-        text = self.text_states(cell)
-        recipe: dict[str, Any] = {
-            "text": [text.key, text.layer],
-            "dtype": self._generation["dtype"],
-            # Changes no byte of the conditioning, but what its row in the table says about it.
-            "caption_norm": cell["generator"],
-            "code": self._conditioning_code,
-        }
-        negative = self.negative_states(cell)
-        if negative is not None:
-            recipe["negative"] = negative.key  # Of the same layer as the text.
-        sources, neutral = self.source_states(cell), self.neutral_states(cell)
-        if sources:
-            recipe["sources"] = [[source.key, source.layer] for source in sources]
-            if neutral:
-                recipe["neutral_sources"] = [[source.key, source.layer] for source in neutral]
-            alphas = self._alphas(cell)
-            recipe["alpha"] = alphas[0] if len(set(alphas)) == 1 else alphas
-            if _follows_sigma(cell):
-                recipe |= {"alpha": cell["alpha"], "alpha_over_sigma": self._alpha_over_sigma(cell)}
-            for stage in STAGES:
-                chosen = transform(stage, cell[stage])
-                recipe[stage] = {
-                    "name": chosen.name,
-                    "parameters": self._parameters(cell, stage),
-                    "code": chosen.digest,
-                }
-        return recipe
-
-    def _alphas(self, cell: Mapping[str, Any]) -> list[float]:
-        """Returns the alpha of each step that is run; where it follows sigma, which is not known yet, that of the cell."""
         schedule = _option(cell, "alpha_schedule")
         if schedule is None or cell["alpha"] == 0.0 or _follows_sigma(cell):
-            return [cell["alpha"]]
+            return (cell["alpha"],)
         steps = cell["num_inference_steps"] - starting_step(cell)
         followed = AlphaSchedule.model_validate({**schedule, "over": "step"})
-        return scheduled_alphas(cell["alpha"], alphas_of_steps(followed, steps))
+        alphas = tuple(scheduled_alphas(cell["alpha"], alphas_of_steps(followed, steps)))
+        return alphas[:1] if len(set(alphas)) == 1 else alphas
 
-    def _alpha_over_sigma(self, cell: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what decides the alphas of a schedule that follows sigma."""
-        facts = self._models[cell["generator"]]["facts"]
+    def _alpha_over_sigma(self, cell: Parameters) -> SigmaSchedule:
+        facts = self._models[cell["generator"]].facts
         pixels, token = cell["height"] * cell["width"], facts["size_multiple"] ** 2
         scheduler = facts["scheduler_config"]
-        return {
-            "schedule": {name: value for name, value in cell["alpha_schedule"].items() if name != "over"},
-            "num_inference_steps": cell["num_inference_steps"],
-            "first_step": starting_step(cell),
-            "scheduler": dict(scheduler),
-            "family": facts["family"],
-            "code": sigmas_code(facts["family"]),
-            # The size of the image counts for a dynamic shift alone.
-            "image_tokens": pixels // token if scheduler.get("use_dynamic_shifting") else 0,
-        }
+        return SigmaSchedule(
+            schedule={name: value for name, value in cell["alpha_schedule"].items() if name != "over"},
+            num_inference_steps=cell["num_inference_steps"],
+            first_step=starting_step(cell),
+            scheduler=dict(scheduler),
+            family=facts["family"],
+            code=sigmas_code(facts["family"]),
+            image_tokens=pixels // token if scheduler.get("use_dynamic_shifting") else 0,
+        )
 
     @cached_property
     def _conditioning_code(self) -> str:
         return conditioning_code()
 
-    def image(self, cell: Mapping[str, Any], conditioning: str) -> dict[str, Any]:
-        """Returns what makes an image; `digest` of it is the image's key.
 
-        The generator's identity covers weights, VAE and scheduler settings.
-
-        Args:
-            cell: Parameters of the cell.
-            conditioning: Hash of the conditioning tensors as the generator gets them.
-        """
-        family = self._models[cell["generator"]]["facts"]["family"]
-        beginning = _beginning(cell)
-        return {
-            "conditioning": conditioning,
-            "generator": cell["generator"],
-            "seed": cell["seed"],
-            "height": cell["height"],
-            "width": cell["width"],
-            "num_inference_steps": cell["num_inference_steps"],
-            "guidance_scale": cell["guidance_scale"],
-            **_not_neutral({name: _option(cell, name) for name in _GUIDANCE_OPTIONS}),
-            **beginning,
-            **_arithmetic(self._generation),
-            "batch_shape": self._generation["batch_shape"],
-            # These two were in the key before there was a choice; later ones are in it where they change something.
-            **{name: self._generation[name] for name in ("attention_backend", "compile")},
-            **changed_settings(self._generation),
-            "code": sampling_code(family, from_image="init_image" in beginning),
-        }
-
-
-def batch_group(
-    family: str, image: Mapping[str, Any], tokens: int, negative_tokens: int | None = None
-) -> tuple[Any, ...]:
-    """Returns what images must share to be in one batch: everything but what each row has of its own, and padded lengths.
+def corpus_inputs(corpus: CorpusRecord, accepts_images: bool) -> list[tuple[str, str | None]]:
+    """Returns (text, SHA-256 of the reference or None) of every input, in the order of the corpus.
 
     Args:
-        family: Family of the generator.
-        image: As `Keys.image` returns it.
-        tokens: Length of the conditioning.
-        negative_tokens: Likewise of the negative one, where there is guidance.
+        corpus: prompts and references.
+        accepts_images: whether the encoder is shown the references.
     """
-    own = ("seed", "conditioning", "init_image")
-    shared = sorted((key, value) for key, value in image.items() if key not in own)
-    padded_length = generator_family(family).captions.padded_length
-    return (padded_length(tokens), padded_length(negative_tokens or 0), *shared)
+    references: Sequence[str | None] = (corpus.references if accepts_images else ()) or (None,)
+    return [(prompt, reference) for prompt in corpus.prompts for reference in references]
 
 
-def sampling_work(image: Mapping[str, Any]) -> int:
-    """Returns pixels x steps that are run, twice where there is guidance: what the time of an image goes with.
-
-    Args:
-        image: As `Keys.image` returns it.
-    """
-    steps = image["num_inference_steps"] - image.get("first_step", 0)
-    return image["height"] * image["width"] * steps * (2 if image["guidance_scale"] else 1)
+def _listed(value: Any) -> tuple[Any, ...]:
+    """Returns references or layers of a cell as a tuple: in YAML and in cells a single one stands alone."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _option(cell: Mapping[str, Any], name: str) -> Any:
+def _option(cell: Parameters, name: str) -> Any:
     return cell.get(name, NEUTRAL[name])
 
 
-def _follows_sigma(cell: Mapping[str, Any]) -> bool:
+def _follows_sigma(cell: Parameters) -> bool:
     schedule = _option(cell, "alpha_schedule")
     return schedule is not None and schedule["over"] == "sigma" and schedule["kind"] != "constant"
 
 
-def _beginning(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what an image starts from; nothing where that is noise alone, whatever the cell says.
-
-    Of the strength only the step counts that it leads to, so that strengths that run the same steps share an image.
-    """
-    first = starting_step(cell)
-    return {"init_image": cell["init_image"], "first_step": first} if first else {}
-
-
 def _not_neutral(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what an encoder does not do by itself: inputs that existed before an option keep their keys."""
+    """Returns the options of an encoder that change what it does."""
     return {name: value for name, value in options.items() if value != NEUTRAL[name]}
 
 
-def _arithmetic(hardware: Mapping[str, Any]) -> dict[str, Any]:
+def _arithmetic(hardware: ExtractionHardware) -> Arithmetic:
     """Returns the hardware settings that change low bits of a result.
 
     `offload` is not among them: parts of a model wait in main memory, but run on the same device, with the same
     kernels. `gpus` only says how work is cut.
     """
-    threads = hardware["cpu_threads"] if hardware["device"] == "cpu" else None
-    return {"dtype": hardware["dtype"], "device": hardware["device"], "cpu_threads": threads}
+    threads = hardware.cpu_threads if hardware.device == "cpu" else None
+    return Arithmetic(hardware.dtype, hardware.device, threads)

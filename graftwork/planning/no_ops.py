@@ -6,11 +6,14 @@ text alone by definition; it is counted apart.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graftwork.conditioning.sketches import KnownSketches
 from graftwork.core.identity import canonical_json
+from graftwork.core.records import to_json
+from graftwork.design.cells import Design
+from graftwork.planning.plan import PlanEntry
 
 # What a setting is not told apart by.
 COORDINATES = ("prompt", "reference", "seed")
@@ -32,9 +35,9 @@ class NoOp:
     """One setting that does nothing.
 
     Attributes:
-        values: Axis -> label of its value, for the axes that settings vary on.
-        equals: The same of the setting that it equals; None for the text alone.
-        kind: Of `KINDS`, the weakest over its cells.
+        values: axis -> label of its value, for the axes that settings vary on.
+        equals: the same of the setting that it equals; None for the text alone.
+        kind: one of `KINDS`, the weakest over its cells.
         pairs: (cell, the cell that it equals), one for each prompt, reference and seed.
     """
 
@@ -49,11 +52,11 @@ class NoOps:
     """What was found of one experiment.
 
     Attributes:
-        found: In the order of the experiment.
-        settings: How many settings have an alpha above 0, those not compared included.
-        at_zero: How many have not.
-        unknown: How many could not be compared, because the conditioning of a cell is not known.
-        values: Axis -> labels of all its values, for the axes that settings vary on.
+        found: settings that do nothing, in the order of the experiment.
+        settings: how many settings have an alpha above 0, those not compared included.
+        at_zero: how many have alpha 0.
+        unknown: how many could not be compared, because the conditioning of a cell is not known.
+        values: axis -> labels of all its values, for the axes that settings vary on.
     """
 
     found: list[NoOp]
@@ -73,9 +76,9 @@ class Setting:
     """The cells that differ by nothing but prompt, reference and seed.
 
     Attributes:
-        values: Axis -> label of its value, for the axes that settings vary on.
-        at_zero: Whether alpha is 0.
-        cells: Prompt, reference and seed, as text -> cell.
+        values: axis -> label of its value, for the axes that settings vary on.
+        at_zero: whether alpha is 0.
+        cells: prompt, reference and seed, as text -> cell.
     """
 
     values: dict[str, str]
@@ -83,50 +86,49 @@ class Setting:
     cells: dict[str, str] = field(default_factory=dict)
 
 
-def first_alike(cells: Sequence[str], resolved: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def first_alike(cells: Sequence[str], resolved: Mapping[str, PlanEntry]) -> dict[str, str]:
     """Returns for each cell the first one that gives the generator the same but for a scale, which may be itself.
 
     Args:
-        cells: In order.
-        resolved: Cell -> {image, parts, report}, as `plan.resolve_images` returns it.
+        cells: names of cells, in order.
+        resolved: cell -> what the store calls it.
     """
     known, first = KnownSketches(), {}
     for cell in cells:
         entry = resolved[cell]
-        if entry["image"] is None:
+        if entry.image is None:
             first[cell] = cell
             continue
-        sampling = {name: value for name, value in entry["parts"].items() if name != "conditioning"}
-        first[cell] = known.first_like(canonical_json(sampling), entry["report"].get("sketch"), cell)
+        sampling = to_json(replace(entry.parts, conditioning=""))
+        first[cell] = known.first_like(canonical_json(sampling), entry.report.sketch, cell)
     return first
 
 
 def find_no_ops(
-    design: Mapping[str, Any],
-    resolved: Mapping[str, Mapping[str, Any]],
+    design: Design,
+    resolved: Mapping[str, PlanEntry],
     read_pixels: ReadPixels = lambda image: None,
 ) -> NoOps:
     """Compares the settings of an experiment.
 
     Args:
-        design: As in design.json.
-        resolved: Cell -> {image, parts, report}, as `plan.resolve_images` returns it.
-        read_pixels: Given an image's key, says what stands for its pixels; without it no image is looked at.
+        design: the experiment.
+        resolved: cell -> what the store calls it.
+        read_pixels: given an image's key, says what stands for its pixels; without it no image is looked at.
     """
     looks = _Looks(design, resolved, read_pixels)
     settings, axes = settings_of(design)
-    baselines = design["baselines"]
     found, unknown, kept = [], 0, _Kept(looks)
     for setting in settings:
         cells = setting.cells
         if setting.at_zero:
             # Where there are no baselines, these are the text alone.
-            if not baselines:
+            if not design.baselines:
                 kept.add(setting)
-        elif any(resolved[cell]["image"] is None for cell in cells.values()):
+        elif any(resolved[cell].image is None for cell in cells.values()):
             unknown += 1
         else:
-            text = {place: baselines.get(cell) for place, cell in cells.items()}
+            text = {place: design.baselines.get(cell) for place, cell in cells.items()}
             others = [(None, text), *((other.values, other.cells) for other in kept.candidates(setting))]
             kinds = [looks.kind_of(cells, other) for _, other in others]
             if not any(kinds):
@@ -144,19 +146,14 @@ def find_no_ops(
 class _Looks:
     """How two cells are alike."""
 
-    def __init__(
-        self,
-        design: Mapping[str, Any],
-        resolved: Mapping[str, Mapping[str, Any]],
-        read_pixels: ReadPixels,
-    ) -> None:
+    def __init__(self, design: Design, resolved: Mapping[str, PlanEntry], read_pixels: ReadPixels) -> None:
         self._resolved, self._read_pixels = resolved, read_pixels
-        self._alike = first_alike([cell["cell"] for cell in design["cells"]], resolved)
+        self._alike = first_alike([cell.cell for cell in design.cells], resolved)
         self._pixels: dict[str, str | None] = {}
 
     def of(self, cell: str | None) -> dict[str, str | None]:
         """Returns kind -> what two cells have to share to be alike in that way; None is shared with none."""
-        image = self._resolved.get(cell or "", {}).get("image")
+        image = self._resolved[cell].image if cell in self._resolved else None
         if image is None:
             return dict.fromkeys(KINDS)
         if image not in self._pixels:
@@ -198,27 +195,27 @@ class _Kept:
         return [self._settings[order] for order in sorted(orders)]
 
 
-def settings_of(design: Mapping[str, Any]) -> tuple[list[Setting], dict[str, list[str]]]:
+def settings_of(design: Design) -> tuple[list[Setting], dict[str, list[str]]]:
     """Returns the settings in the order of the experiment, and the axes that tell them apart with their labels."""
     varying = [
         (place, axis)
-        for place, axis in enumerate(design["axes"])
-        if axis["name"] not in COORDINATES and len(axis["values"]) > 1
+        for place, axis in enumerate(design.axes)
+        if axis.name not in COORDINATES and len(axis.values) > 1
     ]
     labels = {}
-    for indices, cell in design["positions"]:
-        labels.setdefault(cell, {axis["name"]: axis["labels"][indices[place]] for place, axis in varying})
+    for indices, cell in design.positions:
+        labels.setdefault(cell, {axis.name: axis.labels[indices[place]] for place, axis in varying})
     settings: dict[str, Setting] = {}
-    for cell in design["cells"]:
-        if cell["role"] != "cell":
+    for cell in design.cells:
+        if cell.role != "cell":
             continue
-        parameters = cell["parameters"]
+        parameters = cell.parameters
         key = canonical_json({name: value for name, value in parameters.items() if name not in COORDINATES})
         if key not in settings:
-            settings[key] = Setting(labels[cell["cell"]], parameters["alpha"] == 0.0)
+            settings[key] = Setting(labels[cell.cell], parameters["alpha"] == 0.0)
         place = canonical_json([parameters.get(name) for name in COORDINATES])
-        settings[key].cells[place] = cell["cell"]
-    return list(settings.values()), {axis["name"]: list(axis["labels"]) for _, axis in varying}
+        settings[key].cells[place] = cell.cell
+    return list(settings.values()), {axis.name: list(axis.labels) for _, axis in varying}
 
 
 def setting_text(values: Mapping[str, str] | None) -> str:
@@ -250,9 +247,9 @@ def one_line(found: NoOps, experiment: str, most: int = 6) -> str:
     """Returns the headline and what equals what, in one line.
 
     Args:
-        found: Of the experiment.
-        experiment: Its name.
-        most: Groups that are named; the others are counted.
+        found: what was found of the experiment.
+        experiment: name of the experiment.
+        most: how many groups are named; the others are counted.
     """
     named = []
     for kind, text in (group := groups(found))[:most]:

@@ -1,207 +1,290 @@
-"""What is missing: extractions, conditioning and images, over all experiments of one scope."""
+"""What is missing of conditioning and images, over all experiments of one scope."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from graftwork.core.identity import digest
 from graftwork.core.png import is_complete_png
+from graftwork.core.records import ALWAYS
+from graftwork.design.cells import CorpusRecord, Design, ModelRecord
+from graftwork.design.settings import GenerationHardware, Hardware, Sharding
 from graftwork.models.acceleration import TAKE_NO_MASK
 from graftwork.models.families import generator_family
-from graftwork.planning.inputs_plan import plan_extraction, plan_statistics, statistics_of
-from graftwork.planning.keys import Keys, batch_group, sampling_work
-from graftwork.planning.shards import split_evenly, write_shard
+from graftwork.planning.inputs import InputsPlan, WantedInputs, plan_inputs, statistics_of
+from graftwork.planning.keys import Keys, Parameters
+from graftwork.planning.shards import (
+    ConditioningShard,
+    ImageItem,
+    ImageShard,
+    ModelToLoad,
+    split_evenly,
+    write_shard,
+)
 from graftwork.store.layout import Store
 from graftwork.store.recipes import read_recipes
+from graftwork.store.records import ConditioningReport, ImageParts, Recipe
+
+_MOST_SHARDS = 64
 
 
-def cells_of(designs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns cell id -> resolved parameters over several designs, in order, without repetition."""
-    return {cell["cell"]: cell["parameters"] for design in designs for cell in design["cells"]}
+@dataclass(frozen=True)
+class ConditioningPlan(InputsPlan):
+    """What a scope needs up to its conditioning.
+
+    Attributes:
+        conditioning: names of shards of recipes.
+        missing_recipes: how many conditionings are to be built.
+    """
+
+    conditioning: tuple[str, ...]
+    missing_recipes: int
 
 
-def merged(designs: Iterable[Mapping[str, Any]], part: str) -> dict[str, Any]:
-    """Returns one of the mappings `models` or `references` over several designs."""
-    return {key: value for design in designs for key, value in design[part].items()}
+@dataclass(frozen=True)
+class PlanEntry:
+    """What the store calls the conditioning and the image of a cell.
+
+    Attributes:
+        recipe: key of the recipe.
+        image: key of the image; None where the conditioning is not known.
+        parts: what that key is the digest of.
+        report: row of the recipe.
+        error: why the cell has no image.
+    """
+
+    recipe: str
+    image: str | None = None
+    parts: ImageParts | None = None
+    report: ConditioningReport | None = None
+    error: str | None = None
+
+    @property
+    def conditioning(self) -> str | None:
+        """Hash of the conditioning, where it is known."""
+        return self.report and self.report.conditioning
+
+    def item(self) -> ImageItem:
+        """Returns the image as a shard has it."""
+        return ImageItem(self.image, self.parts, self.report.tokens, self.report.negative_tokens)
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """What a scope's images are, and the shards that make the missing ones.
+
+    Attributes:
+        shards: names of shards.
+        cells: cell -> what the store calls it.
+        shard_of: key of a missing image -> shard.
+    """
+
+    shards: tuple[str, ...] = field(default_factory=tuple, metadata=ALWAYS)
+    cells: Mapping[str, PlanEntry] = field(default_factory=dict, metadata=ALWAYS)
+    shard_of: Mapping[str, str] = field(default_factory=dict, metadata=ALWAYS)
+
+
+@dataclass(frozen=True)
+class MergedDesigns:
+    """What several designs have together, without repetition.
+
+    Attributes:
+        cells: cell -> resolved parameters, in order.
+        models: identity -> model.
+        references: SHA-256 -> path.
+        corpora: digest -> corpus.
+        statistics_files: SHA-256 -> path.
+    """
+
+    cells: Mapping[str, Parameters] = field(default_factory=dict)
+    models: Mapping[str, ModelRecord] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+    corpora: Mapping[str, CorpusRecord] = field(default_factory=dict)
+    statistics_files: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, designs: Iterable[Design]) -> "MergedDesigns":
+        """Returns what these designs have."""
+        merged = cls()
+        for design in designs:
+            merged.cells.update((cell.cell, cell.parameters) for cell in design.cells)
+            for name in ("models", "references", "corpora", "statistics_files"):
+                getattr(merged, name).update(getattr(design, name))
+        return merged
+
+    def keys(self, hardware: Hardware) -> Keys:
+        """Returns the keys of the cells under hardware settings."""
+        return Keys(self.models, hardware, self.corpora)
+
+    def model(self, identity: str) -> ModelToLoad:
+        """Returns a model as jobs load it."""
+        return ModelToLoad(self.models[identity].name, self.models[identity].entry)
 
 
 def plan_conditioning(
-    designs: list[dict[str, Any]], hardware: Mapping[str, Any], sharding: Mapping[str, Any], store: Store
-) -> dict[str, Any]:
-    """Plans extraction and conditioning, and freezes the shards.
+    designs: Sequence[Design], hardware: Hardware, sharding: Sharding, store: Store, digest: str = ""
+) -> ConditioningPlan:
+    """Plans extraction, statistics and conditioning, and freezes the shards.
 
-    Returns:
-        `extraction`, `statistics` and `conditioning`: names of shards; `hidden_states`: key -> layers that this scope
-        needs, and `statistics_keys`, which `healing` holds against the store; `missing_hidden_states`,
-        `missing_statistics`, `missing_recipes`: counts.
+    Args:
+        designs: designs of the scope.
+        hardware: of config.yaml.
+        sharding: of config.yaml.
+        store: where everything is kept.
+        digest: stands for what the plan is made for.
     """
-    cells, models = cells_of(designs), merged(designs, "models")
-    references = merged(designs, "references")
-    keys = Keys(models, hardware, merged(designs, "corpora"))
-    wanted: dict[str, set[int]] = defaultdict(set)
-    origins: dict[str, dict[str, Any]] = {}
-    for cell in cells.values():
-        for need in keys.all_states(cell):
-            wanted[need.key].add(need.layer)
-            origins[need.key] = need.origin
-    statistics = statistics_of(cells.values(), keys)
-    for need in (need for found in statistics.values() for need in found.inputs):
-        wanted[need.key].add(need.layer)
-        origins[need.key] = need.origin
-    extraction, missing = plan_extraction(wanted, origins, models, references, hardware, sharding, store)
-    statistics_shards, missing_statistics = plan_statistics(statistics, store)
-
-    rows = read_recipes(store.recipes)
-    recipes: dict[str, dict[str, Any]] = {}
-    for cell in cells.values():
-        recipe = keys.recipe(cell)
-        key = digest(recipe)
-        row = rows.get(key)
-        if row is not None:
-            image = store.image(digest(keys.image(cell, row["conditioning"])))
-            if store.conditioning(row["conditioning"]).exists() or is_complete_png(image):
-                continue
-        recipes[key] = recipe
-    groups = [[key] for key in sorted(recipes, key=lambda key: (recipes[key]["text"], key))]
-    files = merged(designs, "statistics_files")
-    conditioning = [
+    merged = MergedDesigns.of(designs)
+    keys = merged.keys(hardware)
+    wanted = WantedInputs(statistics_of(merged.cells.values(), keys))
+    for cell in merged.cells.values():
+        wanted.add(keys.all_states(cell))
+    inputs = plan_inputs(wanted, merged.models, merged.references, hardware, sharding, store)
+    recipes = _missing_recipes(merged, keys, store)
+    groups = [[key] for key in sorted(recipes, key=lambda key: (recipes[key].text.key, key))]
+    shards = [
         write_shard(
             store.shards,
             shard,
-            {
-                "recipes": {key: recipes[key] for key in shard},
-                "generators": {
-                    identity: {part: models[identity][part] for part in ("name", "entry")}
-                    for identity in sorted({recipes[key]["caption_norm"] for key in shard})
+            ConditioningShard(
+                recipes={key: recipes[key] for key in shard},
+                generators={
+                    identity: merged.model(identity)
+                    for identity in sorted({recipes[key].caption_norm for key in shard})
                 },
-                "statistics_files": files,
-            },
+                statistics_files=merged.statistics_files,
+            ),
         )
-        for shard in split_evenly(groups, 64, sharding["min_recipes_per_shard"])
+        for shard in split_evenly(groups, _MOST_SHARDS, sharding.min_recipes_per_shard)
     ]
-    return {
-        "extraction": sorted(extraction),
-        "statistics": sorted(statistics_shards),
-        "conditioning": sorted(conditioning),
-        "hidden_states": {key: sorted(layers) for key, layers in sorted(wanted.items())},
-        "statistics_keys": sorted(statistics),
-        "missing_hidden_states": sum(len(layers) for layers in missing.values()),
-        "missing_statistics": len(missing_statistics),
-        "missing_recipes": len(recipes),
-    }
+    return ConditioningPlan(
+        **vars(replace(inputs, digest=digest)),
+        conditioning=tuple(sorted(shards)),
+        missing_recipes=len(recipes),
+    )
+
+
+def _missing_recipes(merged: MergedDesigns, keys: Keys, store: Store) -> dict[str, Recipe]:
+    """Returns key -> recipe of those of which neither the conditioning nor the image is there."""
+    rows = read_recipes(store.recipes)
+    recipes: dict[str, Recipe] = {}
+    for cell in merged.cells.values():
+        recipe = keys.recipe(cell)
+        row = rows.get(recipe.key)
+        if row is not None and (
+            store.conditioning(row.conditioning).exists()
+            or is_complete_png(store.image(keys.image(cell, row.conditioning).key))
+        ):
+            continue
+        recipes[recipe.key] = recipe
+    return recipes
 
 
 def resolve_images(
-    designs: list[dict[str, Any]],
-    hardware: Mapping[str, Any],
-    store: Store,
-    failures: Mapping[str, str] | None = None,
-) -> dict[str, dict[str, Any]]:
+    designs: Sequence[Design], hardware: Hardware, store: Store, failures: Mapping[str, str] | None = None
+) -> dict[str, PlanEntry]:
     """Returns for each cell what the store calls its conditioning and image.
 
     Args:
-        failures: Recipe key -> why it could not be built.
-
-    Returns:
-        cell id -> {recipe, conditioning, image, parts, report, error}. `image` is None where the conditioning is
-        not known; `error` says why, where it failed.
+        designs: designs of the scope.
+        hardware: of config.yaml.
+        store: where the table of recipes is.
+        failures: key of a recipe -> why it could not be built.
     """
     failures = failures or {}
-    keys = Keys(merged(designs, "models"), hardware, merged(designs, "corpora"))
-    rows = read_recipes(store.recipes)
+    merged = MergedDesigns.of(designs)
+    keys, rows = merged.keys(hardware), read_recipes(store.recipes)
     resolved = {}
-    for cell_id, cell in cells_of(designs).items():
-        recipe = digest(keys.recipe(cell))
+    for name, cell in merged.cells.items():
+        recipe = keys.recipe(cell).key
         row = rows.get(recipe)
-        entry: dict[str, Any] = {"recipe": recipe, "conditioning": None, "image": None, "error": None}
         if recipe in failures:
-            entry["error"] = failures[recipe]
-        elif row is not None:
-            parts = keys.image(cell, row["conditioning"])
-            entry |= {
-                "conditioning": row["conditioning"],
-                "image": digest(parts),
-                "parts": parts,
-                "report": row,
-            }
-        resolved[cell_id] = entry
+            resolved[name] = PlanEntry(recipe, error=failures[recipe])
+        elif row is None:
+            resolved[name] = PlanEntry(recipe)
+        else:
+            parts = keys.image(cell, row.conditioning)
+            resolved[name] = PlanEntry(recipe, parts.key, parts, row)
     return resolved
 
 
 def plan_images(
-    designs: list[dict[str, Any]],
-    hardware: Mapping[str, Any],
-    sharding: Mapping[str, Any],
-    keep_conditioning: bool,
+    designs: Sequence[Design],
+    hardware: Hardware,
+    sharding: Sharding,
     store: Store,
     failures: Mapping[str, str],
-) -> dict[str, Any]:
+    keep_conditioning: bool = False,
+) -> ImagePlan:
     """Plans generation, and freezes the shards.
 
-    Returns:
-        `shards`: names; `cells`: cell id -> {recipe, conditioning, image, error, tokens, ...}; `shard_of`: image
-        key -> shard, for the missing ones.
+    Args:
+        designs: designs of the scope.
+        hardware: of config.yaml.
+        sharding: of config.yaml.
+        store: where everything is kept.
+        failures: key of a recipe -> why it could not be built.
+        keep_conditioning: whether conditioning stays when its images exist.
     """
-    cells, models = cells_of(designs), merged(designs, "models")
-    resolved = resolve_images(designs, hardware, store, failures)
-    for cell_id, entry in resolved.items():
-        if entry["image"] is None:
-            entry["error"] = entry["error"] or "its conditioning was not built"
-            continue
-        limit = models[cells[cell_id]["generator"]]["facts"]["max_caption_tokens"]
-        if entry["report"]["tokens"] > limit:
-            entry["error"] = (
-                f"its conditioning has {entry['report']['tokens']} tokens; the generator takes at most {limit}: use "
-                "another length_matching or token_mode, or a smaller reference"
-            )
-        elif entry["report"].get("negative_tokens") is not None:
-            family = models[cells[cell_id]["generator"]]["facts"]["family"]
-            entry["error"] = _refused_guidance(entry["report"], family, limit, hardware["generation"])
-    references = merged(designs, "references")
-    missing: dict[str, dict[str, Any]] = {}
+    merged = MergedDesigns.of(designs)
+    resolved = {
+        name: replace(entry, error=_why_not(entry, merged, hardware.generation))
+        for name, entry in resolve_images(designs, hardware, store, failures).items()
+    }
+    missing: dict[str, PlanEntry] = {}
     for entry in resolved.values():
-        if entry["error"] is None and not is_complete_png(store.image(entry["image"])):
-            missing.setdefault(entry["image"], entry)
+        if entry.error is None and not is_complete_png(store.image(entry.image)):
+            missing.setdefault(entry.image, entry)
+    shards, shard_of = [], {}
+    for generator, groups in sorted(_batches_of_generators(missing, merged).items()):
+        for images in split_evenly(groups, hardware.gpus, sharding.min_images_per_shard):
+            own = {missing[image].conditioning for image in images}
+            elsewhere = {entry.conditioning for image, entry in missing.items() if image not in set(images)}
+            content = ImageShard(
+                generator=merged.model(generator),
+                hardware=hardware.generation.model_dump(),
+                images=tuple(missing[image].item() for image in images),
+                init_images=paths_of_init_images((missing[image] for image in images), merged.references),
+                drop=() if keep_conditioning else tuple(sorted(own - elsewhere)),
+            )
+            shards.append(write_shard(store.shards, images, content))
+            shard_of |= dict.fromkeys(images, shards[-1])
+    return ImagePlan(tuple(sorted(shards)), resolved, shard_of)
 
-    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+
+def _batches_of_generators(
+    missing: Mapping[str, PlanEntry], merged: MergedDesigns
+) -> dict[str, list[list[str]]]:
+    """Returns generator -> groups of images that share batches."""
+    groups: dict[tuple[int, int, str], list[str]] = defaultdict(list)
     for image, entry in missing.items():
-        report = entry["report"]
-        family = models[entry["parts"]["generator"]]["facts"]["family"]
-        group = batch_group(family, entry["parts"], report["tokens"], report.get("negative_tokens"))
+        family = merged.models[entry.parts.generator].facts["family"]
+        group = entry.item().batch_group(generator_family(family).captions.padded_length)
         groups[group].append(image)
     by_generator: dict[str, list[list[str]]] = defaultdict(list)
-    for _, images in sorted(groups.items(), key=lambda item: repr(item[0])):
+    for _, images in sorted(groups.items()):
         # Images of one conditioning side by side: it is read once, and can be dropped when they are done.
-        images.sort(key=lambda image: (missing[image]["conditioning"], image))
-        by_generator[missing[images[0]]["parts"]["generator"]].append(images)
-    shards, shard_of = [], {}
-    for generator, image_groups in sorted(by_generator.items()):
-        for images in split_evenly(image_groups, hardware["gpus"], sharding["min_images_per_shard"]):
-            elsewhere = {
-                entry["conditioning"] for image, entry in missing.items() if image not in set(images)
-            }
-            own = {missing[image]["conditioning"] for image in images}
-            content = {
-                "generator": {key: models[generator][key] for key in ("name", "entry")},
-                "hardware": hardware["generation"],
-                "images": [image_item(image, missing[image]) for image in images],
-                "init_images": paths_of_init_images((missing[image] for image in images), references),
-                "drop": [] if keep_conditioning else sorted(own - elsewhere),
-            }
-            shard = write_shard(store.shards, images, content)
-            shards.append(shard)
-            shard_of |= dict.fromkeys(images, shard)
-    return {"shards": sorted(shards), "cells": resolved, "shard_of": shard_of}
+        images.sort(key=lambda image: (missing[image].conditioning, image))
+        by_generator[missing[images[0]].parts.generator].append(images)
+    return by_generator
 
 
-def _refused_guidance(
-    report: Mapping[str, Any], family: str, limit: int, generation: Mapping[str, Any]
-) -> str | None:
-    """Says why a cell with guidance cannot be made, or returns None."""
-    tokens, negative, backend = report["tokens"], report["negative_tokens"], generation["attention_backend"]
+def _why_not(entry: PlanEntry, merged: MergedDesigns, generation: GenerationHardware) -> str | None:
+    """Says why a cell cannot be made, or returns None."""
+    if entry.report is None:
+        return entry.error or "its conditioning was not built"
+    facts = merged.models[entry.parts.generator].facts
+    limit = facts["max_caption_tokens"]
+    tokens, negative = entry.report.tokens, entry.report.negative_tokens
+    if tokens > limit:
+        return (
+            f"its conditioning has {tokens} tokens; the generator takes at most {limit}: use another length_matching or "
+            "token_mode, or a smaller reference"
+        )
+    if negative is None:
+        return None
     if negative > limit:
         return f"its negative prompt has {negative} tokens; the generator takes at most {limit}: shorten it"
-    padded_length = generator_family(family).captions.padded_length
+    backend = generation.attention_backend
+    padded_length = generator_family(facts["family"]).captions.padded_length
     if backend in TAKE_NO_MASK and padded_length(negative) != padded_length(tokens):
         return (
             f"its conditioning has {tokens} tokens and its negative prompt {negative}, which are padded to "
@@ -212,83 +295,80 @@ def _refused_guidance(
     return None
 
 
-def image_item(key: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a shard says about one of its images.
-
-    Args:
-        key: Of the image.
-        entry: Of `resolve_images`, or {parts, report}.
-    """
-    item = {"key": key, "parts": entry["parts"], "tokens": entry["report"]["tokens"]}
-    if entry["report"].get("negative_tokens") is not None:
-        item["negative_tokens"] = entry["report"]["negative_tokens"]
-    return item
-
-
-def paths_of_init_images(
-    entries: Iterable[Mapping[str, Any]], references: Mapping[str, str]
-) -> dict[str, str]:
+def paths_of_init_images(entries: Iterable[PlanEntry], references: Mapping[str, str]) -> dict[str, str]:
     """Returns SHA-256 -> path of the images that others start from.
 
     Args:
-        entries: With `parts`, as `Keys.image` returns them.
+        entries: images that are made.
         references: SHA-256 -> path.
     """
-    wanted = {entry["parts"].get("init_image") for entry in entries} - {None}
+    wanted = {entry.parts.init_image for entry in entries} - {None}
     return {sha256: references[sha256] for sha256 in sorted(wanted)}
 
 
-def drop_conditioning(plan: Mapping[str, Any], store: Store) -> None:
-    """Removes conditioning whose images all exist: a shard that was killed did not come to that.
-
-    Args:
-        plan: As `plan_images` returns it.
-        store: Where conditioning is.
-    """
+def drop_conditioning(plan: ImagePlan, store: Store) -> None:
+    """Removes conditioning whose images all exist: a shard that was killed did not come to that."""
     needed = {
-        entry["conditioning"]
-        for entry in plan["cells"].values()
-        if entry["error"] is not None or entry["image"] in plan["shard_of"]
+        entry.conditioning
+        for entry in plan.cells.values()
+        if entry.error is not None or entry.image in plan.shard_of
     }
-    for hash_ in {entry["conditioning"] for entry in plan["cells"].values()} - needed - {None}:
+    for hash_ in {entry.conditioning for entry in plan.cells.values()} - needed - {None}:
         store.conditioning(hash_).unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Missing:
+    """What a run would make.
+
+    Attributes:
+        cells: cells of the scope.
+        done: distinct images in the store.
+        known: images that are known to be missing.
+        unknown: at most as many images of conditioning that is not recorded.
+        recipes: conditionings to build.
+        work: pixels x steps of what is to be made.
+    """
+
+    cells: int
+    done: int
+    known: int
+    unknown: int
+    recipes: int
+    work: int
+
+
 def count_missing(
-    designs: list[dict[str, Any]],
-    hardware: Mapping[str, Any],
-    resolved: Mapping[str, Mapping[str, Any]],
-    store: Store,
-) -> dict[str, Any]:
+    designs: Sequence[Design], hardware: Hardware, resolved: Mapping[str, PlanEntry], store: Store
+) -> Missing:
     """Counts what a run would make, without reading hidden states or freezing anything.
 
     Args:
-        designs: Of the scope.
-        hardware: The section of config.yaml.
-        resolved: As `resolve_images` returns it.
-        store: Where images are.
-
-    Returns:
-        `cells`; `done`, distinct images in the store; `missing`, images known to be missing; `unknown`, at most as many
-        images of conditioning that is not recorded; `recipes` to build; `work`, pixels x steps of what is to be made.
+        designs: designs of the scope.
+        hardware: of config.yaml.
+        resolved: as `resolve_images` returns it.
+        store: where images are.
     """
-    cells, keys = cells_of(designs), Keys(merged(designs, "models"), hardware)
-    missing, unknown, done, recipes = {}, {}, set(), set()
-    for cell_id, entry in resolved.items():
-        if entry["image"] is None:
-            recipes.add(entry["recipe"])
+    merged = MergedDesigns.of(designs)
+    keys = merged.keys(hardware)
+    known: dict[str, int] = {}
+    unknown: dict[str, int] = {}
+    done, recipes = set(), set()
+    for name, entry in resolved.items():
+        if entry.image is None:
+            recipes.add(entry.recipe)
             # As many images as there would be if every recipe gave bytes of its own.
-            parts = keys.image(cells[cell_id], entry["recipe"])
-            unknown[digest(parts)] = sampling_work(parts)
-        elif is_complete_png(store.image(entry["image"])):
-            done.add(entry["image"])
+            parts = keys.image(merged.cells[name], entry.recipe)
+            unknown[parts.key] = parts.work
+        elif is_complete_png(store.image(entry.image)):
+            done.add(entry.image)
         else:
-            missing[entry["image"]] = sampling_work(entry["parts"])
-    return {
-        "cells": len(cells),
-        "done": len(done),
-        "missing": len(missing),
-        "unknown": len(unknown),
-        "recipes": len(recipes),
-        "work": sum(missing.values()) + sum(unknown.values()),
-    }
+            known[entry.image] = entry.parts.work
+    return Missing(
+        cells=len(merged.cells),
+        done=len(done),
+        known=len(known),
+        unknown=len(unknown),
+        recipes=len(recipes),
+        work=sum(known.values()) + sum(unknown.values()),
+    )

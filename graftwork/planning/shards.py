@@ -1,24 +1,221 @@
-"""Cutting work into jobs: few enough that loading a model pays, many enough for the GPUs there are."""
+"""Jobs: how work is cut into shards, what a shard has to do, and the manifest in which it says what it did.
+
+Shards are few enough that loading a model pays, and many enough for the GPUs there are. They are frozen in files before
+any job runs, so that what a job does does not depend on what exists when it starts.
+"""
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.identity import digest
+from graftwork.core.records import read_record, record_digest, to_json
+from graftwork.store.records import EncoderInput, ImageParts, Recipe, StatisticsParts
 
 T = TypeVar("T")
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class ModelToLoad:
+    """A model as jobs load it.
+
+    Attributes:
+        name: name in config/models.yaml.
+        entry: entry there, whose keys are the family's.
+    """
+
+    name: str
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class InputToExtract:
+    """One input of an encoder.
+
+    Attributes:
+        key: name of its hidden states.
+        layers: entries of `hidden_states` that the store lacks.
+        path: where the image is; None without one.
+        input: what the key is the digest of.
+    """
+
+    key: str
+    layers: tuple[int, ...]
+    path: str | None
+    input: EncoderInput
+
+
+@dataclass(frozen=True)
+class ExtractionShard:
+    """Inputs of one encoder.
+
+    Attributes:
+        encoder: what is loaded.
+        hardware: `hardware.extraction` of config.yaml, as plain values for the family's loader.
+        inputs: inputs with the same image stand side by side.
+    """
+
+    encoder: ModelToLoad
+    hardware: Mapping[str, Any]
+    inputs: tuple[InputToExtract, ...]
+
+
+@dataclass(frozen=True)
+class StatisticsToMeasure:
+    """Statistics of one layer of an encoder over a corpus.
+
+    Attributes:
+        key: name of their file.
+        parts: what the key is the digest of.
+        corpus: digest of the corpus.
+        encoder: identity of the encoder.
+        options: what the encoder is shown besides, where it is not neutral.
+    """
+
+    key: str
+    parts: StatisticsParts
+    corpus: str
+    encoder: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StatisticsShard:
+    """Statistics of corpora.
+
+    Attributes:
+        statistics: those of one encoder stand side by side.
+    """
+
+    statistics: tuple[StatisticsToMeasure, ...]
+
+
+@dataclass(frozen=True)
+class ConditioningShard:
+    """Recipes.
+
+    Attributes:
+        recipes: key -> recipe.
+        generators: identity -> what to read the caption norm of.
+        statistics_files: SHA-256 -> path of files of statistics.
+    """
+
+    recipes: Mapping[str, Recipe]
+    generators: Mapping[str, ModelToLoad]
+    statistics_files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """One image.
+
+    Attributes:
+        key: name of the image.
+        parts: what the key is the digest of.
+        tokens: length of the conditioning.
+        negative_tokens: length of that of the negative prompt; None without guidance.
+    """
+
+    key: str
+    parts: ImageParts
+    tokens: int
+    negative_tokens: int | None = None
+
+    def batch_group(self, padded_length: Callable[[int], int]) -> tuple[int, int, str]:
+        """Returns what images must share to be in one batch: padded lengths, and all that is not a row's own.
+
+        Args:
+            padded_length: tokens of a caption -> tokens once it is padded, as the generator does it.
+        """
+        shared = replace(self.parts, seed=0, conditioning="", init_image=self.parts.init_image and "")
+        return (padded_length(self.tokens), padded_length(self.negative_tokens or 0), record_digest(shared))
+
+
+@dataclass(frozen=True)
+class ImageShard:
+    """Images of one generator.
+
+    Attributes:
+        generator: what is loaded.
+        hardware: `hardware.generation` of config.yaml, as plain values for the family's loader.
+        images: images that share a batch, and those of one conditioning, stand side by side.
+        init_images: SHA-256 -> path of images to start from.
+        drop: hashes of conditioning that no other shard needs, removed when all images exist.
+    """
+
+    generator: ModelToLoad
+    hardware: Mapping[str, Any]
+    images: tuple[ImageItem, ...]
+    init_images: Mapping[str, str]
+    drop: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast a job of generation was.
+
+    Attributes:
+        work: pixels x steps.
+        seconds: time they took, without loading.
+    """
+
+    work: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a job did.
+
+    Attributes:
+        made: keys of what it made.
+        found: keys of what another job had made before.
+        failures: key -> why it could not be made.
+        seconds: time of the whole job.
+        packages: name -> version of what computed it.
+        rate: of a job of generation.
+        refused: of a job of statistics: key -> input -> why it was left out.
+    """
+
+    made: tuple[str, ...]
+    found: tuple[str, ...]
+    failures: Mapping[str, str]
+    seconds: float
+    packages: Mapping[str, str]
+    rate: Rate | None = None
+    refused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def write_shard(folder: Path, keys: Sequence[str], shard: Any) -> str:
+    """Freezes a shard in a file named by the digest of its keys, and returns that name."""
+    name = digest(sorted(keys))[:16]
+    write_atomic(folder / f"{name}.json", json.dumps(to_json(shard), sort_keys=True, ensure_ascii=False))
+    return name
+
+
+def read_shard(kind: type[S], folder: Path, name: str) -> S:
+    """Returns what a job has to do.
+
+    Args:
+        kind: one of the shards above.
+        folder: folder of all shards.
+        name: name that `write_shard` gave it.
+    """
+    return read_record(kind, folder / f"{name}.json")
 
 
 def split_evenly(groups: Sequence[Sequence[T]], most: int, fewest_items: int) -> list[list[T]]:
     """Distributes groups, each kept whole where that leaves the shards balanced, over at most `most` shards.
 
     Args:
-        groups: Items that are cheaper together (the same image, the same batch shape), in order.
-        most: Most shards.
-        fewest_items: Fewest items that are worth a shard of their own.
+        groups: items that are cheaper together (the same image, the same batch shape), in order.
+        most: most shards.
+        fewest_items: fewest items that are worth a shard of their own.
 
     Returns:
         Shards without empty ones. Order of items is kept; nothing depends on chance or on what ran before.
@@ -40,15 +237,3 @@ def split_evenly(groups: Sequence[Sequence[T]], most: int, fewest_items: int) ->
             bounds[index] = nearest
     cut = [items[a:b] for a, b in itertools.pairwise(bounds)]
     return [shard for shard in cut if shard]
-
-
-def write_shard(folder: Path, keys: Sequence[str], content: dict[str, Any]) -> str:
-    """Freezes what a job has to do in a file named by the digest of its keys, and returns that name."""
-    name = digest(sorted(keys))[:16]
-    write_atomic(folder / f"{name}.json", json.dumps(content, sort_keys=True, ensure_ascii=False))
-    return name
-
-
-def read_shard(folder: Path, name: str) -> dict[str, Any]:
-    """Returns what a job has to do."""
-    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))

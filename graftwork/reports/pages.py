@@ -8,6 +8,7 @@ from typing import Any
 
 from graftwork.core.labels import format_schedules, format_value, label
 from graftwork.design.effects import takes_part
+from graftwork.design.pages import page_names
 from graftwork.reports.grid_layout import GridPage, Strip, Tile
 
 # Constants that say nothing to somebody who looks at a grid, or that are elsewhere on it.
@@ -15,30 +16,10 @@ _UNSHOWN = {"prompt_name", "reference", "reference_sha256"}
 _LONGEST_CONSTANT = 160
 
 
-def page_names(
-    axes: Sequence[Mapping[str, Any]], grids: Sequence[Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Returns page name -> {x, y, fixed}, one page per combination of the axes that a grid does not show.
-
-    Args:
-        axes: [{name, values, ...}].
-        grids: [{x, y}]; y may be None.
-    """
-    pages = {}
-    for grid in grids:
-        rest = [axis for axis in axes if axis["name"] not in (grid["x"], grid["y"])]
-        combinations = list(itertools.product(*(range(len(axis["values"])) for axis in rest)))
-        name = grid["x"] if grid["y"] is None else f"{grid['x']}_by_{grid['y']}"
-        for number, combination in enumerate(combinations, start=1):
-            page = name if len(combinations) == 1 else f"{name}_{number:03d}"
-            fixed = {axis["name"]: index for axis, index in zip(rest, combination, strict=True)}
-            pages[page] = {"x": grid["x"], "y": grid["y"], "fixed": fixed}
-    return pages
-
-
 def stale_pages(design: Mapping[str, Any], folder: Path) -> list[Path]:
     """Returns the grids in `folder` that the design no longer has: beside the others they look current."""
-    current = {f"{name}.png" for name in page_names(design["axes"], design["grids"])}
+    lengths = {axis["name"]: len(axis["values"]) for axis in design["axes"]}
+    current = {f"{name}.png" for name in page_names(lengths, design["grids"])}
     return [path for path in sorted(folder.glob("*.png")) if path.name not in current]
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from graftwork.core.records import from_json
+from graftwork.design.cells import Design
 from graftwork.planning.no_ops import (
     KINDS,
     NoOps,
@@ -19,6 +21,7 @@ from graftwork.planning.no_ops import (
     setting_text,
     settings_of,
 )
+from graftwork.planning.plan import PlanEntry
 from graftwork.reports.templates import render
 from graftwork.scores.registry import Section
 
@@ -55,18 +58,18 @@ class Difference:
 
 
 def compare_settings(
-    design: Mapping[str, Any], resolved: Mapping[str, Mapping[str, Any]], rows: Sequence[Mapping[str, str]]
+    design: Mapping[str, Any], resolved: Mapping[str, PlanEntry], rows: Sequence[Mapping[str, str]]
 ) -> tuple[NoOps, list[Difference]]:
     """Returns the settings that do nothing, by conditioning and by the images there are, and how their images differ.
 
     Args:
         design: as in design.json.
-        resolved: cell -> {image, parts, report}, from the plan of images.
+        resolved: cell -> what the store calls it, from the plan of images.
         rows: rows of cells.csv.
     """
     images = {row["cell"]: Path(row["image"]) for row in rows if row["image"]}
-    pixels = identical_images({resolved[cell]["image"]: path for cell, path in images.items()})
-    found = find_no_ops(design, resolved, pixels.get)
+    pixels = identical_images({resolved[cell].image: path for cell, path in images.items()})
+    found = find_no_ops(from_json(Design, design), resolved, pixels.get)
     return found, image_differences(found, images.get)
 
 
@@ -143,7 +146,7 @@ class Report:
 
     Attributes:
         design: design of the experiment, as in design.json.
-        resolved: cell -> {report}, from the plan of images; a report may have `warnings`.
+        resolved: cell -> what the store calls it, from the plan of images.
         rows: rows of cells.csv.
         found: settings that do nothing.
         differences: differences of their images, as `image_differences` returns them.
@@ -154,7 +157,7 @@ class Report:
     """
 
     design: Mapping[str, Any]
-    resolved: Mapping[str, Mapping[str, Any]]
+    resolved: Mapping[str, PlanEntry]
     rows: Sequence[Mapping[str, str]]
     found: NoOps
     differences: Sequence[Difference]
@@ -166,7 +169,7 @@ class Report:
 def summarize(report: Report) -> str:
     """Returns summary.md."""
     design, found = report.design, report.found
-    reports = [report.resolved[row["cell"]].get("report") or {} for row in report.rows]
+    reports = [one for row in report.rows if (one := report.resolved[row["cell"]].report) is not None]
     scaled = [
         difference
         for item, difference in zip(found.found, report.differences, strict=True)
@@ -185,7 +188,7 @@ def summarize(report: Report) -> str:
         settings=_settings_table(design, report.rows, found),
         pictures=report.pictures,
         scores=report.scores,
-        warnings=Counter(text for one in reports for text in one.get("warnings", ())).most_common(),
+        warnings=Counter(text for one in reports for text in one.warnings).most_common(),
         models=sorted(design["models"].items(), key=lambda item: item[1]["name"]),
         made=report.made,
     )
@@ -219,7 +222,7 @@ def _settings_table(
 ) -> dict[str, Any]:
     """Returns the columns and the first rows of the table of settings, and how many `more` there are."""
     row_of = {row["cell"]: row for row in rows}
-    settings, axes = settings_of(design)
+    settings, axes = settings_of(from_json(Design, design))
     equals = {setting_text(item.values): setting_text(item.equals) for item in found.found}
     lines = []
     for setting in settings[:MOST_SETTINGS]:

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graftwork.core.png import is_complete_png
+from graftwork.core.records import from_json, to_json
+from graftwork.design.cells import Design
 from graftwork.design.effects import takes_part
 from graftwork.design.sampling import sampling_warnings
 from graftwork.design.schema import Base, CellParameters
 from graftwork.design.sweep import INPUT_AXES
 from graftwork.planning.no_ops import first_alike, settings_of
+from graftwork.planning.plan import PlanEntry
 from graftwork.store.layout import Store
 from graftwork.transforms.registry import STAGES, transform
 
@@ -30,7 +33,7 @@ CONSTANT_COLUMNS = ("parameter", "value", "meaning")
 
 def cell_rows(
     design: Mapping[str, Any],
-    resolved: Mapping[str, Mapping[str, Any]],
+    resolved: Mapping[str, PlanEntry],
     failures: Mapping[str, str],
     store: Store,
 ) -> list[dict[str, Any]]:
@@ -38,7 +41,7 @@ def cell_rows(
 
     Args:
         design: as in design.json.
-        resolved: cell -> {conditioning, image, error, report}, from the plan of images.
+        resolved: cell -> what the store calls it, from the plan of images.
         failures: key of an image -> why it could not be made.
         store: store that has the images.
     """
@@ -47,9 +50,9 @@ def cell_rows(
     columns = parameter_columns(design)
     for cell in design["cells"]:
         entry = resolved[cell["cell"]]
-        shown, report = cell["shown"], entry.get("report") or {}
-        image, path = entry["image"], None
-        error = entry["error"] or failures.get(image or "")
+        shown, report = cell["shown"], to_json(entry.report) or {}
+        image, path = entry.image, None
+        error = entry.error or failures.get(image or "")
         if image is not None and is_complete_png(store.image(image)):
             status, error, path = "done", None, store.image(image)
         else:
@@ -67,7 +70,7 @@ def cell_rows(
                 "cell": cell["cell"],
                 "role": cell["role"],
                 "image": path and path.as_posix(),
-                "conditioning": entry["conditioning"],
+                "conditioning": entry.conditioning,
                 "same_as": first_with.get(image) if image else None,
                 "same_up_to_scale": _other_bytes(cell["cell"], alike[cell["cell"]], resolved),
                 "status": status,
@@ -81,10 +84,10 @@ def cell_rows(
     return rows
 
 
-def _other_bytes(cell: str, alike: str, resolved: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _other_bytes(cell: str, alike: str, resolved: Mapping[str, PlanEntry]) -> str | None:
     """Returns the cell that another one is like, where their bytes differ; where they are equal, same_as names it."""
     own, other = resolved[cell], resolved[alike]
-    return alike if own["conditioning"] != other["conditioning"] else None
+    return alike if own.conditioning != other.conditioning else None
 
 
 def parameter_columns(design: Mapping[str, Any]) -> list[str]:
@@ -135,7 +138,7 @@ def constant_rows(design: Mapping[str, Any], full: Sequence[Mapping[str, Any]]) 
     """
     cells = [row for row in full if row["role"] == "cell"]
     shown = {cell["cell"]: cell["shown"] for cell in design["cells"]}
-    different = [shown[next(iter(setting.cells.values()))] for setting in settings_of(design)[0]]
+    different = [shown[next(iter(setting.cells.values()))] for setting in settings_of(from_json(Design, design))[0]]
     return [
         {"parameter": name, "value": cells[0][name], "meaning": _meaning(name, cells[0][name])}
         for name in parameter_columns(design)

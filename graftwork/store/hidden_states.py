@@ -17,13 +17,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from graftwork.core.atomic import atomic_path
 from graftwork.core.locks import exclusive_lock
+from graftwork.core.records import to_json
+from graftwork.store.records import EncoderInput
 
 _SEQUENCE = ("token_ids", "roles", "positions")
 
@@ -52,7 +53,11 @@ class HiddenStates:
 
 
 def add_layers(
-    path: Path, layers: Mapping[int, np.ndarray], dtype: str, sequence: Mapping[str, np.ndarray], origin: Any
+    path: Path,
+    layers: Mapping[int, np.ndarray],
+    dtype: str,
+    sequence: Mapping[str, np.ndarray],
+    origin: EncoderInput,
 ) -> list[int]:
     """Adds layers to the file of one encoder input, keeping every intact layer that it has.
 
@@ -71,7 +76,7 @@ def add_layers(
     with exclusive_lock(path.with_suffix(".lock")):
         kept = _intact_layers(path, sequence)
         with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v112")) as file:
-            _write_text(file, "origin", json.dumps(origin, sort_keys=True, ensure_ascii=False))
+            _write_text(file, "origin", json.dumps(to_json(origin), sort_keys=True, ensure_ascii=False))
             for name in _SEQUENCE:
                 _write(file, name, np.asarray(sequence[name]))
             all_layers = {**kept, **{i: (v, dtype) for i, v in layers.items()}}

@@ -8,16 +8,21 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.records import from_json, to_json
+from graftwork.store.records import ConditioningReport
 
 _MOST_FILES = 200
+_KEY = "recipe"
 
 
-def read_recipes(folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns recipe key -> {conditioning, tokens, ...}. Damaged lines are skipped: their recipes are built again."""
-    rows: dict[str, dict[str, Any]] = {}
+def read_recipes(folder: Path) -> dict[str, ConditioningReport]:
+    """Returns recipe key -> what is recorded of it.
+
+    Lines that are damaged, or of another version, are skipped: their recipes are built again.
+    """
+    rows: dict[str, ConditioningReport] = {}
     seen: set[Path] = set()
     while files := sorted(set(folder.glob("*.jsonl")) - seen):
         seen.update(files)
@@ -28,19 +33,20 @@ def read_recipes(folder: Path) -> dict[str, dict[str, Any]]:
                 continue  # Merged meanwhile, into a file that the next round finds.
             for line in text.split("\n"):  # not splitlines(), which also splits inside of a row, at U+2028
                 try:
-                    row = json.loads(line)
-                    rows[row["recipe"]] = row
-                except (json.JSONDecodeError, KeyError, TypeError):
+                    row = dict(json.loads(line))
+                    key = row.pop(_KEY)
+                    rows[key] = from_json(ConditioningReport, row)
+                except (ValueError, KeyError, TypeError):
                     continue
     return rows
 
 
-def add_recipes(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> Path | None:
-    """Adds rows, recipe key -> {conditioning, tokens, ...}; returns the file they are in."""
+def add_recipes(folder: Path, rows: Mapping[str, ConditioningReport]) -> Path | None:
+    """Adds rows, recipe key -> what is recorded of it; returns the file they are in."""
     if not rows:
         return None
     lines = [
-        json.dumps({**row, "recipe": key}, sort_keys=True, ensure_ascii=False)
+        json.dumps({**to_json(row), _KEY: key}, sort_keys=True, ensure_ascii=False)
         for key, row in sorted(rows.items())
     ]
     text = "".join(f"{line}\n" for line in lines)

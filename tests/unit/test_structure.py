@@ -187,6 +187,20 @@ def test_every_rule_has_a_log_and_a_message(name):
     assert f'"logs/{name}' in SCRIPTED[name]
 
 
+@pytest.mark.parametrize("name", SCRIPTED)
+def test_every_rule_leaves_a_benchmark_and_says_what_it_needs(name):
+    """The benchmark has the name of the log; memory and time are for clusters."""
+    body = SCRIPTED[name]
+    log = re.search(r'^ {4}log:\n {8}"logs/(.*)\.log",$', body, re.MULTILINE)[1]
+    benchmark = re.search(r'^ {4}benchmark:\n {8}"(.*)"$', body, re.MULTILINE)
+    assert benchmark, f"rule {name} has no benchmark"
+    assert benchmark[1] == f"logs/benchmarks/{log}.tsv"
+    resources = re.search(r"^ {4}resources:\n((?: {8}.*\n)+)", body, re.MULTILINE)
+    assert resources, f"rule {name} has no resources"
+    for resource in ("mem_mb", "runtime"):
+        assert re.search(rf"^ {{8}}{resource}=\d+,$", resources[1], re.MULTILINE), (name, resource)
+
+
 @pytest.mark.parametrize("name", ["extract_hidden_states", "generate_images", "accept"])
 def test_rules_that_run_models_take_a_gpu(name):
     assert re.search(r"^ {4}resources:\n(?: {8}.*\n)* {8}gpu=1,$", SCRIPTED[name], re.MULTILINE)

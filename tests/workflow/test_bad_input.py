@@ -485,6 +485,16 @@ COMMANDS: dict[str, tuple[Callable[[Workspace], None], list[str], list[str]]] = 
         ["--config", "experiments=small"],
         [f"{CONFIG_FILE}: experiments: 'small' is not allowed; allowed: a list"],
     ),
+    "a target of an experiment that there is not": (
+        lambda workspace: None,
+        ["-n", "results/smal/cells.csv"],
+        ["results/smal/cells.csv: 'smal' is no file in config/experiments/", "did you mean 'small'"],
+    ),
+    "an experiment file of the wrong ending": (
+        lambda workspace: (workspace.folder / "config/experiments/mine.yml").write_text("base: {}\n"),
+        ["results/mine/cells.csv"],
+        ["results/mine/cells.csv: config/experiments/mine.yml is not read", "rename it to mine.yaml"],
+    ),
     "an error in an experiment asked for by name": (
         break_another,
         ["results/other/cells.csv"],
@@ -511,6 +521,7 @@ def test_the_command_line_refuses(
     print(run.output)
     refused(run, parts)
     assert not run.jobs
+    assert "graftwork: " not in run.output, "nothing is said of what a run would make"
 
 
 def test_cuda_with_a_cpu_build(fresh: Workspace) -> None:

@@ -153,18 +153,20 @@ def only_the_images_at_half(workspace: Workspace, run: Run) -> None:
 
 def write_comments_and_touch_all(workspace: Workspace) -> None:
     for file in (
-        "conditioning/blending",
-        "models/z_image",
-        "models/qwen3_vl",
-        "presentation/grid",
+        "transforms/blending",
+        "models/generators/z_image/generator",
+        "models/encoders/qwen3_vl",
+        "reports/grid",
         "design/sweep",
     ):
         path = workspace.folder / LIBRARY / f"{file}.py"
         path.write_text("# A comment.\n" + path.read_text() + "\n# Another.\n")
-    edit("conditioning/blending.py", '"""Mixes row by row.', '"""Mixes row by row, in other words.')(
-        workspace
-    )
-    edit("models/z_image.py", '"""Makes one image per row with', '"""Makes some images with')(workspace)
+    edit("transforms/blending.py", '"""Mixes row by row.', '"""Mixes row by row, in other words.')(workspace)
+    edit(
+        "models/generators/z_image/generator.py",
+        '"""Makes one image per row with',
+        '"""Makes some images with',
+    )(workspace)
     for name in (
         "Snakefile",
         "rules",
@@ -283,18 +285,18 @@ ROWS = {
         in_turn(clone_beside, axes(alpha=[0.0, 0.5, 1.0])), {**ONE_BATCH, **PRESENTATION}
     ),
     "an edit of a transform that changes bytes -> the images it changes": Row(
-        edit("conditioning/blending.py", "source[:rows], alpha)", "source[:rows], 0.9 * alpha)"),
+        edit("transforms/blending.py", "source[:rows], alpha)", "source[:rows], 0.9 * alpha)"),
         {**ONE_BATCH, **PRESENTATION},
         only_the_images_at_half,
     ),
     "an edit of a transform that changes no byte -> no image": Row(
-        edit("conditioning/blending.py", "source[:rows], alpha)", "source[:rows], 1.0 * alpha)"),
+        edit("transforms/blending.py", "source[:rows], alpha)", "source[:rows], 1.0 * alpha)"),
         {"conditioning": 2, **PRESENTATION},
         no_gpu_job,
     ),
     "an edit of a transform that no cell uses -> nothing": Row(
         edit(
-            "conditioning/length_matching.py",
+            "transforms/length_matching.py",
             "\n    return source[:tokens]",
             "\n    return source[:tokens] * 2",
         ),
@@ -303,19 +305,17 @@ ROWS = {
     ),
     "an edit of code of grids and summaries -> only these": Row(
         in_turn(
-            edit("presentation/pages.py", 'f"experiment {design[', 'f"experiment: {design['),
-            edit("presentation/summary.py", '"## How it was made"', '"## How it was made: "'),
+            edit("reports/pages.py", 'f"experiment {design[', 'f"experiment: {design['),
+            edit("reports/summary.py", '"## How it was made"', '"## How it was made: "'),
         ),
         {"grids": 1},
         summary_and_grids,
     ),
     "an edit of PNG, log, progress and job code -> nothing": Row(
         in_turn(
-            edit("presentation/png.py", "COMPRESS_LEVEL = ", "COMPRESS_LEVEL = 1 + "),
+            edit("core/png.py", "COMPRESS_LEVEL = ", "COMPRESS_LEVEL = 1 + "),
             edit("jobs/record.py", "%(asctime)s %(levelname)s", "%(levelname)s"),
-            edit(
-                "presentation/progress.py", "elapsed = now - self._start", "elapsed = now - self._start + 1"
-            ),
+            edit("core/progress.py", "elapsed = now - self._start", "elapsed = now - self._start + 1"),
             edit("jobs/generation.py", "loading generator %s for", "now loading generator %s for"),
         ),
         NOTHING,

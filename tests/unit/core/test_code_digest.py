@@ -98,7 +98,10 @@ def project_entries() -> list[str]:
     entries = {part for family in encoder_families().values() for part in family.code}
     for family in generator_families().values():
         entries |= {*family.code(from_image=True), entry_name(family.scheduler_sigmas)}
-    entries |= {"graftwork.conditioning.build:build_conditioning", "graftwork.jobs.statistics:measure_corpus"}
+    entries |= {
+        "graftwork.conditioning.build:build_conditioning",
+        "graftwork.statistics.corpus:measure_corpus",
+    }
     entries |= {
         f"workflow_scripts.{name}:main"
         for name in ("tabulate", "draw_grid", "export_images", "summarize_experiment", "analyze_statistics")

@@ -89,8 +89,8 @@ def test_names_become_content(root):
     resolved = found[0].parameters["statistics"]
     (digest,) = design.corpora
     assert resolved == {"corpus": digest, "encoder": "content:text", "hidden_layer": -2, "tokens": "non_sink"}
-    assert design.corpora[digest]["prompts"] == ["a hat", "a house"]
-    assert set(design.corpora[digest]["references"]) <= set(design.references)
+    assert design.corpora[digest].prompts == ("a hat", "a house")
+    assert set(design.corpora[digest].references) <= set(design.references)
     assert found[0].shown["statistics"] == {"corpus": "worldly", "tokens": "non_sink"}
 
 

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from graftwork.core.png import is_complete_png
+from graftwork.core.records import from_json
 from graftwork.jobs.analysis import analyze
 from graftwork.jobs.statistics import measure_statistics
+from graftwork.planning.analyses import AnalysisTask
+from graftwork.planning.shards import StatisticsShard, StatisticsToMeasure
 from graftwork.reports.analysis import plots, registry
 from graftwork.statistics.compare import STD_MEASURES, TOKEN_MEASURES
 from graftwork.store.hidden_states import add_layers
 from graftwork.store.layout import Store
+from graftwork.store.records import StatisticsParts
 from tests.unit.statistics.samples import role_codes
 
 LOG = logging.getLogger("test")
@@ -87,17 +91,17 @@ def store(tmp_path_factory):
             }
             add_layers(store.hidden_states(given["key"]), layers, "float32", sequence, {})
     items = [
-        {
-            "key": layer["statistics"],
-            "inputs": [given["key"] for given in one["inputs"]],
-            "layer": layer["index"],
-            "covariance_of": None,
-            "origin": {},
-        }
+        StatisticsToMeasure(
+            layer["statistics"],
+            StatisticsParts(tuple(given["key"] for given in one["inputs"]), layer["index"], "code"),
+            corpus="c",
+            encoder=one["name"],
+            options={},
+        )
         for one in ANALYSIS["entries"]
         for layer in one["layers"]
     ]
-    assert not measure_statistics({"statistics": items}, store, LOG, {}).failures
+    assert not measure_statistics(StatisticsShard(tuple(items)), store, LOG, {}).failures
     return store
 
 
@@ -105,7 +109,7 @@ def store(tmp_path_factory):
 def analyzed(store):
     """Folder, files and summary, made once: drawing takes a second."""
     folder = store.root.with_name("out")
-    return folder, *analyze(ANALYSIS, store, folder, LOG, {})
+    return folder, *analyze(from_json(AnalysisTask, ANALYSIS), store, folder, LOG, {})
 
 
 def table(folder, name):
@@ -161,7 +165,7 @@ def test_the_sink_is_found_where_it_is(analyzed):
 
 def test_what_failed_is_said_and_the_rest_is_made(store, tmp_path):
     failures = {KEYS["vision", -2]: "OSError: full", "textp1": "FloatingPointError: NaN"}
-    files, text = analyze(ANALYSIS, store, tmp_path, LOG, failures)
+    files, text = analyze(from_json(AnalysisTask, ANALYSIS), store, tmp_path, LOG, failures)
     assert "## What could not be measured" in text
     assert "* vision, layer -2: OSError: full" in text
     assert "prompt 'p1' was left out: FloatingPointError: NaN" in text

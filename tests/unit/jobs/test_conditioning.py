@@ -1,7 +1,5 @@
 """A shard of recipes applied to hidden states in HDF5."""
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -9,14 +7,12 @@ from safetensors.torch import load_file
 
 from graftwork.conditioning.build import conditioning_hash
 from graftwork.conditioning.visibility import CaptionNorm
-from graftwork.jobs.conditioning import condition
-from graftwork.models import loading
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.store.hidden_states import add_layers
 from graftwork.store.layout import Store
 from graftwork.store.recipes import read_recipes
+from tests.unit.jobs.recipes import condition_plain
 
-LOG = logging.getLogger("test")
 TEXT, SOURCE, GONE = "a" * 32, "b" * 32, "c" * 32
 STAGES = {
     stage: {"name": name, "parameters": {}, "code": ""}
@@ -51,7 +47,7 @@ def recipe(source: str | None = SOURCE, **changes):
 
 
 def run(store, failures=None, **recipes):
-    return condition({"recipes": recipes}, store, LOG, failures or {})
+    return condition_plain(recipes, store, failures)
 
 
 def test_conditioning_is_stored_under_its_hash_and_recorded(store):
@@ -59,18 +55,18 @@ def test_conditioning_is_stored_under_its_hash_and_recorded(store):
     assert sorted(record.made) == ["alone", "mixed"]
     rows = read_recipes(store.recipes)
     for name, source_tokens in (("alone", 0), ("mixed", 12)):
-        tensors = load_file(store.conditioning(rows[name]["conditioning"]))
-        assert conditioning_hash(tensors) == rows[name]["conditioning"]
+        tensors = load_file(store.conditioning(rows[name].conditioning))
+        assert conditioning_hash(tensors) == rows[name].conditioning
         assert tensors["prompt_embeds"].shape == (5, 4)
-        assert rows[name]["tokens"] == 5
-        assert rows[name]["source_tokens"] == source_tokens
+        assert rows[name].tokens == 5
+        assert rows[name].source_tokens == source_tokens
     assert torch.get_num_threads() == 1
 
 
 def test_recipes_with_equal_bytes_share_a_file(store):
     record = run(store, one=recipe(None), other=recipe(None, code="edited, to the same effect"))
     assert len(record.made) == 2
-    assert len({row["conditioning"] for row in read_recipes(store.recipes).values()}) == 1
+    assert len({row.conditioning for row in read_recipes(store.recipes).values()}) == 1
     assert len(list(store.root.glob("conditioning/*/*.safetensors"))) == 1
 
 
@@ -115,25 +111,15 @@ def test_the_table_says_what_the_generator_sees(store, monkeypatch):
         return CaptionNorm(torch.ones(4), 1e-5)
 
     monkeypatch.setattr(CaptionNorm, "read", read_norm)
-    monkeypatch.setattr(loading, "ensure_model", lambda name, entry, kind: (name, kind))
-    generators = {"content:g": {"name": "images", "entry": {"family": "z_image"}}}
-    recipes = {
-        "alone": recipe(None, caption_norm="content:g"),
-        "mixed": recipe(caption_norm="content:g"),
-        "longer": recipe(
-            alpha=1.0,
-            caption_norm="content:g",
-            length_matching={"name": "none", "parameters": {}, "code": ""},
-        ),
-    }
-    record = condition({"recipes": recipes, "generators": generators}, store, LOG, {})
+    longer = {"name": "none", "parameters": {}, "code": ""}
+    record = run(store, alone=recipe(None), mixed=recipe(), longer=recipe(alpha=1.0, length_matching=longer))
     assert record.failures == {}
     assert read == [(("images", "generator"), "z_image")]
     rows = read_recipes(store.recipes)
-    assert rows["alone"]["visible_change"] == 0.0
-    assert 0.1 < rows["mixed"]["visible_change"] < 2.0
-    assert rows["longer"]["visible_change"] is None
-    assert {name: rows[name]["sketch"]["tokens"] for name in rows} == {
+    assert rows["alone"].visible_change == 0.0
+    assert 0.1 < rows["mixed"].visible_change < 2.0
+    assert rows["longer"].visible_change is None
+    assert {name: rows[name].sketch["tokens"] for name in rows} == {
         "alone": {"step 0": 5},
         "mixed": {"step 0": 5},
         "longer": {"step 0": 12},

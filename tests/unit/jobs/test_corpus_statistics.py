@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,19 +10,26 @@ import torch
 from safetensors.torch import load_file
 
 from graftwork.core.npz import write_npz
+from graftwork.design.cells import Cell, Design, ModelRecord
 from graftwork.design.schema import DEFAULT_TRANSFORMS
+from graftwork.design.settings import Hardware
 from graftwork.jobs import acceptance
-from graftwork.jobs.conditioning import condition
 from graftwork.jobs.record import JobRecord
 from graftwork.jobs.statistics import measure_statistics
 from graftwork.models.tokens import ROLE_CODES
+from graftwork.planning.keys import Keys
+from graftwork.planning.plan import PlanEntry
+from graftwork.planning.shards import StatisticsShard, StatisticsToMeasure
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.hidden_states import add_layers
 from graftwork.store.layout import Store
 from graftwork.store.recipes import read_recipes
+from graftwork.store.records import StatisticsParts
 from graftwork.store.statistics import read_statistics
 from graftwork.transforms.dimension_fixes import apply_dimension_fix, fit_dimension_fix
 from graftwork.transforms.registry import STAGES, transform
+from tests.unit.jobs.recipes import as_recipe, condition_plain
+from tests.unit.planning.test_no_ops import SOME_PARTS
 from tests.unit.transforms.samples import defaults
 
 LOG = logging.getLogger("test")
@@ -52,23 +60,17 @@ def store(tmp_path):
             add_layers(store.hidden_states(name), {7: values}, "float32", sequence, {})
     items = [(HOST, "host", 4, None), (DONOR, "donor", 4, None), (SHORT, "host", 1, None)]
     items.append((WITH_COVARIANCE, "host", 4, "non_sink"))
-    measure_statistics(
-        {
-            "statistics": [
-                {
-                    "key": key,
-                    "inputs": [f"{name}{n}" for n in range(count)],
-                    "layer": 7,
-                    "covariance_of": covariance_of,
-                    "origin": {},
-                }
-                for key, name, count, covariance_of in items
-            ]
-        },
-        store,
-        LOG,
-        {},
-    )
+    wanted = [
+        StatisticsToMeasure(
+            key,
+            StatisticsParts(tuple(f"{name}{n}" for n in range(count)), 7, "code", covariance_of),
+            corpus="c",
+            encoder="e",
+            options={},
+        )
+        for key, name, count, covariance_of in items
+    ]
+    measure_statistics(StatisticsShard(tuple(wanted)), store, LOG, {})
     return store
 
 
@@ -91,12 +93,13 @@ def recipe(**chosen):
 
 
 def build(store, files=None, failures=None, **chosen):
-    shard = {"recipes": {"one": recipe(**chosen)}, "statistics_files": files or {}}
-    record = condition(shard, store, LOG, failures or {})
+    plain = recipe(**chosen)
+    key = as_recipe(plain).key
+    record = condition_plain({key: plain}, store, failures, files)
     if record.failures:
-        return record.failures["one"], {}
-    row = read_recipes(store.recipes)["one"]
-    return load_file(store.conditioning(row["conditioning"]))["prompt_embeds"], row
+        return record.failures[key], {}
+    row = read_recipes(store.recipes)[key]
+    return load_file(store.conditioning(row.conditioning))["prompt_embeds"], row
 
 
 OF_HOST = {"key": HOST, "tokens": "non_sink"}
@@ -155,7 +158,7 @@ def test_masking_finds_outliers_against_the_corpus(store):
     built, row = build(
         store, masking="zero", masking_tokens="image", masking_threshold=8.0, statistics=OF_HOST
     )
-    assert sorted(line.split()[0] for line in row["masked_dimensions"]) == ["1", "2"]
+    assert sorted(line.split()[0] for line in row.masked_dimensions) == ["1", "2"]
     assert (built[1:6, 1:3] == 0.0).all()
     assert torch.equal(built[6:], source()[6:])
 
@@ -166,8 +169,8 @@ def test_one_corpus_gives_the_same_for_every_prompt(store):
     other = {**chosen, "text": ["host0", 7]}
     own = [{**recipe(normalization="rms"), "text": [name, 7]} for name in ("host4", "host0")]
     recipes = dict(zip("abcd", [chosen, other, *own], strict=True))
-    condition({"recipes": recipes, "statistics_files": {}}, store, LOG, {})
-    hashes = {key: row["conditioning"] for key, row in read_recipes(store.recipes).items()}
+    condition_plain(recipes, store)
+    hashes = {key: row.conditioning for key, row in read_recipes(store.recipes).items()}
     assert hashes["a"] == hashes["b"]
     assert hashes["c"] != hashes["d"]
 
@@ -180,7 +183,7 @@ def test_a_fix_is_fitted_on_the_corpus_and_applied_to_another_prompt(store):
         expected = apply_dimension_fix(source(), fit_dimension_fix(mode, *fitted))
         torch.testing.assert_close(built[1:6], expected[1:6])
         assert torch.equal(built[[0, 6, 7, 8]], source()[[0, 6, 7, 8]])
-        assert row["fixed_dimensions"]
+        assert row.fixed_dimensions
     # Fitted: the spread of image tokens over the corpus, not that of this prompt, becomes the host's.
     corpus = np.concatenate(
         [
@@ -221,7 +224,7 @@ def test_too_few_tokens_fail_that_recipe_alone(store):
         "few": recipe(normalization="per_dim", statistics={"key": SHORT, "tokens": "image"}),
         "good": recipe(normalization="per_dim", statistics=OF_HOST),
     }
-    record = condition({"recipes": recipes, "statistics_files": {}}, store, LOG, {})
+    record = condition_plain(recipes, store)
     assert record.made == ["good"]
     assert "0 tokens of class 'image'" in record.failures["few"]
     assert "choose another token class" in record.failures["few"]
@@ -249,27 +252,16 @@ def test_images_of_cells_with_statistics_can_be_adopted(store, monkeypatch):
             trial.image(item["key"]).write_bytes(b"pixels")
         return JobRecord(log)
 
-    class OneRecipe:
-        def __init__(self, *_):
-            pass
-
-        def recipe(self, cell):
-            return chosen
-
     store.image("0" * 32).parent.mkdir(parents=True)
     store.image("0" * 32).write_bytes(b"pixels")
-    parts = {"conditioning": row["conditioning"], "generator": "content:g"}
-    adoptable = {"1" * 32: {"old": "0" * 32, "cell": "c", "parts": parts, "report": {"tokens": 9}}}
+    parts = replace(SOME_PARTS, conditioning=row.conditioning, generator="content:g")
+    entry = PlanEntry("recipe", "1" * 32, parts, row)
+    adoptable = {"1" * 32: acceptance.Adoptable("0" * 32, "c", entry)}
     monkeypatch.setattr(acceptance, "generate_images", generate)
-    monkeypatch.setattr(acceptance, "Keys", OneRecipe)
+    monkeypatch.setattr(Keys, "recipe", lambda self, cell: as_recipe(chosen))
     monkeypatch.setattr(acceptance, "find_adoptable", lambda *_: adoptable)
-    design = {
-        "cells": [{"cell": "c", "parameters": {}}],
-        "models": {"content:g": {"name": "g", "entry": {}}},
-        "references": {},
-        "corpora": {},
-        "statistics_files": {},
-    }
-    said = acceptance.accept_images([design], {"generation": {}}, 1, store, LOG)
+    models = {"content:g": ModelRecord("generator", "g", {}, {})}
+    design = Design("e", "", "", [], [Cell("c", "cell", {}, {})], [], {}, [], models)
+    said = acceptance.accept_images([design], Hardware(), 1, store, LOG)
     assert said == "1 sampled images are equal; 1 images adopted"
     assert torch.equal(rendered["1" * 32], built)

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from graftwork.models import loading
 from graftwork.models.encoder import EncodedSequence
 from graftwork.models.images import open_reference
 from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
+from graftwork.planning.shards import ExtractionShard, InputToExtract, ModelToLoad
 from graftwork.store.hidden_states import intact_layers, read_layer
 from graftwork.store.layout import Store
+from graftwork.store.records import EncoderInput
 
 LOG = logging.getLogger("test")
 
@@ -60,13 +63,25 @@ def store(tmp_path):
 
 
 def item(key, layers, prompt="a hat", path=None):
-    origin = {"prompt": prompt, "reference": None if path is None else f"sha of {path.name}"}
-    return {"key": key * 32, "layers": layers, "path": path and str(path), "origin": origin}
+    made = EncoderInput(
+        dtype="float32",
+        device="cpu",
+        cpu_threads=1,
+        encoder="content:e",
+        prompt=prompt,
+        reference=None if path is None else f"sha of {path.name}",
+        code="",
+    )
+    return InputToExtract(key * 32, tuple(layers), path and str(path), made)
+
+
+def changed(one, **values):
+    return replace(one, input=replace(one.input, **values))
 
 
 def shard(*inputs, dtype="float32"):
     hardware = {"device": "cpu", "dtype": dtype, "cpu_threads": 1}
-    return {"encoder": {"name": "e", "entry": {}}, "hardware": hardware, "inputs": list(inputs)}
+    return ExtractionShard(ModelToLoad("e", {}), hardware, inputs)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -113,18 +128,15 @@ def test_an_input_that_fails_is_recorded_and_the_others_go_on(store, encoders, t
 
 
 def test_options_of_a_key_reach_the_encoder(store, encoders):
-    plain, other = item("a", [7]), item("b", [7])
     given = {"prompt_format": {"instruct": "describe"}, "rope_theta": 1e6, "positions": "sequential"}
-    other["origin"] |= given
-    extract_hidden_states(shard(plain, other), store, LOG)
+    extract_hidden_states(shard(item("a", [7]), changed(item("b", [7]), **given)), store, LOG)
     assert encoders[0].options == [NEUTRAL_OPTIONS, InputOptions(**given)]
 
 
 def test_the_vision_tower_is_asked_for_an_image_alone(store, encoders, tmp_path):
     path = tmp_path / "house.png"
     shutil.copy(REPOSITORY / "resources/references/cartoon_house.png", path)
-    tower = item("a", [0], path=path)
-    tower["origin"] |= {"prompt": None, "source": "vision_tower"}
+    tower = changed(item("a", [0], path=path), prompt=None, source="vision_tower")
     extract_hidden_states(shard(tower, item("b", [7], path=path)), store, LOG)
     assert [call[0] for call in encoders[0].calls] == [None, "a hat"]
     states = read_layer(store.hidden_states("a" * 32), 0)
@@ -133,9 +145,7 @@ def test_the_vision_tower_is_asked_for_an_image_alone(store, encoders, tmp_path)
 
 
 def test_a_neutral_image_is_made_by_its_name(store, encoders):
-    grey = item("a", [7])
-    grey |= {"path": "grey:12x8"}
-    grey["origin"] |= {"reference": "grey:12x8"}
+    grey = changed(replace(item("a", [7]), path="grey:12x8"), reference="grey:12x8")
     record = extract_hidden_states(shard(grey), store, LOG)
     assert record.failures == {}
     assert encoders[0].calls == [("a hat", (12, 8), "grey:12x8", [7])]
@@ -165,5 +175,5 @@ def test_more_inputs_than_may_wait_are_all_stored(store, encoders, monkeypatch):
     monkeypatch.setattr(extraction._Writer, "_MOST_WAITING", 1)
     inputs = [item(f"{number:x}", [7]) for number in range(16)]
     record = extract_hidden_states(shard(*inputs), store, LOG)
-    assert sorted(record.made) == sorted(one["key"] for one in inputs)
+    assert sorted(record.made) == sorted(one.key for one in inputs)
     assert all(intact_layers(store.hidden_states(key)) == [7] for key in record.made)

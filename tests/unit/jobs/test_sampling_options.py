@@ -11,13 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from graftwork.conditioning.build import conditioning_hash
 from graftwork.core.identity import digest
-from graftwork.jobs.conditioning import condition
 from graftwork.jobs.generation import generate_images
 from graftwork.models import generator as generator_module
 from graftwork.models import loading
 from graftwork.models.generator import Batch
 from graftwork.store.layout import Store
 from graftwork.store.recipes import read_recipes
+from tests.unit.jobs.recipes import condition_plain
 from tests.unit.jobs.test_conditioning import recipe
 from tests.unit.jobs.test_conditioning import store as store_with_states  # noqa: F401, a fixture
 from tests.unit.jobs.test_generation import HARDWARE, shard
@@ -210,11 +210,11 @@ def test_what_conditioning_stores_is_what_generation_reads(store_with_states, ge
     """From recipe to rows, schedule and negative included."""
     text = recipe()["text"]
     chosen = recipe(alpha=[1.0, 0.5, 0.0], negative=text[0])
-    record = condition({"recipes": {"r": chosen}}, store_with_states, LOG, {})
+    record = condition_plain({"r": chosen}, store_with_states)
     assert record.failures == {}
     row = read_recipes(store_with_states.recipes)["r"]
-    assert (row["tokens"], row["negative_tokens"], row["alphas"]) == (5, 5, [1.0, 0.5, 0.0])
-    hash_ = row["conditioning"]
+    assert (row.tokens, row.negative_tokens, row.alphas) == (5, 5, (1.0, 0.5, 0.0))
+    hash_ = row.conditioning
     tensors = load_file(store_with_states.conditioning(hash_))
     assert conditioning_hash(tensors) == hash_
     generate_images(shard([item(hash_, 1, 5, 5, guidance_scale=1.0)]), store_with_states, LOG)
@@ -227,8 +227,8 @@ def test_what_conditioning_stores_is_what_generation_reads(store_with_states, ge
 
 def test_a_conditioning_without_a_schedule_is_stored_as_ever(store_with_states):  # noqa: F811
     """Bytes of the file, of which the hash is the name."""
-    condition({"recipes": {"r": recipe()}}, store_with_states, LOG, {})
-    hash_ = read_recipes(store_with_states.recipes)["r"]["conditioning"]
+    condition_plain({"r": recipe()}, store_with_states)
+    hash_ = read_recipes(store_with_states.recipes)["r"].conditioning
     tensors = load_file(store_with_states.conditioning(hash_))
     assert set(tensors) == {"prompt_embeds"}
     path = store_with_states.root / "by_hand.safetensors"

@@ -8,9 +8,11 @@ import pytest
 
 from graftwork.jobs.statistics import measure_statistics
 from graftwork.models.tokens import ROLE_CODES
+from graftwork.planning.shards import StatisticsShard, StatisticsToMeasure
 from graftwork.statistics.accumulator import TooFewTokens
 from graftwork.store.hidden_states import add_layers
 from graftwork.store.layout import Store
+from graftwork.store.records import StatisticsParts
 from graftwork.store.statistics import (
     DamagedStatistics,
     is_intact,
@@ -61,17 +63,12 @@ def store(tmp_path):
 
 
 def item(key="k" * 32, inputs=tuple(f"in{n}" for n in range(6)), layer=7, covariance_of=None):
-    return {
-        "key": key,
-        "inputs": list(inputs),
-        "layer": layer,
-        "covariance_of": covariance_of,
-        "origin": {"corpus": "c"},
-    }
+    parts = StatisticsParts(tuple(inputs), layer, "code", covariance_of)
+    return StatisticsToMeasure(key, parts, corpus="c", encoder="e", options={})
 
 
 def measure(store, *items, failures=None):
-    return measure_statistics({"statistics": list(items)}, store, LOG, failures or {})
+    return measure_statistics(StatisticsShard(items), store, LOG, failures or {})
 
 
 @pytest.mark.parametrize("token_class", CLASSES)
@@ -113,21 +110,21 @@ def test_bfloat16_is_decoded(store):
 def test_the_result_does_not_depend_on_how_jobs_were_cut(store, tmp_path):
     items = [item("a" * 32), item("b" * 32, layer=5), item("c" * 32, covariance_of="prompt")]
     measure(store, *items)
-    together = [store.statistics(one["key"]).read_bytes() for one in items]
+    together = [store.statistics(one.key).read_bytes() for one in items]
     apart = Store(tmp_path / "apart")
     for n in reversed(range(6)):  # Extracted in another order, layer by layer.
         put(apart, f"in{n}", random(100 + n), layer=5)
         put(apart, f"in{n}", random(n))
     for one in reversed(items):
         measure(apart, one)
-    assert [apart.statistics(one["key"]).read_bytes() for one in items] == together
+    assert [apart.statistics(one.key).read_bytes() for one in items] == together
 
 
 def test_the_order_of_the_corpus_decides_the_last_bits(store):
     """Why the order is part of the key."""
     forward, back = item("a" * 32), item("b" * 32, inputs=[f"in{n}" for n in reversed(range(6))])
     measure(store, forward, back)
-    one, other = (read_statistics(store.statistics(i["key"]), "all") for i in (forward, back))
+    one, other = (read_statistics(store.statistics(i.key), "all") for i in (forward, back))
     np.testing.assert_allclose(one.std, other.std, rtol=1e-6)
 
 

@@ -10,12 +10,14 @@ import yaml
 from diffusers import ZImageTransformer2DModel
 from safetensors.torch import load_file
 
+from graftwork.core.records import from_json
+from graftwork.design.cells import Design
 from graftwork.design.project import Project
 from graftwork.jobs.conditioning import condition
 from graftwork.jobs.extraction import extract_hidden_states
 from graftwork.planning.no_ops import find_no_ops, one_line, setting_text
 from graftwork.planning.plan import plan_conditioning, plan_images
-from graftwork.planning.shards import read_shard
+from graftwork.planning.shards import ConditioningShard, ExtractionShard, read_shard
 from graftwork.store.layout import Store
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -44,17 +46,19 @@ def built(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         project = Project({**config, "experiments": ["stds"]}, root)
-        design = json.loads(json.dumps(project.design("stds").to_json()))
-        hardware, sharding = project.settings.hardware.model_dump(), project.settings.sharding.model_dump()
+        design = from_json(Design, json.loads(json.dumps(project.design("stds").to_json())))
+        hardware, sharding = project.settings.hardware, project.settings.sharding
         store = Store(root / "results/store")
         plan = plan_conditioning([design], hardware, sharding, store)
-        for shard in plan["extraction"]:
-            assert extract_hidden_states(read_shard(store.shards, shard), store, LOG).failures == {}
-        for shard in plan["conditioning"]:
-            assert condition(read_shard(store.shards, shard), store, LOG, {}).failures == {}
-        images = plan_images([design], hardware, sharding, False, store, {})
+        for name in plan.extraction:
+            shard = read_shard(ExtractionShard, store.shards, name)
+            assert extract_hidden_states(shard, store, LOG).failures == {}
+        for name in plan.conditioning:
+            shard = read_shard(ConditioningShard, store.shards, name)
+            assert condition(shard, store, LOG, {}).failures == {}
+        images = plan_images([design], hardware, sharding, store, {})
     torch.set_num_threads(threads)
-    return design, images["cells"], store
+    return design, images.cells, store
 
 
 def test_at_alpha_one_no_target_std_is_seen(built):
@@ -78,11 +82,11 @@ def test_what_is_reported_is_what_the_first_caption_layer_does(built):
         REPOSITORY / "resources/miniature/family/z-image/transformer"
     ).cap_embedder
     seen = {}
-    for cell in design["cells"]:
-        p, entry = cell["parameters"], resolved[cell["cell"]]
-        embeds = load_file(store.conditioning(entry["conditioning"]))["prompt_embeds"]
+    for cell in design.cells:
+        p, entry = cell.parameters, resolved[cell.cell]
+        embeds = load_file(store.conditioning(entry.conditioning))["prompt_embeds"]
         with torch.no_grad():
-            seen[p["prompt"], p["alpha"], p.get("target_std")] = layer[0](embeds), entry["report"]
+            seen[p["prompt"], p["alpha"], p.get("target_std")] = layer[0](embeds), entry.report
     for (prompt, alpha, std), (values, report) in seen.items():
         if std is None:
             continue
@@ -93,5 +97,5 @@ def test_what_is_reported_is_what_the_first_caption_layer_does(built):
         else:
             assert apart < 1e-6
         change = float((values - text).norm() / text.norm())
-        assert report["visible_change"] == pytest.approx(change, rel=1e-4)
-        assert (report["visible_change"] == 0.0) == (alpha == 0.0)
+        assert report.visible_change == pytest.approx(change, rel=1e-4)
+        assert (report.visible_change == 0.0) == (alpha == 0.0)

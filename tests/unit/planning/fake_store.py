@@ -1,6 +1,7 @@
 """A store that holds what a test says it holds, without any model having run."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,23 @@ import numpy as np
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.identity import digest
 from graftwork.core.png import encode_png
+from graftwork.design.cells import Design
 from graftwork.design.settings import Hardware, Sharding
+from graftwork.planning.cells import CellsScope
 from graftwork.planning.keys import Keys
-from graftwork.planning.plan import cells_of, merged, plan_conditioning, plan_images
+from graftwork.planning.plan import ConditioningPlan, ImagePlan, MergedDesigns, plan_conditioning, plan_images
+from graftwork.planning.shards import Manifest
 from graftwork.store.layout import Store
 from graftwork.store.recipes import add_recipes
+from graftwork.store.records import ConditioningReport
 from tests.unit.design.designs import expand, experiment
 
 PNG = encode_png(np.zeros((2, 2, 3), dtype=np.uint8))
+
+
+def some_manifest(**failures: str) -> Manifest:
+    """What a job leaves behind in which these items failed."""
+    return Manifest((), (), failures, 0.0, {})
 
 
 class Situation:
@@ -24,42 +34,49 @@ class Situation:
     def __init__(self, folder: Path, *raw: dict[str, Any], **hardware: Any):
         raw = raw or (experiment({"hidden_layer": [-2, -4], "alpha": [0.0, 0.5]}),)
         self.folder = folder
-        self.designs = [expand(folder, one, f"e{n}").to_json() for n, one in enumerate(raw)]
-        self.hardware = {**Hardware().model_dump(), **hardware}
-        self.sharding = {**Sharding().model_dump(), "min_images_per_shard": 1, "min_recipes_per_shard": 1}
+        self.designs: list[Design] = [expand(folder, one, f"e{n}") for n, one in enumerate(raw)]
+        self.hardware = Hardware.model_validate({**Hardware().model_dump(), **hardware})
+        self.sharding = Sharding(min_images_per_shard=1, min_recipes_per_shard=1)
         self.store = Store(folder / "store")
         self.keep_conditioning = False
 
     @property
     def keys(self) -> Keys:
-        return Keys(merged(self.designs, "models"), self.hardware)
+        return MergedDesigns.of(self.designs).keys(self.hardware)
 
     @property
     def cells(self) -> dict[str, dict[str, Any]]:
-        return cells_of(self.designs)
+        return dict(MergedDesigns.of(self.designs).cells)
 
     def recipe(self, cell: dict[str, Any]) -> str:
-        return digest(self.keys.recipe(cell))
+        return self.keys.recipe(cell).key
 
     def hash_of(self, cell: dict[str, Any]) -> str:
         """The conditioning that this fake world gives for a cell: that of its recipe."""
         return digest(["bytes of", self.recipe(cell)])
 
     def image(self, cell: dict[str, Any]) -> str:
-        return digest(self.keys.image(cell, self.hash_of(cell)))
+        return self.keys.image(cell, self.hash_of(cell)).key
 
-    def plan_conditioning(self) -> dict[str, Any]:
+    def plan_conditioning(self) -> ConditioningPlan:
         return plan_conditioning(self.designs, self.hardware, self.sharding, self.store)
 
-    def plan_images(self, failures: dict[str, str] | None = None) -> dict[str, Any]:
+    def plan_images(self, failures: dict[str, str] | None = None) -> ImagePlan:
         return plan_images(
-            self.designs, self.hardware, self.sharding, self.keep_conditioning, self.store, failures or {}
+            self.designs, self.hardware, self.sharding, self.store, failures or {}, self.keep_conditioning
         )
+
+    def scope(self) -> CellsScope:
+        """The scope of these designs; its plan lies under the working directory."""
+        designs = {design.experiment: design for design in self.designs}
+        settings = SimpleNamespace(hardware=self.hardware)
+        project = SimpleNamespace(design=designs.__getitem__, settings=settings)
+        return CellsScope("all", list(designs), project, self.store)
 
     def extract(self) -> None:
         """Pretends that all hidden states were extracted and read back."""
         verified = FactCache(self.store.verified)
-        for key, layers in self.plan_conditioning()["hidden_states"].items():
+        for key, layers in self.plan_conditioning().hidden_states.items():
             path = self.store.hidden_states(key)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"hidden states")
@@ -71,7 +88,7 @@ class Situation:
         rows = {}
         for cell in self.cells.values():
             hash_ = self.hash_of(cell)
-            rows[self.recipe(cell)] = {"conditioning": hash_, "tokens": tokens}
+            rows[self.recipe(cell)] = ConditioningReport(hash_, tokens, source_tokens=0)
             path = self.store.conditioning(hash_)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"tensors")

@@ -2,12 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from graftwork.core.code_digest import REPOSITORY
+from graftwork.core.errors import DesignError
+from graftwork.core.records import write_record
 from graftwork.planning.analyses import plan_analysis
-from graftwork.planning.scope import Scopes, load_project
+from graftwork.planning.scopes import Scopes, load_project
+from graftwork.store.layout import Store
 
 CONFIG = {"experiments": ["demo"], "statistics": ["miniature"]}
 
@@ -39,20 +44,47 @@ def scopes(project):
     ],
 )
 def test_targets_belong_to_scopes(scopes, targets, expected):
-    assert scopes.scopes_of(targets) == expected
+    assert [scope.name for scope in scopes.of_targets(targets)] == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        ("results/dem/cells.csv", ["'dem' is no file in config/experiments/", "did you mean 'demo'"]),
+        ("results/dem/design.json", ["results/dem/design.json: 'dem'"]),
+        ("results/plan/demoo/verdict.txt", ["no scope 'demoo'", "did you mean 'demo'"]),
+        ("results/statistics/miniatur/summary.md", ["no analysis 'miniatur'", "did you mean 'miniature'"]),
+    ],
+)
+def test_a_target_of_an_experiment_that_there_is_not_is_refused(scopes, target, parts):
+    for act in (scopes.describe, scopes.heal):
+        with pytest.raises(DesignError) as caught:
+            act([target])
+        for part in parts:
+            assert part in str(caught.value)
+
+
+def test_an_experiment_file_of_the_wrong_ending_is_named_with_the_remedy(scopes, tmp_path):
+    (tmp_path / "config/experiments/mine.yml").write_text("base: {}\n")
+    with pytest.raises(
+        DesignError, match=r"config/experiments/mine\.yml is not read.*rename it to mine\.yaml"
+    ):
+        scopes.of_targets(["results/mine/cells.csv"])
+    with pytest.raises(DesignError, match=r"config/config\.yaml: experiments: .*rename it to mine\.yaml"):
+        load_project({**CONFIG, "experiments": ["mine"]})
 
 
 def test_layers_of_one_input_are_one_extraction(project, scopes):
-    hardware, sharding = project.settings.hardware.model_dump(), project.settings.sharding.model_dump()
-    plan = plan_analysis(project.analysis("miniature"), hardware, sharding, scopes.store)
-    corpus = plan["analysis"]["corpus"]
-    prompts, references = corpus["prompts"], corpus["references"]
-    assert len(plan["hidden_states"]) == prompts * (2 + references)
-    assert {len(layers) for layers in plan["hidden_states"].values()} == {2}
-    assert len(plan["statistics_keys"]) == 3 * 2
-    for entry in plan["analysis"]["entries"]:
-        assert {one["key"] for one in entry["inputs"]} <= set(plan["hidden_states"])
-    assert "at least 144 inputs to extract, 6 layers to measure" in scopes.describe("statistics.miniature")
+    settings, store = project.settings, Store(Path("results/store"))
+    plan = plan_analysis(project.analysis("miniature"), settings.hardware, settings.sharding, store)
+    corpus = plan.analysis.corpus
+    assert len(plan.hidden_states) == corpus.prompts * (2 + corpus.references)
+    assert {len(layers) for layers in plan.hidden_states.values()} == {2}
+    assert len(plan.statistics_keys) == 3 * 2
+    for entry in plan.analysis.entries:
+        assert {one.key for one in entry.inputs} <= set(plan.hidden_states)
+    said = scopes.get("statistics.miniature").describe()
+    assert "at least 144 inputs to extract, 6 layers to measure" in said
 
 
 def test_healing_notices_what_was_taken_away(project, scopes, tmp_path):
@@ -62,25 +94,29 @@ def test_healing_notices_what_was_taken_away(project, scopes, tmp_path):
     )
     folder.mkdir(parents=True)
     results.mkdir(parents=True)
-    plan = {"hidden_states": {}, "statistics_keys": [], "digest": scopes.analyses.plan_digest("miniature")}
+    settings, store = project.settings, Store(Path("results/store"))
+    whole = plan_analysis(project.analysis("miniature"), settings.hardware, settings.sharding, store)
+    plan = replace(
+        whole, hidden_states={}, statistics_keys=(), digest=scopes.get("statistics.miniature").digest
+    )
 
     def put():
-        (folder / "statistics.json").write_text(json.dumps(plan))
+        write_record(folder / "statistics.json", plan)
         (folder / "files.json").write_text(json.dumps(["a.csv"]))
         for path in (results / "summary.md", results / "a.csv", folder / "measured.txt"):
             path.write_text("x")
 
     put()
     targets = ["results/statistics/miniature/summary.md"]
-    assert scopes._heal_analysis("miniature") == []
+    assert scopes.get("statistics.miniature").heal() is None
     (results / "a.csv").unlink()
-    assert scopes._heal_analysis("miniature") == [
-        "graftwork: planning statistics miniature again: 1 files of the analysis are missing"
-    ]
+    assert scopes.get("statistics.miniature").heal() == "1 files of the analysis are missing"
     assert not (results / "summary.md").exists()
     assert not (folder / "statistics.json").exists()
     put()
-    plan["digest"] = "of another day"
+    plan = replace(plan, digest="of another day")
     put()
-    assert "are others now" in scopes.heal(targets)[0]
+    assert scopes.heal(targets) == [
+        "graftwork: planning statistics miniature again: the analysis, settings or code are others now"
+    ]
     assert not (folder / "measured.txt").exists()

@@ -1,15 +1,16 @@
 """What makes a plan come back, and what does not."""
 
-import json
+from dataclasses import replace
 
 import pytest
 
-from graftwork.planning.healing import find_damage, forget
-from tests.unit.planning.fake_store import Situation
+from graftwork.core.records import read_record, write_record
+from graftwork.planning.plan import ImagePlan
+from tests.unit.planning.fake_store import Situation, some_manifest
 
 
 @pytest.fixture
-def planned(tmp_path):
+def planned(tmp_path, monkeypatch):
     """A finished store with the plan that led to it."""
     situation = Situation(tmp_path)
     situation.extract()
@@ -17,19 +18,22 @@ def planned(tmp_path):
     situation.condition()
     images = situation.plan_images()
     situation.generate()
-    situation.plan = tmp_path / "plan" / "all"
-    situation.write = lambda name, content: _write(situation.plan / name, content)
-    situation.write("conditioning.json", conditioning)
+    monkeypatch.chdir(tmp_path)
+    scope = situation.scope()
+    situation.plan = scope.folder
+    situation.write = lambda name, record: write_record(situation.plan / name, record)
+    situation.write("conditioning.json", replace(conditioning, digest=scope.digest))
     situation.write("images.json", images)
     for stage in ("hidden_states", "conditioning", "images"):
-        situation.write(f"{stage}/0123456789abcdef.json", {"failures": {}})
-    situation.damage = lambda: find_damage(situation.plan, situation.store)
+        situation.write(f"{stage}/0123456789abcdef.json", some_manifest())
+    situation.damage = lambda: scope.damage(scope.plan())
+    situation.heal = lambda: situation.scope().heal()
     return situation
 
 
-def _write(path, content):
+def _touch(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    path.touch()
 
 
 def test_a_plan_that_holds(planned):
@@ -40,7 +44,23 @@ def test_a_plan_that_holds(planned):
 
 def test_no_plan_is_no_damage(planned):
     (planned.plan / "conditioning.json").unlink()
-    assert planned.damage() is None
+    assert planned.heal() is None
+
+
+@pytest.mark.parametrize("text", ["", '{"digest": "of an earlier version"}'])
+def test_a_plan_of_another_version_is_made_again(planned, tmp_path, text):
+    _touch(tmp_path / "results/e0/design.json")
+    (planned.plan / "conditioning.json").write_text(text)
+    assert planned.heal() is None
+    assert not (planned.plan / "images.json").exists()
+    assert not (tmp_path / "results/e0/design.json").exists()
+
+
+def test_a_plan_of_other_settings_is_made_again(planned):
+    assert planned.heal() is None
+    planned.hardware.generation.batch_shape += 1
+    assert planned.heal() == "experiments, settings or code are others now"
+    assert not (planned.plan / "conditioning.json").exists()
 
 
 def test_an_image_that_is_gone_or_cut_short(planned):
@@ -57,7 +77,7 @@ def test_an_image_that_is_gone_or_cut_short(planned):
     "change", [lambda p: p.unlink(), lambda p: p.write_bytes(b"hidden"), lambda p: p.write_bytes(b"")]
 )
 def test_hidden_states_that_are_gone_or_changed(planned, change):
-    key = next(iter(planned.plan_conditioning()["hidden_states"]))
+    key = next(iter(planned.plan_conditioning().hidden_states))
     change(planned.store.hidden_states(key))
     assert planned.damage() == "1 files of hidden states are missing or changed"
 
@@ -74,33 +94,32 @@ def test_an_interrupted_planning(planned):
 
 @pytest.mark.parametrize("stage", ["hidden_states", "conditioning", "images"])
 def test_failures_are_tried_again(planned, stage):
-    planned.write(f"{stage}/fedcba9876543210.json", {"failures": {"a": "why", "b": "why"}})
+    planned.write(f"{stage}/fedcba9876543210.json", some_manifest(a="why", b="why"))
     assert planned.damage() == "2 items failed last time"
 
 
 def test_cells_with_an_error_are_tried_again(planned):
-    images = json.loads((planned.plan / "images.json").read_text())
-    first = next(iter(images["cells"].values()))
-    first["error"] = "too long"
-    planned.write("images.json", images)
+    images = read_record(ImagePlan, planned.plan / "images.json")
+    name, first = next(iter(images.cells.items()))
+    cells = {**images.cells, name: replace(first, error="too long")}
+    planned.write("images.json", replace(images, cells=cells))
     assert planned.damage() == "1 items failed last time"
 
 
 @pytest.mark.parametrize("name", ["conditioning.json", "images.json", "images/0123456789abcdef.json"])
 def test_a_damaged_file_of_the_plan_raises_nothing(planned, name):
     (planned.plan / name).write_text('{"cells": ')
-    planned.damage()
+    planned.heal()
 
 
-def test_forgetting_removes_the_plan_and_tables_and_leaves_the_store(planned, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for experiment in ("one", "other"):
-        _write(tmp_path / "results" / experiment / "cells.csv", "")
-    _write(planned.plan / "verdict.txt", "")
+def test_forgetting_removes_the_plan_and_tables_and_leaves_the_store(planned, tmp_path):
+    for experiment in ("e0", "other"):
+        _touch(tmp_path / "results" / experiment / "cells.csv")
+    _touch(planned.plan / "verdict.txt")
     stored = sorted(planned.store.root.rglob("*"))
-    forget(planned.plan, ["one"])
+    planned.scope().forget(inputs_changed=False)
     assert [path for path in planned.plan.rglob("*") if path.is_file()] == []
-    assert not (tmp_path / "results/one/cells.csv").exists()
+    assert not (tmp_path / "results/e0/cells.csv").exists()
     assert (tmp_path / "results/other/cells.csv").exists()
     assert sorted(planned.store.root.rglob("*")) == stored
-    forget(planned.plan, ["one"])
+    planned.scope().forget(inputs_changed=False)

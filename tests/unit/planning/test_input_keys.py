@@ -5,18 +5,22 @@ import itertools
 import pytest
 
 from graftwork.core.identity import NEUTRAL
+from graftwork.core.records import to_json
+from graftwork.design.cells import ModelRecord
 from graftwork.design.schema import EncodingParameters, SourceParameters
 from graftwork.design.settings import Hardware
-from graftwork.models.prompts import NEUTRAL_OPTIONS, options_of
+from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.planning.keys import Keys
-from graftwork.planning.plan import merged
+from graftwork.planning.plan import MergedDesigns
 from tests.unit.design.designs import expand, experiment
 
-MODELS = {
-    "host": {"facts": {"family": "qwen3", "num_hidden_layers": 8, "rope_theta": 1e6}},
-    "vl": {"facts": {"family": "qwen3_vl", "num_hidden_layers": 8, "rope_theta": 5e6}},
-    "embedding": {"facts": {"family": "qwen3", "num_hidden_layers": 8, "rope_theta": 1e6}},
-}
+
+def model(family: str, rope_theta: float) -> ModelRecord:
+    facts = {"family": family, "num_hidden_layers": 8, "rope_theta": rope_theta}
+    return ModelRecord("encoder", "some name", {}, facts)
+
+
+MODELS = {"host": model("qwen3", 1e6), "vl": model("qwen3_vl", 5e6), "embedding": model("qwen3", 1e6)}
 CELL = {
     "prompt": "a red apple",
     "reference": "9" * 64,
@@ -41,7 +45,7 @@ BEFORE = {"encoder", "prompt", "reference", "dtype", "device", "cpu_threads", "c
 
 
 def keys() -> Keys:
-    return Keys(MODELS, Hardware().model_dump())
+    return Keys(MODELS, Hardware())
 
 
 def source(**changes):
@@ -64,8 +68,8 @@ def test_every_option_has_a_change_here():
 def test_neutral_options_are_not_in_a_key():
     """So that what was extracted before an option existed keeps its name."""
     for needed in (source(), text()):
-        assert set(needed.origin) == BEFORE
-        assert options_of(needed.origin) == NEUTRAL_OPTIONS
+        assert set(to_json(needed.input)) == BEFORE
+        assert needed.input.options == NEUTRAL_OPTIONS
     old = {name: value for name, value in CELL.items() if name not in (*OTHERS, "source")}
     old = {name: value for name, value in old.items() if not name.startswith("text_p")}
     assert keys().source_states(old)[0].key == source().key
@@ -79,14 +83,14 @@ def test_an_option_changes_its_encoder_alone(name):
     assert changed.layer == source().layer
     assert text(**{name: OTHERS[name]}).key == text().key
     if name != "source_text":
-        assert set(changed.origin) == BEFORE | {name}
-        assert getattr(options_of(changed.origin), name) == OTHERS[name]
+        assert set(to_json(changed.input)) == BEFORE | {name}
+        assert getattr(changed.input.options, name) == OTHERS[name]
 
 
 @pytest.mark.parametrize("name", ["prompt_format", "system_prompt", "think_block"])
 def test_an_option_of_the_text_changes_the_text_alone(name):
     changed = text(**{f"text_{name}": OTHERS[name]})
-    assert set(changed.origin) == BEFORE | {name}
+    assert set(to_json(changed.input)) == BEFORE | {name}
     assert source(**{f"text_{name}": OTHERS[name]}).key == source().key
 
 
@@ -100,12 +104,12 @@ def test_all_combinations_differ():
 def test_a_text_shown_in_place_of_the_prompt_is_one_input():
     given = {"text": "an old house"}
     one = source(source_text=given)
-    assert one.origin["prompt"] == "an old house"
+    assert one.input.prompt == "an old house"
     assert one.key == source(source_text=given, prompt="another").key == source(prompt="an old house").key
-    assert source(source_text="none").origin["prompt"] == ""
+    assert source(source_text="none").input.prompt == ""
     assert source(source_text="none").key == source(source_text="none", prompt="another").key
     assert source(source_text={"text": "none"}).key != source(source_text="none").key
-    assert text(source_text=given).origin["prompt"] == "a red apple"
+    assert text(source_text=given).input.prompt == "a red apple"
 
 
 def test_what_the_checkpoint_does_anyway_is_no_other_input():
@@ -118,8 +122,8 @@ def test_what_the_checkpoint_does_anyway_is_no_other_input():
 
 def test_the_vision_tower_sees_the_image_alone():
     tower = source(source="vision_tower")
-    assert set(tower.origin) == BEFORE | {"source"}
-    assert tower.origin["prompt"] is None
+    assert set(to_json(tower.input)) == BEFORE | {"source"}
+    assert tower.input.prompt is None
     assert tower.layer == 0
     for change in ({"prompt": "another"}, {"hidden_layer": -5}, *({n: v} for n, v in OTHERS.items())):
         assert source(source="vision_tower", **change) == tower, change
@@ -130,10 +134,10 @@ def test_the_vision_tower_sees_the_image_alone():
 
 
 def test_encoders_of_an_axis_are_extracted_apart(tmp_path):
-    design = expand(tmp_path, experiment({"encoder": ["vision", "other-vision"]})).to_json()
-    names = Keys(merged([design], "models"), Hardware().model_dump())
-    cells = [cell["parameters"] for cell in design["cells"] if cell["role"] == "cell"]
-    origins = {names.source_states(cell)[0].origin["encoder"] for cell in cells}
+    design = expand(tmp_path, experiment({"encoder": ["vision", "other-vision"]}))
+    names = MergedDesigns.of([design]).keys(Hardware())
+    cells = [cell.parameters for cell in design.cells if cell.role == "cell"]
+    origins = {names.source_states(cell)[0].input.encoder for cell in cells}
     assert origins == {"content:vision", "content:other-vision"}
     assert len({names.source_states(cell)[0].key for cell in cells}) == len(cells) == 4
     assert len({names.text_states(cell).key for cell in cells}) == 2

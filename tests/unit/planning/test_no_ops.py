@@ -2,12 +2,14 @@
 
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from graftwork.conditioning.sketches import NUMBERS, encode_sketch
+from graftwork.design.cells import Design
 from graftwork.planning.no_ops import (
     NoOp,
     NoOps,
@@ -18,8 +20,26 @@ from graftwork.planning.no_ops import (
     one_line,
     setting_text,
 )
+from graftwork.planning.plan import PlanEntry
+from graftwork.store.records import ConditioningReport, ImageParts
 from tests.unit.design.designs import expand, experiment
 
+SOME_PARTS = ImageParts(
+    dtype="float32",
+    device="cpu",
+    cpu_threads=2,
+    conditioning="",
+    generator="content:images",
+    seed=0,
+    height=64,
+    width=64,
+    num_inference_steps=8,
+    guidance_scale=0.0,
+    batch_shape=4,
+    attention_backend="native",
+    compile=False,
+    code="",
+)
 STDS = {"normalization": "global", "alpha": 1.0}
 
 
@@ -29,27 +49,23 @@ def some_sketch(name: str) -> dict[str, Any]:
     return encode_sketch({"prompt_embeds": 9}, values)
 
 
-def resolve(
-    design: dict[str, Any], look: Callable[[dict[str, Any]], tuple[str, str] | None]
-) -> dict[str, dict[str, Any]]:
+def resolve(design: Design, look: Callable[[dict[str, Any]], tuple[str, str] | None]) -> dict[str, PlanEntry]:
     """Returns what the store calls each cell, from a function of its parameters to (bytes, what is seen of them)."""
     resolved = {}
-    for cell in design["cells"]:
-        p = cell["parameters"]
+    for cell in design.cells:
+        p = cell.parameters
         text = f"text of {p['prompt']}"
         found = (text, text) if p["alpha"] == 0.0 else look(p)
-        entry: dict[str, Any] = {"image": None, "conditioning": None, "error": None}
+        resolved[cell.cell] = PlanEntry("recipe")
         if found is not None:
             conditioning, seen = found
-            parts = {
-                "conditioning": conditioning,
-                "seed": p["seed"],
-                "num_inference_steps": p["num_inference_steps"],
-            }
-            image = f"image of {sorted(parts.items())}"
-            entry |= {"image": image, "conditioning": conditioning, "parts": parts}
-            entry["report"] = {"tokens": 9, "sketch": some_sketch(seen) if seen else None}
-        resolved[cell["cell"]] = entry
+            varying = {"seed": p["seed"], "num_inference_steps": p["num_inference_steps"]}
+            report = ConditioningReport(
+                conditioning, tokens=9, source_tokens=0, sketch=some_sketch(seen) if seen else None
+            )
+            image = f"image of {conditioning} {sorted(varying.items())}"
+            parts = replace(SOME_PARTS, conditioning=conditioning, **varying)
+            resolved[cell.cell] = PlanEntry("recipe", image, parts, report)
     return resolved
 
 
@@ -61,7 +77,7 @@ def own(p: dict[str, Any]) -> str:
 @pytest.fixture
 def find(tmp_path):
     def found(axes, look, base=None, read_pixels=lambda image: None, **more) -> NoOps:
-        design = expand(tmp_path, experiment(axes, base, **more)).to_json()
+        design = expand(tmp_path, experiment(axes, base, **more))
         return find_no_ops(design, resolve(design, look), read_pixels)
 
     return found
@@ -293,10 +309,10 @@ def test_a_line_names_the_first_groups():
 
 
 def test_the_first_cell_that_is_alike(tmp_path):
-    design = expand(tmp_path, experiment({"target_std": [50.0, 70.0], "seed": [1, 2]}, STDS)).to_json()
+    design = expand(tmp_path, experiment({"target_std": [50.0, 70.0], "seed": [1, 2]}, STDS))
     resolved = resolve(design, lambda p: (f"{own(p)} {p['target_std']}", own(p)))
-    first = first_alike([cell["cell"] for cell in design["cells"]], resolved)
-    parameters = {cell["cell"]: cell["parameters"] for cell in design["cells"]}
+    first = first_alike([cell.cell for cell in design.cells], resolved)
+    parameters = {cell.cell: cell.parameters for cell in design.cells}
     for cell, other in first.items():
         mine, its = parameters[cell], parameters[other]
         assert (mine["prompt"], mine["seed"]) == (its["prompt"], its["seed"])

@@ -2,13 +2,30 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftwork.planning.shards import read_shard, split_evenly, write_shard
+from graftwork.core.records import OtherVersion, to_json
+from graftwork.planning.shards import (
+    ExtractionShard,
+    InputToExtract,
+    ModelToLoad,
+    read_shard,
+    split_evenly,
+    write_shard,
+)
+from graftwork.store.records import EncoderInput
 
 group_sizes = st.lists(st.integers(0, 30), max_size=12)
 counts = st.integers(1, 9)
+
+
+def shard(prompt: str) -> ExtractionShard:
+    made = EncoderInput(
+        dtype="float32", device="cpu", cpu_threads=2, encoder="e", prompt=prompt, reference=None, code="c"
+    )
+    return ExtractionShard(ModelToLoad("m", {}), {}, (InputToExtract("a", (7,), None, made),))
 
 
 def groups_of(sizes):
@@ -59,16 +76,22 @@ def test_a_cut_moves_to_the_start_of_a_group():
 
 
 def test_a_shard_is_named_by_its_keys_alone(tmp_path):
-    one = write_shard(tmp_path, ["b", "a"], {"content": 1})
-    assert write_shard(tmp_path, ["a", "b"], {"content": 2}) == one
-    assert write_shard(tmp_path, ["a", "c"], {"content": 1}) != one
+    one = write_shard(tmp_path, ["b", "a"], shard("one"))
+    assert write_shard(tmp_path, ["a", "b"], shard("two")) == one
+    assert write_shard(tmp_path, ["a", "c"], shard("one")) != one
     assert len(one) == 16
-    assert read_shard(tmp_path, one) == {"content": 2}
+    assert read_shard(ExtractionShard, tmp_path, one) == shard("two")
 
 
 def test_a_shard_keeps_text_as_it_is(tmp_path):
-    content = {"prompt": "雪の狐 \U0001f98a"}
+    content = shard("雪の狐 \U0001f98a")
     name = write_shard(tmp_path, ["a"], content)
-    assert read_shard(tmp_path, name) == content
+    assert read_shard(ExtractionShard, tmp_path, name) == content
     assert "雪" in (tmp_path / f"{name}.json").read_text(encoding="utf-8")
-    assert json.loads((tmp_path / f"{name}.json").read_bytes()) == content
+    assert json.loads((tmp_path / f"{name}.json").read_bytes()) == to_json(content)
+
+
+def test_a_shard_of_another_version_is_refused_with_the_remedy(tmp_path):
+    name = write_shard(tmp_path, ["a"], {**to_json(shard("one")), "gpus": 1})
+    with pytest.raises(OtherVersion, match=f"{name}.json.*no field 'gpus'.*delete the file"):
+        read_shard(ExtractionShard, tmp_path, name)

@@ -6,22 +6,28 @@ from typing import Any
 import pytest
 
 from graftwork.core.identity import digest
+from graftwork.core.records import record_digest, to_json
+from graftwork.design.cells import CorpusRecord
 from graftwork.design.schema import DEFAULT_TRANSFORMS, CellParameters
 from graftwork.design.settings import Hardware
-from graftwork.planning import corpus_keys
-from graftwork.planning.corpus_keys import STATISTICS_CODE, corpus_inputs
-from graftwork.planning.inputs_plan import statistics_of
-from graftwork.planning.keys import Keys
-from graftwork.transforms.registry import STAGES
+from graftwork.planning import code as code_module
+from graftwork.planning.inputs import statistics_of
+from graftwork.planning.keys import Keys, corpus_inputs
 from tests.unit.planning.test_keys import CELL, MODELS, SOURCE, TEXT
 
 PROMPTS, REFERENCES = ["a hat", "a boat"], ["1" * 64, "2" * 64]
+
+
+def corpus(prompts: list[str], references: list[str]) -> CorpusRecord:
+    return CorpusRecord("some name", tuple(prompts), tuple(references))
+
+
 CORPORA = {
-    "plain": {"name": "plain", "prompts": PROMPTS, "references": REFERENCES},
-    "turned": {"name": "turned", "prompts": PROMPTS[::-1], "references": REFERENCES},
-    "longer": {"name": "longer", "prompts": [*PROMPTS, "a house"], "references": REFERENCES},
-    "other picture": {"name": "other", "prompts": PROMPTS, "references": ["1" * 64, "3" * 64]},
-    "texts": {"name": "texts", "prompts": PROMPTS, "references": []},
+    "plain": corpus(PROMPTS, REFERENCES),
+    "turned": corpus(PROMPTS[::-1], REFERENCES),
+    "longer": corpus([*PROMPTS, "a house"], REFERENCES),
+    "other picture": corpus(PROMPTS, ["1" * 64, "3" * 64]),
+    "texts": corpus(PROMPTS, []),
 }
 FOR_SOURCE = {
     **CellParameters().model_dump(),
@@ -36,13 +42,14 @@ CORPUS = {"corpus": "plain", "encoder": TEXT, "hidden_layer": -2, "tokens": "pro
 
 def models() -> dict[str, Any]:
     changed = deepcopy(MODELS)
-    changed[SOURCE]["facts"] |= {"accepts_images": True, "rope_theta": 5e6}
+    changed[SOURCE].facts.update(accepts_images=True, rope_theta=5e6)
     return changed
 
 
 def keys(**extraction: Any) -> Keys:
-    hardware = Hardware().model_dump()
-    hardware["extraction"] |= extraction
+    hardware = Hardware()
+    for name, value in extraction.items():
+        setattr(hardware.extraction, name, value)
     return Keys(models(), hardware, CORPORA)
 
 
@@ -91,30 +98,33 @@ def test_what_is_the_same_has_one_key(one, other):
     assert key(**one) == key(**other)
 
 
-@pytest.mark.parametrize("part", STATISTICS_CODE)
-def test_all_of_the_code_counts(monkeypatch, part):
-    monkeypatch.setattr(corpus_keys, "code_digest", lambda parts: digest(list(parts)))
+def test_the_code_counts(monkeypatch):
+    monkeypatch.setattr(code_module, "code_digest", lambda *entries: digest(list(entries)))
     plain = key()
+    edited = "graftwork.statistics.corpus:measure_corpus"
     monkeypatch.setattr(
-        corpus_keys, "code_digest", lambda parts: digest([f"{p} edited" if p == part else p for p in parts])
+        code_module,
+        "code_digest",
+        lambda *entries: digest([f"{entry} edited" if entry == edited else entry for entry in entries]),
     )
     assert key() != plain
 
 
 def test_a_key_is_the_digest_of_inputs_layer_and_code():
     found = keys().statistics("plain", SOURCE, -2, {})
-    assert set(found.origin) == {"corpus", "encoder", "options", "inputs", "layer", "code"}
-    assert found.key == digest({name: found.origin[name] for name in ("inputs", "layer", "code")})
-    assert found.origin["layer"] == found.item()["layer"] == 7
-    assert found.origin["inputs"] == found.item()["inputs"] == [need.key for need in found.inputs]
+    assert set(to_json(found.parts)) == {"inputs", "layer", "code"}
+    assert found.key == record_digest(found.parts)
+    assert (found.corpus, found.encoder, found.options) == ("plain", SOURCE, {})
+    assert found.parts.layer == 7
+    assert found.parts.inputs == tuple(need.key for need in found.inputs)
 
 
 def test_inputs_are_prompts_times_references_in_the_order_of_the_file():
     assert corpus_inputs(CORPORA["plain"], True) == [(p, r) for p in PROMPTS for r in REFERENCES]
     assert corpus_inputs(CORPORA["plain"], False) == [(p, None) for p in PROMPTS]
     assert corpus_inputs(CORPORA["texts"], True) == [(p, None) for p in PROMPTS]
-    found = [need.origin for need in keys().statistics("turned", SOURCE, -2, {}).inputs]
-    assert [(one["prompt"], one["reference"]) for one in found] == [
+    found = [need.input for need in keys().statistics("turned", SOURCE, -2, {}).inputs]
+    assert [(one.prompt, one.reference) for one in found] == [
         (p, r) for p in PROMPTS[::-1] for r in REFERENCES
     ]
 
@@ -134,8 +144,8 @@ def test_a_recipe_has_the_key_and_the_token_class(stage, name):
     chosen = cell(**{stage: name}, statistics=CORPUS)
     covariance = "prompt" if name == "whiten" else None
     expected = {"key": key(encoder=TEXT, covariance_of=covariance), "tokens": "prompt"}
-    assert keys().recipe(chosen)[stage]["parameters"]["statistics"] == expected
-    plain = keys().recipe(cell(**{stage: name}))[stage]["parameters"]
+    assert keys().recipe(chosen).stages[stage].parameters["statistics"] == expected
+    plain = keys().recipe(cell(**{stage: name})).stages[stage].parameters
     assert plain["statistics"] == "prompt"
     assert list(statistics_of([chosen], keys())) == [expected["key"]]
 
@@ -143,13 +153,13 @@ def test_a_recipe_has_the_key_and_the_token_class(stage, name):
 def test_options_in_the_cell_are_those_of_the_corpus():
     options = {"system_prompt": "Be kind."}
     chosen = cell(normalization="per_dim", statistics={**CORPUS, "options": options})
-    found = keys().recipe(chosen)["normalization"]["parameters"]["statistics"]
+    found = keys().recipe(chosen).stages["normalization"].parameters["statistics"]
     assert found["key"] == key(encoder=TEXT, options=options) != key(encoder=TEXT)
 
 
 def test_a_file_is_in_the_recipe_by_its_content():
     chosen = cell(normalization="per_dim", statistics={"npz": "5" * 64, "tokens": 220})
-    assert keys().recipe(chosen)["normalization"]["parameters"]["statistics"] == chosen["statistics"]
+    assert keys().recipe(chosen).stages["normalization"].parameters["statistics"] == chosen["statistics"]
     assert statistics_of([chosen], keys()) == {}
 
 
@@ -165,7 +175,7 @@ def test_a_fix_takes_the_encoder_and_the_host_as_the_cell_shows_them(tokens, of_
     )
     donor = key(layer=-4, options={"rope_theta": 1e6, "positions": "sequential"})
     host = key(encoder=TEXT, layer=-3, options={"system_prompt": "Be kind."})
-    parameters = keys().recipe(chosen)["dimension_fix"]["parameters"]
+    parameters = keys().recipe(chosen).stages["dimension_fix"].parameters
     assert parameters == {
         "fix_corpus": {"donor": {"key": donor, "tokens": tokens}, "host": {"key": host, "tokens": of_host}},
         "fix_tokens": tokens,
@@ -181,4 +191,4 @@ def test_what_is_not_chosen_needs_no_statistics():
         statistics=CORPUS, normalization="whiten", dimension_fix="full", fix_corpus="plain", alpha=0.0
     )
     assert statistics_of([text_alone], keys()) == {}
-    assert not set(keys().recipe(text_alone)) & set(STAGES)
+    assert not keys().recipe(text_alone).stages

@@ -35,9 +35,9 @@ def exported(tmp_path):
         path = situation.store.image(situation.image(cell))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode_png(pixels.integers(0, 256, (8, 12, 3), dtype=np.uint8)))
-    design = situation.designs[0]
+    design = situation.designs[0].to_json()
     table = tmp_path / "cells.csv"
-    full = cell_rows(design, situation.plan_images()["cells"], {}, situation.store)
+    full = cell_rows(design, situation.plan_images().cells, {}, situation.store)
     table.write_text(write_table(people_rows(design, full, [])), "utf-8")
     rows = read_table(table)
     folder = tmp_path / "export"
@@ -141,7 +141,7 @@ def infotext_of(tmp_path, **base):
     """Returns the infotext of the one cell of an experiment."""
     raw = experiment({}, {"prompts": ["a red apple"], "alpha": 0.0, **base}, baseline=False)
     situation = Situation(tmp_path, raw)
-    (cell,) = situation.designs[0]["cells"]
+    (cell,) = situation.designs[0].to_json()["cells"]
     path = tmp_path / "image.png"
     path.write_bytes(encode_png(np.zeros((2, 2, 3), dtype=np.uint8)))
     row = {"cell": cell["cell"], "role": "cell", "conditioning": "", "image": str(path)}

@@ -1,62 +1,31 @@
-"""Pages of grids: how many, what is on each, and what is said beside the images."""
+"""Pages of grids: what is on each, and what is said beside the images."""
 
 import itertools
-import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from graftwork.core.tables import read_table, write_table
-from graftwork.reports.pages import build_page, page_names, stale_pages
+from graftwork.design.pages import page_names
+from graftwork.reports.pages import build_page, stale_pages
 from graftwork.reports.table import cell_rows, people_rows
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
-
-axes_of_lengths = st.lists(st.integers(1, 4), min_size=2, max_size=5)
-
-
-def axes(lengths):
-    return [{"name": f"axis{n}", "values": list(range(length))} for n, length in enumerate(lengths)]
-
-
-@given(axes_of_lengths, st.booleans())
-def test_pages_cover_every_combination_once(lengths, with_y):
-    grid = {"x": "axis0", "y": "axis1" if with_y else None}
-    pages = page_names(axes(lengths), [grid])
-    rest = lengths[2:] if with_y else lengths[1:]
-    assert len(pages) == math.prod(rest)
-    fixed = [tuple(page["fixed"].items()) for page in pages.values()]
-    assert len(set(fixed)) == len(fixed)
-    assert {tuple(v for _, v in items) for items in fixed} == set(itertools.product(*map(range, rest)))
-    assert list(pages) == sorted(pages)
-
-
-def test_names_of_pages():
-    three = axes([2, 3, 1])
-    assert list(page_names(three, [{"x": "axis0", "y": "axis1"}])) == ["axis0_by_axis1"]
-    assert list(page_names(three, [{"x": "axis0", "y": "axis2"}])) == [
-        f"axis0_by_axis2_00{n}" for n in (1, 2, 3)
-    ]
-    assert list(page_names(three, [{"x": "axis1", "y": None}])) == ["axis1_001", "axis1_002"]
-    assert page_names(three, []) == {}
-    both = page_names(three, [{"x": "axis0", "y": "axis1"}, {"x": "axis1", "y": "axis0"}])
-    assert list(both) == ["axis0_by_axis1", "axis1_by_axis0"]
 
 
 def pages_of(tmp_path, raw, finish=True, change=None):
     """Returns page name -> GridPage of an experiment whose images all exist, or none."""
     situation = Situation(tmp_path, raw)
     situation.finish() if finish else situation.condition()
-    design = situation.designs[0]
-    rows = cell_rows(design, situation.plan_images()["cells"], {}, situation.store)
+    design = situation.designs[0].to_json()
+    rows = cell_rows(design, situation.plan_images().cells, {}, situation.store)
     if change:
         change(rows)
     (tmp_path / "cells.csv").write_text(write_table(people_rows(design, rows, [])), encoding="utf-8")
     table = read_table(tmp_path / "cells.csv")
+    lengths = {axis["name"]: len(axis["values"]) for axis in design["axes"]}
     return {
-        name: build_page(design, page, table, tmp_path)
-        for name, page in page_names(design["axes"], design["grids"]).items()
+        name: build_page(design, vars(page), table, tmp_path)
+        for name, page in page_names(lengths, design["grids"]).items()
     }
 
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from graftwork.core.tables import read_table, write_table
+from graftwork.planning.plan import PlanEntry
 from graftwork.reports.grid import draw_grid, measure_images
 from graftwork.reports.grid_layout import GridPage, Strip, Tile, layout_grid
 from graftwork.reports.pages import build_page
@@ -51,7 +52,7 @@ def test_a_page_shows_the_images_of_the_set(tmp_path):
     }
     raw = experiment({"alpha": [0.5]}, base, grids=[{"x": "alpha", "y": "reference"}])
     design = expand(tmp_path, raw).to_json()
-    nothing = {"conditioning": None, "image": None, "error": None}
+    nothing = PlanEntry("recipe")
     rows = cell_rows(
         design, {cell["cell"]: nothing for cell in design["cells"]}, {}, Store(tmp_path / "store")
     )

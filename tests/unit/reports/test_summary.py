@@ -1,13 +1,17 @@
 """summary.md and no_ops.csv of a small experiment of which it is said what each cell looks like."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from graftwork.core.png import encode_png
+from graftwork.core.records import from_json
 from graftwork.core.tables import write_table
+from graftwork.design.cells import Design
 from graftwork.planning.no_ops import NoOp, NoOps, find_no_ops
+from graftwork.planning.plan import PlanEntry
 from graftwork.reports.summary import (
     MOST_SETTINGS,
     NO_OP_COLUMNS,
@@ -107,6 +111,10 @@ def design(tmp_path):
     return expand(tmp_path, raw).to_json()
 
 
+def record(design):
+    return from_json(Design, design)
+
+
 def look(p):
     """At alpha 0.5 both standard deviations give equal bytes, at alpha 1 the text but for a scale."""
     if p["alpha"] == 0.5:
@@ -119,7 +127,7 @@ def table(design, resolved):
         {
             "cell": cell["cell"],
             "role": cell["role"],
-            "image": resolved[cell["cell"]]["image"] or "",
+            "image": resolved[cell["cell"]].image or "",
             "status": "done",
             "error": "",
             "visible_change": CHANGES[cell["parameters"]["alpha"]],
@@ -129,16 +137,17 @@ def table(design, resolved):
 
 
 def test_golden(design):
-    resolved = resolve(design, look)
+    resolved = resolve(record(design), look)
     rows = table(design, resolved)
     rows[-1] |= {"status": "failed", "error": "out of memory\nat line 3", "image": ""}
-    found = find_no_ops(design, resolved)
+    found = find_no_ops(record(design), resolved)
     differences = [
         Difference(2, 2, 0.005) if item.kind == "scale" else Difference(2, 0, 0.0) for item in found.found
     ]
     for cell, warning in zip(resolved, ["a warning", "another", "a warning"], strict=False):
-        resolved[cell]["report"]["warnings"] = [warning]
-    resolved[rows[-1]["cell"]].pop("report")
+        entry = resolved[cell]
+        resolved[cell] = replace(entry, report=replace(entry.report, warnings=(warning,)))
+    resolved[rows[-1]["cell"]] = PlanEntry("recipe")
     text = summarize(
         Report(
             design,
@@ -158,8 +167,8 @@ def test_golden(design):
 
 
 def test_what_there_is_not_is_not_said(design):
-    resolved = resolve(design, lambda p: (f"{own(p)} {p['target_std']}",) * 2)
-    found = find_no_ops(design, resolved)
+    resolved = resolve(record(design), lambda p: (f"{own(p)} {p['target_std']}",) * 2)
+    found = find_no_ops(record(design), resolved)
     text = summarize(Report(design, resolved, table(design, resolved), found, [], {}, [], MADE))
     assert text.startswith("> test: 0 of 4 settings with alpha above 0 are no-ops (2 settings at alpha 0")
     assert "None was found." in text
@@ -170,21 +179,21 @@ def test_what_there_is_not_is_not_said(design):
 def test_long_tables_of_settings_are_cut(tmp_path):
     raw = experiment({"alpha": {"range": [0.0, 1.0], "count": MOST_SETTINGS + 3}})
     design = expand(tmp_path, raw).to_json()
-    resolved = resolve(design, lambda p: (own(p),) * 2)
+    resolved = resolve(record(design), lambda p: (own(p),) * 2)
     rows = [{**row, "visible_change": "0.5"} for row in _rows(design, resolved)]
-    text = summarize(Report(design, resolved, rows, find_no_ops(design, resolved), [], {}, [], MADE))
+    text = summarize(Report(design, resolved, rows, find_no_ops(record(design), resolved), [], {}, [], MADE))
     assert sum(line.startswith("| 0") for line in text.split("\n")) == MOST_SETTINGS
     assert "and 3 settings more, in [cells.csv](cells.csv)." in text
 
 
 def _rows(design, resolved):
     for cell in design["cells"]:
-        image = resolved[cell["cell"]]["image"]
+        image = resolved[cell["cell"]].image
         yield {"cell": cell["cell"], "role": cell["role"], "image": image, "status": "done", "error": ""}
 
 
 def test_no_ops_csv(design):
-    found = find_no_ops(design, resolve(design, look))
+    found = find_no_ops(record(design), resolve(record(design), look))
     rows = no_op_rows(found, [Difference(2, 0, 0.0), Difference(2, 3, 0.01), Difference(0, 0, 0.0)])
     assert write_table(rows, NO_OP_COLUMNS).split("\n") == [
         "setting,equals,kind,cells,images",
@@ -235,7 +244,7 @@ def test_identical_images_share_what_others_do_not(tmp_path):
 
 def test_settings_are_compared_by_conditioning_and_by_the_images_there_are(design, tmp_path):
     """At alpha 1, 50 and 70 look different to the generator, and yet their images are the same."""
-    resolved = resolve(design, lambda p: (f"{own(p)} {p['target_std']}",) * 2)
+    resolved = resolve(record(design), lambda p: (f"{own(p)} {p['target_std']}",) * 2)
     rows = table(design, resolved)
     painted = paint(tmp_path, same=7, one=8, two=9)
     parameters = {cell["cell"]: cell["parameters"] for cell in design["cells"]}

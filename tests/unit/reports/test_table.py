@@ -1,5 +1,7 @@
 """The tables of cells: the full one with every parameter, the one that people open, and what is constant."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,11 @@ def finished(tmp_path):
 
 def rows_of(situation, failures=None, plan=None):
     plan = plan or situation.plan_images()
-    return cell_rows(situation.designs[0], plan["cells"], failures or {}, situation.store)
+    return cell_rows(situation.designs[0].to_json(), plan.cells, failures or {}, situation.store)
+
+
+def change_report(entry, **values):
+    return replace(entry, report=replace(entry.report, **values))
 
 
 def test_columns(finished):
@@ -61,7 +67,7 @@ def test_structured_parameters_are_json(tmp_path):
 
 def test_a_row_per_cell_in_order(finished):
     rows = rows_of(finished)
-    assert [row["cell"] for row in rows] == [cell["cell"] for cell in finished.designs[0]["cells"]]
+    assert [row["cell"] for row in rows] == [cell.cell for cell in finished.designs[0].cells]
     assert [row["role"] for row in rows] == ["baseline"] * 2 + ["cell"] * 8
 
 
@@ -101,7 +107,9 @@ def test_same_up_to_scale_names_the_first_cell_of_other_bytes(finished):
     assert {row["same_up_to_scale"] for row in rows_of(finished)} == {None}
     for name, cell in finished.cells.items():
         values = np.full(NUMBERS, 1.0 + cell["alpha"] + cell["prompt"].count("b"))
-        plan["cells"][name]["report"] |= {"sketch": encode_sketch({"a": 20}, values), "visible_change": 0.25}
+        plan.cells[name] = change_report(
+            plan.cells[name], sketch=encode_sketch({"a": 20}, values), visible_change=0.25
+        )
     rows = rows_of(finished, plan=plan)
     half = {}
     for row in rows:
@@ -131,7 +139,7 @@ def test_states(finished):
     finished.store.image(cut).write_bytes(PNG[:-1])
     # An error of an earlier shard is not that of an image that exists.
     failures = {failed: "the generator gave values that are not finite", stale: "out of memory"}
-    by_image = {plan["cells"][row["cell"]]["image"]: row for row in rows_of(finished, failures, plan)}
+    by_image = {plan.cells[row["cell"]].image: row for row in rows_of(finished, failures, plan)}
     assert by_image[failed]["status"] == "failed"
     assert by_image[failed]["error"] == "the generator gave values that are not finite"
     assert by_image[missing]["status"] == by_image[cut]["status"] == "missing"
@@ -171,8 +179,8 @@ def test_what_is_written_can_be_read(tmp_path):
 
 def test_warnings_are_joined(finished):
     plan = finished.plan_images()
-    for entry in plan["cells"].values():
-        entry["report"]["warnings"] = ["one", "two"]
+    for name, entry in plan.cells.items():
+        plan.cells[name] = change_report(entry, warnings=("one", "two"))
     assert {row["warnings"] for row in rows_of(finished, plan=plan)} == {"one; two"}
 
 

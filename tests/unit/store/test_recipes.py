@@ -11,19 +11,16 @@ from hypothesis import strategies as st
 
 from graftwork.store import recipes
 from graftwork.store.recipes import add_recipes, compact_recipes, read_recipes
+from graftwork.store.records import ConditioningReport
 
 
-def row(number: int) -> tuple[str, dict[str, object]]:
+def row(number: int) -> tuple[str, ConditioningReport]:
     key = hashlib.sha256(str(number).encode()).hexdigest()[:32]
-    return key, {"conditioning": f"c{number}", "tokens": number, "warnings": ["ä\n\u2028"]}
+    return key, ConditioningReport(f"c{number}", number, 0, warnings=("ä\n\u2028",))
 
 
-def rows(*numbers: int) -> dict[str, dict[str, object]]:
+def rows(*numbers: int) -> dict[str, ConditioningReport]:
     return dict(row(number) for number in numbers)
-
-
-def table(*numbers: int) -> dict[str, dict[str, object]]:
-    return {key: {**content, "recipe": key} for key, content in rows(*numbers).items()}
 
 
 def test_rows_read_back(tmp_path: Path) -> None:
@@ -31,7 +28,7 @@ def test_rows_read_back(tmp_path: Path) -> None:
     assert file is not None
     assert file.parent == tmp_path / "recipes"
     add_recipes(tmp_path / "recipes", rows(3))
-    assert read_recipes(tmp_path / "recipes") == table(1, 2, 3)
+    assert read_recipes(tmp_path / "recipes") == rows(1, 2, 3)
 
 
 def test_nothing_adds_nothing(tmp_path: Path) -> None:
@@ -50,14 +47,14 @@ def test_equal_rows_are_one_file(tmp_path: Path) -> None:
 @given(
     contents=st.dictionaries(
         st.text(max_size=8),
-        st.fixed_dictionaries({"conditioning": st.text(max_size=8), "tokens": st.integers()}),
+        st.builds(ConditioningReport, st.text(max_size=8), st.integers(), st.integers()),
         max_size=5,
     )
 )
 def test_any_text_reads_back(tmp_path_factory: pytest.TempPathFactory, contents: dict) -> None:
     folder = tmp_path_factory.mktemp("recipes")
     add_recipes(folder, contents)
-    assert read_recipes(folder) == {key: {**value, "recipe": key} for key, value in contents.items()}
+    assert read_recipes(folder) == contents
 
 
 @pytest.mark.parametrize(
@@ -69,7 +66,7 @@ def test_damaged_line_costs_one_row(tmp_path: Path, line: str) -> None:
     lost = json.loads(lines[1])["recipe"]
     lines[1] = line
     file.write_text("\n".join(lines))
-    assert read_recipes(tmp_path) == {k: v for k, v in table(1, 2, 3).items() if k != lost}
+    assert read_recipes(tmp_path) == {k: v for k, v in rows(1, 2, 3).items() if k != lost}
 
 
 def test_damaged_bytes_and_a_cut_off_end_cost_their_rows(tmp_path: Path) -> None:
@@ -77,9 +74,9 @@ def test_damaged_bytes_and_a_cut_off_end_cost_their_rows(tmp_path: Path) -> None
     data = file.read_bytes()
     first = json.loads(data.split(b"\n")[0])["recipe"]
     file.write_bytes(data[: data.index(b"\n") + 20])
-    assert read_recipes(tmp_path) == {first: table(1, 2, 3)[first]}
+    assert read_recipes(tmp_path) == {first: rows(1, 2, 3)[first]}
     file.write_bytes(b"\xff\xfe\n" + data)
-    assert read_recipes(tmp_path) == table(1, 2, 3)
+    assert read_recipes(tmp_path) == rows(1, 2, 3)
 
 
 def test_temporary_files_are_not_read(tmp_path: Path) -> None:
@@ -97,9 +94,9 @@ def test_compaction_keeps_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     add_recipes(tmp_path, rows(5, 0))
     compact_recipes(tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
-    assert read_recipes(tmp_path) == table(*range(6))
+    assert read_recipes(tmp_path) == rows(*range(6))
     compact_recipes(tmp_path)
-    assert read_recipes(tmp_path) == table(*range(6))
+    assert read_recipes(tmp_path) == rows(*range(6))
 
 
 def test_interrupted_compaction_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +115,7 @@ def test_interrupted_compaction_loses_nothing(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         compact_recipes(tmp_path)
     monkeypatch.undo()
-    assert read_recipes(tmp_path) == table(*range(6))
+    assert read_recipes(tmp_path) == rows(*range(6))
 
 
 def test_file_that_goes_while_the_table_is_read_is_no_error(
@@ -139,7 +136,7 @@ def test_file_that_goes_while_the_table_is_read_is_no_error(
         return read_text(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_text", read_late)
-    assert read_recipes(tmp_path) == table(0, 1, 2)
+    assert read_recipes(tmp_path) == rows(0, 1, 2)
 
 
 def _add_many(folder: Path, start: int) -> None:
@@ -155,5 +152,5 @@ def test_writers_side_by_side_lose_nothing(tmp_path: Path) -> None:
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert read_recipes(tmp_path) == table(*range(61))
+    assert read_recipes(tmp_path) == rows(*range(61))
     assert not list(tmp_path.glob("*.tmp-*"))

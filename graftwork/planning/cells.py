@@ -1,0 +1,165 @@
+"""Cells of experiments as a scope: `all`, those named in config/config.yaml, or one further experiment asked for by name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from graftwork.core.identity import digest
+from graftwork.core.png import is_complete_png
+from graftwork.core.progress import format_bytes, format_seconds
+from graftwork.core.records import read_record, read_record_or_none, record_form
+from graftwork.design.cells import Design
+from graftwork.design.project import Project
+from graftwork.models.families import encoder_families
+from graftwork.planning.code import (
+    conditioning_code,
+    extraction_code,
+    sampling_code,
+    statistics_code,
+)
+from graftwork.planning.inputs import InputsPlan, find_damaged_inputs
+from graftwork.planning.no_ops import find_no_ops, one_line
+from graftwork.planning.plan import ConditioningPlan, ImagePlan, Missing, count_missing, resolve_images
+from graftwork.planning.scope import RESULTS, Scope
+from graftwork.planning.shards import (
+    ConditioningShard,
+    ExtractionShard,
+    ImageShard,
+    Manifest,
+    Rate,
+    StatisticsShard,
+)
+from graftwork.store.layout import Store
+from graftwork.transforms.registry import STAGES as TRANSFORM_STAGES
+from graftwork.transforms.registry import transform
+
+STAGES = ("hidden_states", "statistics", "conditioning", "images")
+IMAGES = "images.json"
+# Whatever these records look like, a plan with jobs is made of them.
+FORMS = (
+    ConditioningPlan,
+    ImagePlan,
+    ExtractionShard,
+    StatisticsShard,
+    ConditioningShard,
+    ImageShard,
+    Manifest,
+)
+# Images that the mean size is taken of.
+_MOST_SIZES = 200
+
+
+class CellsScope(Scope):
+    """Experiments that are planned together.
+
+    Attributes:
+        experiments: their names.
+    """
+
+    inputs = "experiments"
+    plan_type = ConditioningPlan
+    plan_name = "conditioning.json"
+
+    def __init__(self, name: str, experiments: Sequence[str], project: Project, store: Store):
+        super().__init__(name, store)
+        self.shown = name
+        self.experiments = experiments
+        self._project = project
+        self._hardware = project.settings.hardware
+
+    @property
+    def _designs(self) -> list[Design]:
+        return [self._project.design(experiment) for experiment in self.experiments]
+
+    def _digest(self) -> str:
+        chosen, families = set(), set()
+        for design in self._designs:
+            families |= {model.facts["family"] for model in design.models.values()}
+            for cell in design.cells:
+                chosen |= {
+                    (stage, cell.parameters[stage]) for stage in TRANSFORM_STAGES if stage in cell.parameters
+                }
+        hardware = self._hardware.model_dump()
+        code = [
+            extraction_code(family)
+            if family in encoder_families()
+            else sampling_code(family, from_image=True)
+            for family in sorted(families)
+        ]
+        return digest(
+            {
+                "designs": [design.digest for design in self._designs],
+                "hardware": hardware,
+                "transforms": {f"{stage}:{name}": transform(stage, name).digest for stage, name in chosen},
+                "code": [conditioning_code(), statistics_code(), *code],
+                "forms": [record_form(record) for record in FORMS],
+            }
+        )
+
+    def describe(self) -> str:
+        """Returns what a run would make: cells, missing images, estimates of time and disk."""
+        designs = self._designs
+        resolved = resolve_images(designs, self._hardware, self._store)
+        missing = count_missing(designs, self._hardware, resolved, self._store)
+        roles = [cell.role for design in designs for cell in design.cells]
+        named = ", ".join(f"{roles.count(role)} {role}s" for role in dict.fromkeys(roles))
+        found = [(find_no_ops(design, resolved), design.experiment) for design in designs]
+        return "\n".join(
+            [
+                f"graftwork: {missing.cells} cells ({named}), experiments: {', '.join(self.experiments)}",
+                *dict.fromkeys(f"  note: {note}" for design in designs for note in design.notes),
+                *(f"  {line}" for line in self._work(missing)),
+                *(f"  {one_line(no_ops, name)}" for no_ops, name in found if no_ops.is_known),
+            ]
+        )
+
+    def _work(self, missing: Missing) -> list[str]:
+        images = missing.known + missing.unknown
+        if not images:
+            return [f"no image is missing; {missing.done} distinct ones are in the store"]
+        most = "at most " if missing.unknown else ""
+        return [
+            f"{most}{images} images to make ({missing.known} known to be missing; the conditioning of "
+            f"{missing.unknown} is not recorded yet), {missing.done} in the store",
+            f"{missing.recipes} conditionings to build",
+            self._estimate(missing.work, images),
+        ]
+
+    def _estimate(self, work: int, images: int) -> str:
+        """Extrapolates from the images made so far; says so where there are none."""
+        rates = [read_record(Rate, path) for path in sorted(self._store.rates.glob("*.json"))]
+        done = sum(rate.work for rate in rates)
+        files = list((self._store.root / "images").glob("*/*.png"))[:_MOST_SIZES]
+        if not done or not files:
+            return "time and disk: unknown until the first images are made"
+        seconds = sum(rate.seconds for rate in rates) / done * work / self._hardware.gpus
+        size = sum(file.stat().st_size for file in files) / len(files)
+        return (
+            f"about {format_seconds(seconds)} of generation and {format_bytes(size * images)} of images, going by those "
+            "made so far"
+        )
+
+    def damage(self, plan: InputsPlan) -> str | None:
+        """Returns why the plans no longer hold: something failed, or is missing in the store."""
+        if damage := find_damaged_inputs(plan, self._store):
+            return damage
+        images = read_record_or_none(ImagePlan, self.folder / IMAGES)
+        if images is None:
+            return "the last planning was interrupted"
+        entries = images.cells.values()
+        errors = sum(entry.error is not None for entry in entries)
+        if failed := max(self.failures(STAGES), errors):
+            return f"{failed} items failed last time"
+        keys = {entry.image for entry in entries if entry.image is not None}
+        missing = sum(not is_complete_png(self._store.image(key)) for key in keys)
+        return f"{missing} images are missing or incomplete" if missing else None
+
+    def forget(self, inputs_changed: bool) -> None:
+        """Removes plans, manifests and tables, from which grids follow; with other inputs, designs too."""
+        names = ("cells.csv", "scores.csv", *(["design.json"] if inputs_changed else []))
+        self._forget(
+            STAGES,
+            [
+                *(self.folder / name for name in ("verdict.txt", IMAGES, self.plan_name)),
+                *(Path(RESULTS, experiment, name) for experiment in self.experiments for name in names),
+            ],
+        )

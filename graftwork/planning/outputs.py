@@ -1,0 +1,130 @@
+"""What is made of an experiment's images: grid pages, tables of scores, plots and a summary."""
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from graftwork.core.errors import DesignError, suggest
+from graftwork.core.identity import digest
+from graftwork.core.labels import label
+from graftwork.core.records import to_json
+from graftwork.design.pages import Page, page_names
+from graftwork.design.project import EXPERIMENT_FOLDER, Project
+from graftwork.planning.plan import ImagePlan
+from graftwork.planning.scope import RESULTS
+from graftwork.scores.outputs import SCORES_FILE, Plot, plots_of, summaries_of
+from graftwork.scores.registry import scores
+
+
+class Outputs:
+    """Answers questions about the outputs of a project's experiments, each computed once."""
+
+    def __init__(self, project: Project):
+        self._project = project
+        self.pages = cache(self._pages)
+
+    def design_digest(self, experiment: str) -> str:
+        """Returns what stands for an experiment's cells."""
+        return self._project.design(experiment).digest
+
+    def image_shards(self, plan: ImagePlan, experiment: str) -> list[str]:
+        """Returns the planned shards with images of an experiment."""
+        images = (plan.cells[cell].image for cell in self._cells(experiment) if cell in plan.cells)
+        return sorted({plan.shard_of[image] for image in images if image in plan.shard_of})
+
+    def cells_digest(self, plan: ImagePlan, experiment: str) -> str:
+        """Returns what the plan says of an experiment's cells, so that its table follows it and no other's."""
+        return digest([to_json(plan.cells.get(cell)) for cell in self._cells(experiment)])
+
+    def _cells(self, experiment: str) -> list[str]:
+        return [cell.cell for cell in self._project.design(experiment).cells]
+
+    def _pages(self, experiment: str) -> dict[str, Page]:
+        design = self._project.design(experiment)
+        return page_names({axis.name: len(axis.values) for axis in design.axes}, design.grids)
+
+    def page(self, experiment: str, page: str) -> dict[str, Any]:
+        """Returns what is on a page of a grid, as plain values."""
+        pages = self.pages(experiment)
+        if page not in pages:
+            raise DesignError(
+                f"experiment {experiment} has no grid page {page!r}; its pages: {', '.join(pages) or 'none'}"
+                f"{suggest(page, pages)} (they follow from grids in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
+            )
+        return {"y": None, **to_json(pages[page])}
+
+    def scores(self, experiment: str) -> list[str]:
+        """Returns the names of an experiment's scores."""
+        return self._project.design(experiment).scores
+
+    def scores_asked_for(self, experiment: str) -> list[str]:
+        """Returns the names of an experiment's scores, which must be some."""
+        if not self.scores(experiment):
+            raise DesignError(
+                f"{EXPERIMENT_FOLDER}/{experiment}.yaml: scores is missing or empty, so there is nothing to measure; "
+                f"allowed: a list of {', '.join(scores())}"
+            )
+        return self.scores(experiment)
+
+    def grids(self, experiments: Iterable[str]) -> list[str]:
+        """Returns the files of all grid pages of experiments."""
+        return [
+            f"{RESULTS}/{experiment}/grids/{page}.png"
+            for experiment in experiments
+            for page in self.pages(experiment)
+        ]
+
+    def score_files(self, experiments: Iterable[str]) -> list[str]:
+        """Returns the tables and plots of experiments' scores; of each, the table of scores itself comes first."""
+        return [
+            file
+            for experiment in experiments
+            for file in (
+                *([f"{RESULTS}/{experiment}/{SCORES_FILE}"] if self.scores(experiment) else []),
+                *self.score_summaries(experiment),
+                *(f"{RESULTS}/{experiment}/plots/{plot}.png" for plot in self.plots(experiment)),
+            )
+        ]
+
+    def score_summaries(self, experiment: str) -> list[str]:
+        """Returns the tables that sum an experiment's scores up, in the order of the scores."""
+        return [
+            f"{RESULTS}/{experiment}/{summary.table}.csv" for summary in summaries_of(self.scores(experiment))
+        ]
+
+    @staticmethod
+    def summaries(experiments: Iterable[str]) -> list[str]:
+        """Returns what sums experiments up."""
+        files = ("summary.md", "no_ops.csv")
+        return [f"{RESULTS}/{experiment}/{file}" for experiment in experiments for file in files]
+
+    def pictures(self, experiment: str) -> dict[str, dict[str, str]]:
+        """Returns heading -> path of a grid or plot, relative to the experiment's results -> what is constant on it."""
+        axes = {axis.name: axis for axis in self._project.design(experiment).axes}
+        grids = {
+            f"grids/{name}.png": ", ".join(
+                label(axis, axes[axis].labels[index])
+                for axis, index in page.fixed.items()
+                if len(axes[axis].labels) > 1
+            )
+            for name, page in self.pages(experiment).items()
+        }
+        return {"Grids": grids, "Plots": {f"plots/{plot}.png": "" for plot in self.plots(experiment)}}
+
+    def summary_of_plot(self, experiment: str, plot: str) -> str:
+        """Returns the table that a plot is drawn from."""
+        return f"{RESULTS}/{experiment}/{self.plot(experiment, plot).table}.csv"
+
+    def plots(self, experiment: str) -> dict[str, Plot]:
+        """Returns the plots of an experiment's scores by name."""
+        return plots_of(self.scores(experiment), to_json(self._project.design(experiment).axes))
+
+    def plot(self, experiment: str, plot: str) -> Plot:
+        """Returns a plot of an experiment's scores."""
+        plots = self.plots(experiment)
+        if plot not in plots:
+            raise DesignError(
+                f"experiment {experiment} has no plot {plot}; its plots: {', '.join(plots) or 'none'} (they follow from "
+                f"scores in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
+            )
+        return plots[plot]

@@ -1,0 +1,126 @@
+"""All scopes of a project: which there are, which ones targets ask for, and what is to be said or mended before a run."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from graftwork.core.atomic import sweep_temporary_files
+from graftwork.core.errors import DesignError, suggest
+from graftwork.core.locks import try_exclusive_lock
+from graftwork.design.inputs import read_yaml
+from graftwork.design.project import TAKEN, Project
+from graftwork.planning.analyses import AnalysisScope
+from graftwork.planning.cells import CellsScope
+from graftwork.planning.scope import PLANS, RESULTS, Scope
+from graftwork.store.layout import Store
+
+ALL = "all"
+STORE = RESULTS / "store"
+CONFIG_FILE = "config/config.yaml"
+# Folders of results that no plan is about, and the targets that fill them.
+_UNPLANNED = {"miniature": ("train_miniature", "evaluate_miniature")}
+_STATISTICS = "statistics"
+
+
+def load_project(config: Mapping[str, Any]) -> Project:
+    """Returns the project of the working directory.
+
+    Args:
+        config: content of config/config.yaml, with whatever replaced parts of it.
+    """
+    if Path(CONFIG_FILE).is_file():
+        # It was read before, but by a reader that lets a repeated key pass.
+        read_yaml(Path(CONFIG_FILE), CONFIG_FILE)
+    return Project(config, Path.cwd())
+
+
+class Scopes:
+    """All scopes of a project, by name and by target."""
+
+    def __init__(self, project: Project):
+        self._project = project
+        self._settings = project.settings
+        self._store = Store(STORE)
+        self._of_cells = cache(lambda name: CellsScope(name, self.experiments(name), project, self._store))
+        self._of_analysis = cache(lambda name: AnalysisScope(name, project, self._store))
+        self.prefix = AnalysisScope.PREFIX
+        # Refused here, before anything runs.
+        for experiment in self._settings.experiments:
+            project.design(experiment)
+        for name in self._settings.statistics:
+            project.analysis(name)
+
+    def names(self) -> list[str]:
+        """Returns the names of all scopes that can be asked for."""
+        analyses = [self.prefix + name for name in self._project.analysis_names()]
+        return [ALL, *self._project.experiment_names(), *analyses]
+
+    def get(self, name: str) -> Scope:
+        """Returns a scope."""
+        if name.startswith(self.prefix):
+            return self._of_analysis(name.removeprefix(self.prefix))
+        return self._of_cells(name)
+
+    def experiments(self, name: str) -> list[str]:
+        """Returns the experiments that are planned together in a scope of cells."""
+        return list(self._settings.experiments) if name == ALL else [name]
+
+    def scope_of(self, experiment: str) -> str:
+        """Returns the scope that an experiment is planned in: `all` for those named in config/config.yaml."""
+        return ALL if experiment in self._settings.experiments else experiment
+
+    def of_targets(self, targets: Sequence[str]) -> list[Scope]:
+        """Returns the scopes that a run with these targets plans; a rule, like no target, stands for `all`.
+
+        Raises:
+            DesignError: for a file of an experiment or analysis that there is not.
+        """
+        names = {name for target in targets or [ALL] for name in self._names_of(target)}
+        return [self.get(name) for name in sorted(names)]
+
+    def _names_of(self, target: str) -> list[str]:
+        analyses = [self.prefix + name for name in self._settings.statistics]
+        if any(target in rules for rules in _UNPLANNED.values()):
+            return []
+        if target == _STATISTICS:
+            return analyses
+        parts = Path(target).parts
+        if len(parts) < 2 or parts[0] != RESULTS.name:
+            return [ALL, *(analyses if target == ALL else [])]
+        folder, *rest = parts[1:]
+        if folder == PLANS.name and rest:
+            self._require(rest[0], self.names(), "scope", target)
+            return [rest[0]]
+        if folder == _STATISTICS and rest:
+            self._require(rest[0], self._project.analysis_names(), "analysis", target)
+            return [self.prefix + rest[0]]
+        if folder in TAKEN or folder in _UNPLANNED:
+            return []
+        self._project.require_experiment(folder, target)
+        return [self.scope_of(folder)]
+
+    def _require(self, name: str, known: Sequence[str], what: str, target: str) -> None:
+        if name not in known:
+            raise DesignError(
+                f"{target}: there is no {what} {name!r}; there are: {', '.join(known) or 'none'}{suggest(name, known)}"
+            )
+
+    def describe(self, targets: Sequence[str]) -> list[str]:
+        """Returns what a run with these targets would make."""
+        return [scope.describe() for scope in self.of_targets(targets)]
+
+    def heal(self, targets: Sequence[str]) -> list[str]:
+        """Removes plans that no longer hold, so that they are made again; returns what was found.
+
+        Only those that a run with these targets makes again, and only while no other run is under way here: the lock
+        is held as long as this process lives.
+        """
+        scopes = self.of_targets(targets)
+        if try_exclusive_lock(RESULTS / ".lock") is None:
+            return []
+        # Here and not in a job: a run that was killed at its last table leaves nothing to plan.
+        swept = sweep_temporary_files(RESULTS)
+        lines = [f"graftwork: removed {len(swept)} temporary files of killed processes"] if swept else []
+        found = [(scope, scope.heal()) for scope in scopes]
+        return lines + [f"graftwork: planning {scope.shown} again: {why}" for scope, why in found if why]

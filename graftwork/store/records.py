@@ -1,0 +1,240 @@
+"""What names in the store are digests of: encoder inputs, statistics, recipes and images; and what a recipe's row says.
+
+A key hashes the JSON of a record (`record_digest`): every field counts, but for those at their neutral value, which is the
+default here. tests/unit/planning/test_keys.py takes each field away in turn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from graftwork.core.records import record_digest
+from graftwork.models.prompts import InputOptions
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Hardware settings that change low bits of a result.
+
+    Attributes:
+        dtype: "float32" or "bfloat16".
+        device: "cpu" or "cuda".
+        cpu_threads: threads on the CPU; None on a GPU.
+    """
+
+    dtype: str
+    device: str
+    cpu_threads: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderInput(InputOptions, Arithmetic):
+    """One input of an encoder: what a file of hidden states is the digest of.
+
+    Nothing is said of the layer, which is the name of a dataset in the file.
+
+    Attributes:
+        encoder: identity of the encoder.
+        prompt: text as written by the user; None where no text takes part.
+        reference: SHA-256 of the image; None without one.
+        code: digest of the code that computes hidden states.
+        source: "hidden_states", or "vision_tower" for the vision tower's output, which no text takes part in.
+    """
+
+    encoder: str
+    prompt: str | None
+    reference: str | None
+    code: str
+    source: str = "hidden_states"
+
+    @property
+    def options(self) -> InputOptions:
+        """What the encoder is shown besides prompt and image, and how."""
+        return InputOptions(**{option.name: getattr(self, option.name) for option in fields(InputOptions)})
+
+
+@dataclass(frozen=True)
+class StatisticsParts:
+    """What a file of statistics is the digest of.
+
+    Attributes:
+        inputs: keys of hidden states, in the order of the corpus.
+        layer: entry of `hidden_states`.
+        code: digest of the code that measures.
+        covariance_of: the token class whose covariance the file has, and which it is of alone; None for all classes
+            without covariance.
+    """
+
+    inputs: tuple[str, ...]
+    layer: int
+    code: str
+    covariance_of: str | None = None
+
+
+@dataclass(frozen=True)
+class InputLayer:
+    """One layer of one encoder input.
+
+    Attributes:
+        key: name of the input's hidden states.
+        layer: entry of `hidden_states`.
+    """
+
+    key: str
+    layer: int
+
+
+@dataclass(frozen=True)
+class StageChoice:
+    """The transform that a recipe chose for a stage.
+
+    Attributes:
+        name: of the transform.
+        parameters: its keyword arguments; statistics are named by their keys.
+        code: digest of the transform.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    code: str
+
+
+@dataclass(frozen=True)
+class SigmaSchedule:
+    """What decides the alphas of a schedule that follows sigma, which is known when the conditioning is built.
+
+    Attributes:
+        schedule: fields of `AlphaSchedule` but `over`.
+        num_inference_steps: steps of the whole schedule.
+        first_step: the first one that is run.
+        scheduler: the generator's scheduler config.
+        family: family of the generator.
+        code: digest of the code that computes the sigmas.
+        image_tokens: tokens of the image, where the scheduler shifts by them; 0 where it does not.
+    """
+
+    schedule: Mapping[str, Any]
+    num_inference_steps: int
+    first_step: int
+    scheduler: Mapping[str, Any]
+    family: str
+    code: str
+    image_tokens: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes conditioning. Only what takes part is in it: at alpha 0 that is the text alone.
+
+    Attributes:
+        text: input of the generator's own text encoder.
+        dtype: type that the generator gets.
+        caption_norm: identity of the generator. It changes no byte of the conditioning, but what its row in the table says.
+        code: digest of the code that builds conditioning, transforms aside.
+        negative: key of the negative prompt's hidden states, of the same layer as the text; None without guidance.
+        sources: inputs of the encoder that is blended in: for each reference, each layer.
+        neutral_sources: what each of them is compared with, where the blend compares.
+        alphas: alpha of each step that is run, or the one that all have; the highest where they follow sigma; empty where
+            there are no sources.
+        alpha_over_sigma: the schedule of alphas that follows sigma.
+        stages: stage -> transform.
+    """
+
+    text: InputLayer
+    dtype: str
+    caption_norm: str
+    code: str
+    negative: str | None = None
+    sources: tuple[InputLayer, ...] = ()
+    neutral_sources: tuple[InputLayer, ...] = ()
+    alphas: tuple[float, ...] = ()
+    alpha_over_sigma: SigmaSchedule | None = None
+    stages: Mapping[str, StageChoice] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Name of the recipe in the table."""
+        return record_digest(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageParts(Arithmetic):
+    """What an image is the digest of: all that the generator sees.
+
+    Attributes:
+        conditioning: hash of the conditioning tensors.
+        generator: identity, which covers weights, VAE and scheduler settings.
+        seed: of the noise.
+        height: in pixels.
+        width: in pixels.
+        num_inference_steps: steps of the schedule.
+        guidance_scale: 0 for no guidance.
+        batch_shape: rows of the batch.
+        attention_backend: in the names of diffusers.
+        compile: mode of `torch.compile`, or False.
+        code: digest of the sampling code.
+        cfg_normalization: with guidance.
+        cfg_truncation: with guidance.
+        init_image: SHA-256 of the image to start from; None for noise alone.
+        first_step: the first step that is run. Of the strength only this counts.
+        acceleration: settings that were added later, where they change something.
+    """
+
+    conditioning: str
+    generator: str
+    seed: int
+    height: int
+    width: int
+    num_inference_steps: int
+    guidance_scale: float
+    batch_shape: int
+    attention_backend: str
+    compile: str | bool
+    code: str
+    cfg_normalization: float = 0.0
+    cfg_truncation: float = 1.0
+    init_image: str | None = None
+    first_step: int = 0
+    acceleration: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Name of the image in the store."""
+        return record_digest(self)
+
+    @property
+    def work(self) -> int:
+        """Pixels x steps that are run, twice where there is guidance: what the time of an image goes with."""
+        steps = self.num_inference_steps - self.first_step
+        return self.height * self.width * steps * (2 if self.guidance_scale else 1)
+
+
+@dataclass(frozen=True)
+class ConditioningReport:
+    """What is recorded of a recipe: which bytes it gave, and what tables say of them.
+
+    Attributes:
+        conditioning: hash of the tensors.
+        tokens: length of the conditioning.
+        source_tokens: tokens of the source that were taken.
+        source_tokens_used: share of them that has a weight; None where the blend takes the source as it is.
+        warnings: what transforms warned of.
+        negative_tokens: length of the negative prompt's conditioning; None without guidance.
+        masked_dimensions: which dimensions were masked, in words.
+        fixed_dimensions: which dimensions were fixed, in words.
+        alphas: alpha of each step, where steps differ.
+        visible_change: how much the generator sees of it, see `CaptionNorm.report`.
+        sketch: what the generator sees, in a few numbers, see `sketches`.
+    """
+
+    conditioning: str
+    tokens: int
+    source_tokens: int
+    source_tokens_used: float | None = None
+    warnings: tuple[str, ...] = ()
+    negative_tokens: int | None = None
+    masked_dimensions: tuple[str, ...] = ()
+    fixed_dimensions: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = ()
+    visible_change: float | None = None
+    sketch: Mapping[str, Any] | None = None

@@ -1,0 +1,45 @@
+"""Recipes and shards of conditioning in few words."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from graftwork.jobs.conditioning import condition
+from graftwork.jobs.record import JobRecord
+from graftwork.planning.shards import ConditioningShard, ModelToLoad
+from graftwork.store.layout import Store
+from graftwork.store.records import InputLayer, Recipe, StageChoice
+from graftwork.transforms.registry import STAGES
+
+GENERATOR = "content:g"
+
+
+def as_recipe(plain: Mapping[str, Any]) -> Recipe:
+    """Returns a recipe from what `build_conditioning` takes: pairs of key and layer, one alpha or several."""
+    values = {name: value for name, value in plain.items() if name not in (*STAGES, "alpha")}
+    for name in ("sources", "neutral_sources"):
+        values[name] = tuple(InputLayer(*pair) for pair in plain.get(name, ()))
+    alpha = plain.get("alpha", [])
+    return Recipe(
+        **{
+            "caption_norm": GENERATOR,
+            **values,
+            "text": InputLayer(*plain["text"]),
+            "alphas": tuple(alpha if isinstance(alpha, list) else [alpha]),
+            "stages": {name: StageChoice(**plain[name]) for name in STAGES if name in plain},
+        }
+    )
+
+
+def condition_plain(
+    recipes: Mapping[str, Mapping[str, Any]],
+    store: Store,
+    failures: Mapping[str, str] | None = None,
+    statistics_files: Mapping[str, str] | None = None,
+) -> JobRecord:
+    """Runs a shard of recipes that are given as `as_recipe` takes them."""
+    generators = {GENERATOR: ModelToLoad("images", {"family": "z_image"})}
+    shard = ConditioningShard(
+        {key: as_recipe(plain) for key, plain in recipes.items()}, generators, statistics_files or {}
+    )
+    return condition(shard, store, logging.getLogger("test"), failures or {})
