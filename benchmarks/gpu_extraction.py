@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 
 from benchmarks.flops import text_flops, vision_flops
-from graftwork.core.identity import digest
+from graftwork.core.records import record_digest
 from graftwork.jobs.extraction import extract_hidden_states
 from graftwork.models import loading
 from graftwork.models.hardware import parse_dtype
+from graftwork.planning.shards import ExtractionShard, InputToExtract, ModelToLoad
 from graftwork.store.layout import Store
+from graftwork.store.records import EncoderInput
 from lab.random_models import (
     keep_layers,
     random_text_encoder,
@@ -125,14 +127,20 @@ def _plain(encoder: Any, prompt: str, image: Path | None) -> torch.Tensor:
 
 def _job(options: Any, encoder: Any, prompts: list[str], image: Path | None, layer: int, folder: str) -> None:
     """Extraction as the workflow runs it, into a store."""
+    hardware = {name: value for name, value in options.hardware().items() if name != "batch_shape"}
     inputs = []
     for prompt in prompts:
-        origin = {"prompt": prompt, "reference": image and image.name}
-        inputs.append(
-            {"key": digest(origin), "layers": [layer], "path": image and str(image), "origin": origin}
+        made = EncoderInput(
+            dtype=hardware["dtype"],
+            device=hardware["device"],
+            cpu_threads=None,
+            encoder="random",
+            prompt=prompt,
+            reference=image and image.name,
+            code="",
         )
-    hardware = {name: value for name, value in options.hardware().items() if name != "batch_shape"}
-    shard = {"encoder": {"name": "random", "entry": {}}, "hardware": hardware, "inputs": inputs}
+        inputs.append(InputToExtract(record_digest(made), (layer,), image and str(image), made))
+    shard = ExtractionShard(ModelToLoad("random", {}), hardware, tuple(inputs))
     with (
         patch.object(loading, "load_encoder", lambda *_: encoder),
         contextlib.redirect_stderr(io.StringIO()),

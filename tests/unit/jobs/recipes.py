@@ -8,25 +8,28 @@ from graftwork.jobs.conditioning import condition
 from graftwork.jobs.record import JobRecord
 from graftwork.planning.shards import ConditioningShard, ModelToLoad
 from graftwork.store.layout import Store
-from graftwork.store.records import InputLayer, Recipe, StageChoice
+from graftwork.store.records import InputLayer, Recipe, SigmaSchedule, StageChoice
 from graftwork.transforms.registry import STAGES
 
 GENERATOR = "content:g"
 
 
 def as_recipe(plain: Mapping[str, Any]) -> Recipe:
-    """Returns a recipe from what `build_conditioning` takes: pairs of key and layer, one alpha or several."""
+    """Returns a recipe from few words: pairs of key and layer, one alpha or several, stages by their names."""
     values = {name: value for name, value in plain.items() if name not in (*STAGES, "alpha")}
+    if "alpha_over_sigma" in plain:
+        values["alpha_over_sigma"] = SigmaSchedule(**plain["alpha_over_sigma"])
     for name in ("sources", "neutral_sources"):
         values[name] = tuple(InputLayer(*pair) for pair in plain.get(name, ()))
     alpha = plain.get("alpha", [])
     return Recipe(
         **{
             "caption_norm": GENERATOR,
+            "code": "",
             **values,
             "text": InputLayer(*plain["text"]),
             "alphas": tuple(alpha if isinstance(alpha, list) else [alpha]),
-            "stages": {name: StageChoice(**plain[name]) for name in STAGES if name in plain},
+            "stages": {name: StageChoice(**{"code": "", **plain[name]}) for name in STAGES if name in plain},
         }
     )
 
