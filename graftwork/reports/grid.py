@@ -24,8 +24,8 @@ from graftwork.reports.typography import line_height, load_font
 
 # A page of photographs this large has about 75 MB as PNG; Pillow warns about images above 89 million.
 MAX_PIXELS = 50_000_000
-# Sixty rows of tiles that can be read; browsers draw no image above 16384.
-MAX_SIDE = 16_000
+# Browsers draw no image with a longer side.
+MAX_SIDE = 16_384
 
 
 @dataclass(frozen=True)
