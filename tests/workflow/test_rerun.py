@@ -303,8 +303,8 @@ ROWS = {
     ),
     "an edit of code of grids and summaries -> only these": Row(
         in_turn(
-            edit("presentation/pages.py", 'f"experiment {design[', 'f"experiment: {design['),
-            edit("presentation/summary.py", '"## How it was made"', '"## How it was made: "'),
+            edit("reports/pages.py", 'f"experiment {design[', 'f"experiment: {design['),
+            edit("reports/templates/experiment.md.j2", "## How it was made", "## How it was made: "),
         ),
         {"grids": 1},
         summary_and_grids,
