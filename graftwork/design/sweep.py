@@ -65,7 +65,7 @@ BASELINE_PARAMETERS = (
     "init_image",
     "strength",
 )
-# A page has at most 12000 pixels on a side, and a tile at least 96.
+# A page has at most 16384 pixels on a side, and a tile at least 96.
 MOST_TILES_ON_A_SIDE = 100
 
 

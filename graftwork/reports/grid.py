@@ -24,6 +24,8 @@ from graftwork.reports.typography import line_height, load_font
 
 # A page of photographs this large has about 75 MB as PNG; Pillow warns about images above 89 million.
 MAX_PIXELS = 50_000_000
+# Browsers draw no image with a longer side.
+MAX_SIDE = 16_384
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class PageLimits:
         min_tile: longer side that tiles keep when they are reduced to fit; a smaller tile is taken as it is.
     """
 
-    max_side: int = 12000
+    max_side: int = MAX_SIDE
     max_pixels: int = MAX_PIXELS
     min_tile: int = 96
 

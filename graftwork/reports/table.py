@@ -155,6 +155,8 @@ def _meaning(name: str, value: Any) -> str:
         return transform(name, value).formula
     if name in INPUT_AXES:
         return Base.model_fields[INPUT_AXES[name]].description or ""
+    if name.endswith("_sha256"):
+        return "SHA-256 of the file, or of each file."
     field = CellParameters.model_fields.get(name)
     return (field.description or "") if field else ""
 

@@ -13,7 +13,7 @@ from graftwork.core.charts import MOST_SIDE_BY_SIDE, Axis, Chart, Level, Panel, 
 from graftwork.core.identity import canonical_json
 from graftwork.core.tables import format_number
 from graftwork.scores.intervals import bootstrap_interval
-from graftwork.scores.registry import Column, Section, Summary, scores
+from graftwork.scores.registry import UNSCORED, Column, Section, Summary, scores
 
 TABLE = "score_means"
 # Values of `by` besides the axes: all cells, and the role that a cell has, of which the baseline is listed.
@@ -87,7 +87,7 @@ def summarize_means(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]
 
     Returns:
         For each column of numbers: a row of all cells, one of the baselines (`by` "role"), and one for each value of each
-        axis that varies. `n` images of so many `prompts` were counted; `unscored` cells have no value.
+        axis that varies. `n` images of so many `prompts` were counted; `unscored` cells could not be measured.
     """
     cells = scored_cells(design, rows)
     axes = [axis for axis in design["axes"] if len(axis["values"]) > 1]
@@ -119,7 +119,8 @@ def _mean(column: Column, cells: Iterable[ScoredCell]) -> dict[str, Any]:
     found, unscored = {}, 0
     for cell in cells:
         if not cell.values[column.name]:
-            unscored += 1
+            # Without a reason the value is not missing: the question does not arise for the cell.
+            unscored += bool(cell.values[UNSCORED])
             continue
         compared = cell.reference if column.against == "reference" else ""
         found[cell.prompt, cell.image, compared] = float(cell.values[column.name])
@@ -168,7 +169,7 @@ def chart_of_means(name: str, title: str, rows: Sequence[Mapping[str, str]]) -> 
             by_axis[row["by"]].append(row)
     # Without an axis that varies there is one mean.
     panels = by_axis or {ALL: [total]}
-    unscored = f", {total['unscored']} cells without a value" if int(total["unscored"]) else ""
+    unscored = f", {total['unscored']} cells not measured" if int(total["unscored"]) else ""
     levels = _levels(column, own)
     y = _y_axis(column, [row for found in panels.values() for row in found], levels)
     few = 0 < int(total["prompts"]) < FEW_PROMPTS

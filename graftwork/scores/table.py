@@ -20,6 +20,9 @@ def score_rows(
         images: cell -> path of its image, or nothing where there is none.
         names: names of the scores.
         root: folder that paths are relative to.
+
+    Raises:
+        ValueError: where a score returns a column that it does not have, or a value outside of its bounds.
     """
     cells = {
         cell["cell"]: _cell_to_score(cell["parameters"], images[cell["cell"]], root)
@@ -31,6 +34,7 @@ def score_rows(
     for score in (scores()[name] for name in names):
         measured = measure_cells(score, list(cells.values()), references)
         for cell, values in zip(cells, measured, strict=True):
+            _check_values(score, values)
             reason = values.get(UNSCORED)
             if reason:
                 reasons[cell][reason] = None
@@ -38,6 +42,24 @@ def score_rows(
     for cell, found in reasons.items():
         table[cell][UNSCORED] = "; ".join(found) or None
     return list(table.values())
+
+
+def _check_values(score: Score, values: Mapping[str, Any]) -> None:
+    columns = {column.name: column for column in score.columns}
+    for name, value in values.items():
+        if name == UNSCORED:
+            continue
+        if name not in columns:
+            raise ValueError(
+                f"score {score.name!r} returned the column {name!r}; allowed, as it is registered: {', '.join(columns)}"
+            )
+        low, high = columns[name].bounds
+        if value is None or not columns[name].is_number:
+            continue
+        if not (low is None or value >= low) or not (high is None or value <= high) or value != value:
+            raise ValueError(
+                f"score {score.name!r} returned {name} = {value}; allowed, as it is registered: {low} to {high}"
+            )
 
 
 def _cell_to_score(parameters: Mapping[str, Any], image: str | None, root: Path) -> CellToScore:

@@ -133,6 +133,12 @@ def test_shrunk_tiles_stay_at_a_multiple_of_small_images():
     assert layout.tiles[0].box.width == 192
 
 
+def test_dozens_of_settings_fit_on_a_page():
+    """`config/experiments/transforms.yaml` has 59, and a grid of all of them."""
+    layout = fit_grid(make_page(2, 59, {}), (256, 256), natural_side=64)
+    assert layout.tiles[0].box.width >= 96
+
+
 @pytest.mark.parametrize("limit", [{"max_side": 1500}, {"max_pixels": 300_000}])
 def test_a_page_that_cannot_fit_is_refused(limit):
     with pytest.raises(ValueError, match=r"40 columns and 2 rows.*key `grids`"):

@@ -93,6 +93,15 @@ def test_cells_without_a_value_are_counted_apart():
     assert (half["n"], half["mean"], half["low"]) == (0, None, None)
 
 
+def test_cells_that_a_question_does_not_arise_for_are_not_unscored():
+    design = make_design(CAPTIONS, {"shown": SHOWN})
+    rows = measured(design, lambda p: 1.0)
+    for row in rows[:-1]:
+        row["part"] = ""
+    row = pick(summarize_means(design, rows), column="part")
+    assert (row["n"], row["unscored"]) == (1, 0)
+
+
 def test_equal_rows_give_an_equal_table():
     design = make_design(CAPTIONS, {"shown": SHOWN}, seeds=(1, 2))
     rows = measured(design, lambda p: len(p["prompt"]) + p["seed"])

@@ -1,10 +1,15 @@
 """The columns of scores at the end of cells.csv, and what becomes of old plots."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from graftwork.scores import registry
 from graftwork.scores.outputs import stale_plots, stale_score_files
-from graftwork.scores.table import add_scores, shown_columns
-from tests.unit.scores.scored import plain_axes
+from graftwork.scores.registry import Column, Score
+from graftwork.scores.table import add_scores, score_rows, shown_columns
+from tests.unit.scores.scored import CAPTIONS, SHOWN, make_design, plain_axes
 
 
 def test_scores_come_after_everything_else():
@@ -58,3 +63,48 @@ def test_details_are_left_out_of_the_table_that_people_open():
     ]
     assert shown_columns(scored) == ["unscored", "read_shape"]
     assert shown_columns([]) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"part": 1.5}, "score 'mine' returned part = 1.5; allowed, as it is registered: 0 to 1"),
+        ({"part": -0.5}, "part = -0.5"),
+        ({"part": float("nan")}, "part = nan"),
+        ({"prat": 0.5}, "returned the column 'prat'; allowed, as it is registered: part, word"),
+    ],
+)
+def test_what_a_score_may_not_return(values, message, monkeypatch):
+    columns = (Column("part", "a part", bounds=(0, 1)), Column("word", "a word", is_number=False))
+    score = Score("mine", "A test.", columns, measure=lambda cells, references: [values for _ in cells])
+    registry.scores()
+    monkeypatch.setattr(registry, "_SCORES", {"mine": score})
+    design = make_design(CAPTIONS, {"shown": SHOWN})
+    images = dict.fromkeys(cell["cell"] for cell in design["cells"])
+    with pytest.raises(ValueError, match=re.escape(message)):
+        score_rows(design, images, ["mine"], Path())
+
+
+def test_reasons_of_several_scores_are_joined(monkeypatch):
+    reasons = {"one": "there is no image", "other": "too dark", "third": "too dark"}
+    made = {
+        name: Score(
+            name,
+            "A test.",
+            (Column(f"{name}_1", "a"),),
+            measure=lambda cells, references, r=reason: [{"unscored": r}] * len(cells),
+        )
+        for name, reason in reasons.items()
+    }
+    registry.scores()
+    monkeypatch.setattr(registry, "_SCORES", made)
+    design = make_design({"full": CAPTIONS["full"]}, {}, alphas=(1.0,), baseline=False)
+    (row,) = score_rows(design, {"cell 0": "an.png"}, list(made), Path())
+    assert row == {
+        "cell": "cell 0",
+        "image": "an.png",
+        "unscored": "there is no image; too dark",
+        "one_1": None,
+        "other_1": None,
+        "third_1": None,
+    }
