@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from graftwork.core.errors import DesignError, expected, explain, suggest
+from graftwork.core.inputs import Prompt, Reference, ReferenceSet
 from graftwork.core.labels import format_schedules, format_values
-from graftwork.design.inputs import Prompt, Reference, ReferenceSet
 from graftwork.design.schema import CellParameters, Range
 from graftwork.design.statistics_of_cells import without_nulls
 

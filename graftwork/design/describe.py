@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from graftwork.core.identity import NEUTRAL
 from graftwork.design.analyses import (
     Analysis,
     AnalysisEncoder,
@@ -22,6 +21,7 @@ from graftwork.design.analyses import (
 )
 from graftwork.design.corpora import Corpus
 from graftwork.design.forms import GivenText, Instruct
+from graftwork.design.parameters import NEUTRAL
 from graftwork.design.schema import (
     Base,
     CellParameters,

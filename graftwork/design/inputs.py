@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,44 +10,11 @@ import yaml
 
 from graftwork.core.errors import DesignError, suggest
 from graftwork.core.fact_cache import FactCache
+from graftwork.core.inputs import Prompt, Reference
 
 REFERENCE_FOLDERS = ("config/references", "resources/references")
 REFERENCE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 PROMPT_FOLDER = "config/prompts"
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt and what it is called in labels and file names."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A reference image: `sha256` of the file is its identity, `path` where it lies (relative where possible)."""
-
-    name: str
-    path: str
-    sha256: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class ReferenceSet:
-    """Several reference images that make one source; `name` is what labels call them."""
-
-    name: str
-    parts: tuple[Reference, ...]
-
-
-def parts_of(reference: Reference | ReferenceSet | None) -> tuple[Reference, ...]:
-    """Returns the images of a value of the axis `reference`; none for None."""
-    if reference is None:
-        return ()
-    return reference.parts if isinstance(reference, ReferenceSet) else (reference,)
 
 
 def read_prompts(value: str | Sequence[Any], root: Path, where: str) -> list[Prompt]:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from graftwork.core.identity import NEUTRAL, digest
+from graftwork.core.identity import digest
+from graftwork.design.parameters import NEUTRAL
 from graftwork.design.sampling import starting_step
 from graftwork.models.acceleration import changed_settings
 from graftwork.models.description import padded_length, resolve_layer
 from graftwork.planning.code import conditioning_code, extraction_code, sampling_code
 from graftwork.planning.corpus_keys import NeededStatistics, corpus_inputs, name_statistics
 from graftwork.transforms.dimension_fixes import host_class
-from graftwork.transforms.registry import STAGES, transform
+from graftwork.transforms.registry import COVARIANCE, FIT_STATISTICS, NEUTRAL_SOURCE, STAGES, transform
 from graftwork.transforms.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
 
 # Of the sampling; without guidance a cell has them at their neutral value.
@@ -84,7 +85,7 @@ class Keys:
 
     def neutral_states(self, cell: Mapping[str, Any]) -> list[Needed]:
         """Returns the inputs that those of `source_states` are compared with; none where the blend compares nothing."""
-        if not any(self._alphas(cell)) or "neutral" not in transform("blend", cell["blend"]).inputs:
+        if not any(self._alphas(cell)) or NEUTRAL_SOURCE not in transform("blend", cell["blend"]).needs:
             return []
         return self._states_beside(cell, _listed(cell["neutral_reference"]))
 
@@ -161,17 +162,16 @@ class Keys:
         """
         chosen = transform(stage, cell[stage])
         wanted = cell.get("statistics")
-        if "statistics" in chosen.defaults and isinstance(wanted, Mapping) and "corpus" in wanted:
-            covariance = stage == "normalization" and chosen.name == "whiten"
+        if chosen.needs_statistics and isinstance(wanted, Mapping) and "corpus" in wanted:
             found = self.statistics(
                 wanted["corpus"],
                 wanted["encoder"],
                 wanted["hidden_layer"],
                 wanted.get("options", {}),
-                wanted["tokens"] if covariance else None,
+                wanted["tokens"] if COVARIANCE in chosen.needs else None,
             )
             return {"statistics": found}
-        if "fix_corpus" not in chosen.defaults:
+        if FIT_STATISTICS not in chosen.needs:
             return {}
         corpus = cell["fix_corpus"]
         source = {name: _option(cell, name) for name in _SOURCE_OPTIONS}
@@ -183,7 +183,7 @@ class Keys:
 
     def _parameters(self, cell: Mapping[str, Any], stage: str) -> dict[str, Any]:
         """Returns the parameters of a stage's transform, with what statistics are made from in place of their names."""
-        parameters = transform(stage, cell[stage]).keyword_arguments(dict(cell))
+        parameters = transform(stage, cell[stage]).values_of(cell)
         found = self.stage_statistics(cell, stage)
         if "statistics" in found:
             tokens = cell["statistics"]["tokens"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.core.labels import format_schedules, format_value, label
-from graftwork.design.effects import takes_part
+from graftwork.design.parameters import takes_part
 from graftwork.reports.grid_page import GridPage, Strip, Tile
 
 # Constants that say nothing to somebody who looks at a grid, or are said elsewhere on it.

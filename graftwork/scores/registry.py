@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graftwork.core.code_digest import code_digest, outside_digests
-from graftwork.design.inputs import Prompt, Reference
+from graftwork.core.inputs import Prompt, Reference
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,37 @@
+"""Prompts and reference images of cells, as they are read."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt and what it is called in labels and file names."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference image: `sha256` of the file is its identity, `path` where it lies (relative where possible)."""
+
+    name: str
+    path: str
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Several reference images that make one source; `name` is what labels call them."""
+
+    name: str
+    parts: tuple[Reference, ...]
+
+
+def parts_of(reference: Reference | ReferenceSet | None) -> tuple[Reference, ...]:
+    """Returns the images of a value of the axis `reference`; none for None."""
+    if reference is None:
+        return ()
+    return reference.parts if isinstance(reference, ReferenceSet) else (reference,)
