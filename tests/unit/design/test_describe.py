@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from graftwork.core.code_digest import REPOSITORY
-from graftwork.core.identity import NEUTRAL
 from graftwork.design.describe import (
     SCHEMAS,
     describe_type,
@@ -20,6 +19,7 @@ from graftwork.design.describe import (
     generated_tables,
     schema_text,
 )
+from graftwork.design.parameters import NEUTRAL
 from graftwork.design.schema import CellParameters, Experiment
 from graftwork.design.settings import Settings
 from graftwork.transforms.registry import STAGES, transforms

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftwork.core import identity
-from graftwork.core.identity import NEUTRAL, canonical_json, cell_id, digest
+from graftwork.core.identity import canonical_json, digest
+from graftwork.design import parameters as identity
+from graftwork.design.parameters import NEUTRAL, cell_id
 
 TEXT_ALONE = {
     "alpha": 0.0,

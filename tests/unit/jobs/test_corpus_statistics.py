@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from graftwork.design.schema import DEFAULT_TRANSFORMS
 from graftwork.jobs import acceptance
 from graftwork.jobs.conditioning import condition
 from graftwork.jobs.record import JobRecord
@@ -22,7 +21,7 @@ from graftwork.store.recipes import read_recipes
 from graftwork.store.statistics import read_statistics
 from graftwork.transforms.dimension_fixes import apply_dimension_fix, fit_dimension_fix
 from graftwork.transforms.registry import STAGES, transform
-from tests.unit.transforms.samples import defaults
+from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, call, context, defaults
 
 LOG = logging.getLogger("test")
 WIDTH = 6
@@ -143,7 +142,7 @@ def test_whiten_takes_the_covariance_of_the_corpus(store):
         len(values), values.mean(axis=0), values.std(axis=0, ddof=1), covariance=np.cov(values.T)
     )
     entry = transform("normalization", "whiten")
-    expected = entry.function(source(), text=None, text_roles=None, **defaults(entry, statistics=by_hand))
+    expected = call(entry, source(), around=context(statistics=by_hand))
     torch.testing.assert_close(built, expected, rtol=1e-4, atol=1e-4)
     own_text, _ = build(store, normalization="whiten")
     assert (built - own_text).abs().max() > 0.1

@@ -15,7 +15,6 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 
 from graftwork.conditioning import build
-from graftwork.design.schema import DEFAULT_TRANSFORMS
 from graftwork.models.encoders import qwen3, qwen3_vl
 from graftwork.models.generators.z_image import generator as z_image
 from graftwork.models.hardware import configure_torch
@@ -32,6 +31,7 @@ from lab.miniature.evaluation import (
     generate,
 )
 from lab.miniature.training.vision import word_ids
+from tests.unit.transforms.samples import DEFAULT_TRANSFORMS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SEEDS = (0, 1, 2)
@@ -211,7 +211,7 @@ def alpha_reversed(monkeypatch, family):
         found = real(stage, name)
         if stage != "blend":
             return found
-        return replace(found, function=lambda t, s, alpha, **k: found.function(t, s, 1 - alpha, **k))
+        return replace(found, function=lambda t, s, alpha, *rest: found.function(t, s, 1 - alpha, *rest))
 
     monkeypatch.setattr(build, "transform", transform)
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from graftwork.core.identity import NEUTRAL
+from graftwork.design.parameters import NEUTRAL
 from graftwork.design.schema import EncodingParameters, SourceParameters
 from graftwork.design.settings import Hardware
 from graftwork.models.prompts import NEUTRAL_OPTIONS, options_of

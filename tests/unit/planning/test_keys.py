@@ -13,8 +13,8 @@ import pytest
 from pydantic import Field, create_model
 
 from graftwork.core.code_digest import code_digest
-from graftwork.core.identity import NEUTRAL as SAMPLING_NEUTRAL
 from graftwork.core.identity import digest
+from graftwork.design.parameters import NEUTRAL as SAMPLING_NEUTRAL
 from graftwork.design.settings import Hardware
 from graftwork.models.acceleration import NEUTRAL
 from graftwork.planning import keys as module
@@ -251,7 +251,7 @@ def transforms_with_parameters(monkeypatch):
 
         function.__module__, function.__name__ = "somewhere", stage
         for name in ("one", "two"):
-            entry = Transform(stage, name, function, parameters, "", "", (), lambda cell: None)
+            entry = Transform(stage, name, function, "", "", parameters)
             monkeypatch.setitem(registry._TRANSFORMS[stage], name, entry)
 
 
@@ -452,7 +452,8 @@ def test_code_of_the_accelerated_generator_counts_where_it_runs(change):
 
 def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
     """Over all keys together, and with every transform chosen that has parameters."""
-    from graftwork.design.schema import DEFAULT_TRANSFORMS, CellParameters
+    from graftwork.design.schema import CellParameters
+    from tests.unit.transforms.samples import DEFAULT_TRANSFORMS
 
     real = {**CellParameters().model_dump(), **CELL, **DEFAULT_TRANSFORMS, "fix_corpus": CORPUS}
     others = {

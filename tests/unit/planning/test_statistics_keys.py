@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from graftwork.core.identity import digest
-from graftwork.design.schema import DEFAULT_TRANSFORMS, CellParameters
+from graftwork.design.schema import CellParameters
 from graftwork.design.settings import Hardware
 from graftwork.planning import corpus_keys
 from graftwork.planning.corpus_keys import STATISTICS_CODE, corpus_inputs
@@ -14,6 +14,7 @@ from graftwork.planning.inputs_plan import statistics_of
 from graftwork.planning.keys import Keys
 from graftwork.transforms.registry import STAGES
 from tests.unit.planning.test_keys import CELL, MODELS, SOURCE, TEXT
+from tests.unit.transforms.samples import DEFAULT_TRANSFORMS
 
 PROMPTS, REFERENCES = ["a hat", "a boat"], ["1" * 64, "2" * 64]
 CORPORA = {

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graftwork.transforms.registry import transform
+from tests.unit.transforms.samples import call, context
 
 COVERED = {"linear"}
 
@@ -15,7 +16,8 @@ def states(tokens: int, seed: int) -> torch.Tensor:
 
 
 def blend(text, source, alpha, own_length=False):
-    return transform("blend", "linear").function(text, source, alpha, own_length=own_length)
+    around = context(text, own_length=own_length)
+    return call(transform("blend", "linear"), text, source, alpha, around=around)
 
 
 lengths = st.integers(1, 40)

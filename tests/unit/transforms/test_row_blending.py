@@ -16,8 +16,17 @@ from graftwork.transforms.blending import (
     StyleOnlyParameters,
     curve_values,
 )
-from graftwork.transforms.registry import transform
-from tests.unit.transforms.samples import alphas, defaults, kinds_of_states, lengths, seeds, states, widths
+from graftwork.transforms.registry import WHOLE_SOURCE, transform
+from tests.unit.transforms.samples import (
+    alphas,
+    call,
+    context,
+    kinds_of_states,
+    lengths,
+    seeds,
+    states,
+    widths,
+)
 
 COVERED = {
     "slerp",
@@ -41,8 +50,8 @@ LISTS = {
 
 def blend(name, text, source, alpha, own_length=False, **parameters):
     entry = transform("blend", name)
-    arguments = defaults(entry, **{**LISTS.get(name, {}), **parameters})
-    return entry.function(text, source, alpha, own_length=own_length, **arguments)
+    around = context(text, own_length=own_length)
+    return call(entry, text, source, alpha, around=around, **{**LISTS.get(name, {}), **parameters})
 
 
 def pair(tokens: int, width: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -197,8 +206,8 @@ def test_adain_per_dim_gives_each_dimension_the_statistics_of_all_tokens(n, m, w
 
 
 def test_adain_per_dim_takes_all_tokens():
-    assert transform("blend", "adain_per_dim").whole_source
-    assert not transform("blend", "adain").whole_source
+    assert WHOLE_SOURCE in transform("blend", "adain_per_dim").needs
+    assert WHOLE_SOURCE not in transform("blend", "adain").needs
 
 
 def test_adain_per_dim_of_one_token_of_text_is_the_mean():
@@ -302,8 +311,8 @@ def test_attention_weighted_with_equal_importance_is_linear():
 )
 def test_lists_that_are_needed_are_asked_for(name, parameter):
     problem = transform("blend", name).problem_with
-    assert f"{parameter}: [" in problem({parameter: None})
-    assert problem({parameter: [1.0]}) is None
+    assert f"{parameter}: [" in problem({"blend": name, parameter: None})
+    assert problem({"blend": name, parameter: [1.0]}) is None
 
 
 @settings(deadline=None)
