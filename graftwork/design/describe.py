@@ -20,6 +20,7 @@ from graftwork.design.analyses import (
     Side,
 )
 from graftwork.design.corpora import Corpus
+from graftwork.design.examples import EXPERIMENT, experiment_text
 from graftwork.design.forms import GivenText, Instruct
 from graftwork.design.parameters import NEUTRAL
 from graftwork.design.schema import (
@@ -75,7 +76,7 @@ def find_drift(root: Path) -> list[str]:
 
 
 def generated_files(root: Path) -> dict[str, str]:
-    """Returns path -> content of the schemas and of the README with its tables made anew."""
+    """Returns path -> content of the schemas, of the README with its tables made anew, and of the example experiment."""
     files = {f"config/schema/{name}.schema.json": schema_text(model) for name, model in SCHEMAS.items()}
     text = (root / README).read_text(encoding="utf-8")
     tables = generated_tables()
@@ -86,6 +87,7 @@ def generated_files(root: Path) -> dict[str, str]:
             f"{', '.join(sorted(tables))} once"
         )
     files[README] = _PART.sub(lambda match: match[1] + tables[match["name"]] + match[3], text)
+    files[EXPERIMENT] = experiment_text(root)
     return files
 
 

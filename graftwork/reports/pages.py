@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.core.labels import format_schedules, format_value, label
-from graftwork.design.parameters import takes_part
+from graftwork.design.parameters import label_of, takes_part
 from graftwork.reports.grid_page import GridPage, Strip, Tile
 
 # Constants that say nothing to somebody who looks at a grid, or are said elsewhere on it.
@@ -90,7 +90,7 @@ def build_page(
 def _axis_labels(axis: Mapping[str, Any]) -> list[str]:
     if axis["name"] == "prompt":
         return [f"prompt = {value['text']}" for value in axis["values"]]
-    return [label(axis["name"], text) for text in axis["labels"]]
+    return [label(label_of(axis["name"]), text) for text in axis["labels"]]
 
 
 def _coordinates(axes: Mapping[str, Any], indices: Sequence[int]) -> dict[str, str]:
@@ -112,7 +112,9 @@ def _tile(
         if row_of[other]["role"] == "baseline":
             note = "same image as the text alone"
         else:
-            differing = [label(name, text) for name, text in labels_of[other].items() if own[name] != text]
+            differing = [
+                label(label_of(name), text) for name, text in labels_of[other].items() if own[name] != text
+            ]
             note = f"same image as {', '.join(differing)}" if differing else "same image as another cell"
     return Tile(root / row["image"], note=note)
 
@@ -185,5 +187,5 @@ def _footer(
         if name == "alpha_schedule":
             (text,) = format_schedules([value])
         if len(text) <= _LONGEST_CONSTANT and not (name == "prompt" and "prompt" in fixed):
-            constants.append(label(name, text))
+            constants.append(label(label_of(name), text))
     return [", ".join(constants), f"experiment {design['experiment']}"]

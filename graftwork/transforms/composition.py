@@ -14,7 +14,7 @@ from pydantic import Field
 from graftwork.core.parameters import parameter
 from graftwork.transforms.length_matching import average_areas
 from graftwork.transforms.registry import (
-    EVERY_TOKEN,
+    DEFAULT,
     IMAGE_TOKENS,
     TEXT_TOKENS,
     WHOLE_SOURCE,
@@ -123,8 +123,8 @@ def _problem_with_intra(parameters: Mapping[str, Any]) -> str | None:
     source="intra-VL blending of llm-dit-experiments",
     parameters=IntraParameters,
     problem_with=_problem_with_intra,
-    needs=(WHOLE_SOURCE, EVERY_TOKEN, TEXT_TOKENS, IMAGE_TOKENS),
-    examples={"intra": {"image_share": 0.25}},
+    needs=(WHOLE_SOURCE, TEXT_TOKENS, IMAGE_TOKENS),
+    examples={"intra": {"token_mode": DEFAULT, "image_share": 0.25}},
 )
 def blend_within_source(
     text: "torch.Tensor",

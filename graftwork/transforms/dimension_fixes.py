@@ -26,7 +26,7 @@ from graftwork.statistics.dimensions import (
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.transforms.outliers import rows_of_class
 from graftwork.transforms.reference_choice import TokenClass
-from graftwork.transforms.registry import FIT_STATISTICS, Context, TransformParameters, register
+from graftwork.transforms.registry import DEFAULT, FIT_STATISTICS, Context, TransformParameters, register
 
 if TYPE_CHECKING:
     import torch
@@ -236,7 +236,7 @@ def fix_none(
 @register_fix(
     "rescale",
     "x_d * h_std_d / e_std_d where e_std_d / h_std_d is above 3 or below 1/3",
-    examples={"fix_rescale": {"fix_corpus": "miniature"}},
+    examples={"fix_rescale": {"fix_corpus": "miniature", "hidden_layer": -6}},
 )
 def fix_by_rescaling(
     source: "torch.Tensor", parameters: FixParameters, context: Context
@@ -248,7 +248,14 @@ def fix_by_rescaling(
 @register_fix(
     "mask",
     "rescale, and x_d = 0 where e_std_d < 0.01 and h_std_d is not",
-    examples={"fix_mask": {"fix_corpus": "miniature"}},
+    examples={
+        "fix_mask": {
+            "token_mode": DEFAULT,
+            "fix_corpus": "miniature",
+            "fix_tokens": "image",
+            "hidden_layer": -1,
+        }
+    },
 )
 def fix_by_silencing(
     source: "torch.Tensor", parameters: FixParameters, context: Context
@@ -260,7 +267,7 @@ def fix_by_silencing(
 @register_fix(
     "clamp",
     "mask, and x_d held to h_mean_d +- 3 h_std_d where e_std_d is above 5 times its median and h_std_d is not",
-    examples={"fix_clamp": {"fix_corpus": "miniature"}},
+    examples={"fix_clamp": {"fix_corpus": "miniature", "fix_tokens": "all", "hidden_layer": -4}},
 )
 def fix_by_clamping(
     source: "torch.Tensor", parameters: FixParameters, context: Context

@@ -16,7 +16,7 @@ from graftwork.core.code_digest import outside_digests
 from graftwork.core.parameters import parameter
 from graftwork.transforms.outliers import Outliers, find_outliers, with_ratio
 from graftwork.transforms.reference_choice import StatisticsChoice, statistics_parameter
-from graftwork.transforms.registry import STATISTICS, Context, TransformParameters, register
+from graftwork.transforms.registry import DEFAULT, STATISTICS, Context, TransformParameters, register
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +127,14 @@ def mask_none(
     return source, []
 
 
-@register_mask("zero", "x_d = 0", examples={"masking_zero": {}})
+@register_mask(
+    "zero",
+    "x_d = 0",
+    examples={
+        "masking_zero": {"token_mode": DEFAULT},
+        "masking_dimensions": {"masking_tokens": "all", "masking_dimensions": [0, 1, 2, 3]},
+    },
+)
 def mask_with_zero(
     source: "torch.Tensor", parameters: MaskingParameters, context: Context
 ) -> "tuple[torch.Tensor, list[str]]":
@@ -136,7 +143,11 @@ def mask_with_zero(
     return change_outliers(source, found, lambda x, outliers: x.zero_())
 
 
-@register_mask("mean", "x_d = r_mean_d", examples={"masking_mean": {}})
+@register_mask(
+    "mean",
+    "x_d = r_mean_d",
+    examples={"masking_mean": {"token_mode": DEFAULT, "masking_threshold": 3.0}},
+)
 def mask_with_mean(
     source: "torch.Tensor", parameters: MaskingParameters, context: Context
 ) -> "tuple[torch.Tensor, list[str]]":
@@ -150,7 +161,7 @@ def mask_with_mean(
 @register_mask(
     "clamp",
     "x_d * threshold / q_d where q_d is above, x_d / (threshold * q_d) where it is below",
-    examples={"masking_clamp": {}},
+    examples={"masking_clamp": {"token_mode": DEFAULT, "masking_threshold": 3.0}},
 )
 def mask_by_clamping(
     source: "torch.Tensor", parameters: MaskingParameters, context: Context
@@ -171,7 +182,11 @@ def mask_by_clamping(
     )
 
 
-@register_mask("scale", "x_d / q_d", examples={"masking_scale": {}})
+@register_mask(
+    "scale",
+    "x_d / q_d",
+    examples={"masking_scale": {"token_mode": DEFAULT, "masking_direction": "below"}},
+)
 def mask_by_scaling(
     source: "torch.Tensor", parameters: MaskingParameters, context: Context
 ) -> "tuple[torch.Tensor, list[str]]":
@@ -188,7 +203,7 @@ def mask_by_scaling(
     "clip",
     "min(max(x_d, r_mean_d - k * r_std_d), r_mean_d + k * r_std_d)",
     parameters=ClipParameters,
-    examples={"masking_clip": {}},
+    examples={"masking_clip": {"masking_tokens": "all", "masking_threshold": 2.0, "masking_sigma": 2.0}},
 )
 def mask_by_clipping(
     source: "torch.Tensor", parameters: ClipParameters, context: Context

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from graftwork.statistics.reference import ReferenceStatistics
 
+# In an example, for a stage: its default, whatever the experiment around the example has.
+DEFAULT = object()
 # What a transform may need beside its source and its parameters.
 STATISTICS = "statistics"
 COVARIANCE = "covariance"
@@ -37,7 +39,6 @@ TOKEN_RMS = "median_token_rms"
 FIT_STATISTICS = "fit_statistics"
 NEUTRAL_SOURCE = "neutral_source"
 WHOLE_SOURCE = "whole_source"
-EVERY_TOKEN = "every_token"
 TEXT_TOKENS = "text_tokens"
 IMAGE_TOKENS = "image_tokens"
 NEEDS = {
@@ -47,7 +48,6 @@ NEEDS = {
     FIT_STATISTICS: "statistics of donor and host over the corpus `fix_corpus`",
     NEUTRAL_SOURCE: "the source of `neutral_reference`, made as the source of the reference is",
     WHOLE_SOURCE: "the source as it is before length matching",
-    EVERY_TOKEN: "a source of which the token mode leaves nothing out",
     TEXT_TOKENS: "tokens of text in the source",
     IMAGE_TOKENS: "tokens of an image in the source",
 }
@@ -156,7 +156,7 @@ class Transform:
         is_default: Whether cells have it where an experiment chooses none.
         is_neutral: Whether it reproduces what happened before its stage existed; a cell's name leaves it out.
         examples: Settings that show what it does, for the experiment that shows every transform: name -> parameters of a
-            cell. The transform itself need not be among them.
+            cell. The transform itself is added; `DEFAULT` stands for the default of another stage.
         selects_all: For token modes: whether it selects every token.
         combines: For combinations: the parameter of cells whose several values it combines, if any.
         keeps_length: For length matchings: whether the source keeps its own length.
@@ -357,27 +357,14 @@ def _check(entry: Transform) -> None:
         raise TypeError(f"{owner}: there is no stage {entry.stage!r}; allowed: {', '.join(STAGES)}")
     if entry.name in _TRANSFORMS[entry.stage]:
         raise ValueError(f"{owner} is registered twice")
-    if not entry.examples and not entry.is_default:
-        raise TypeError(
-            f"{owner}: no setting shows what it does; give examples={{name: parameters of a cell}}"
-        )
     arguments = tuple(inspect.signature(entry.function).parameters)
     if arguments != STAGES[entry.stage].arguments:
         raise TypeError(
             f"{owner}: the function takes ({', '.join(arguments)}); functions of its stage take "
             f"({', '.join(STAGES[entry.stage].arguments)})"
         )
-    unknown = [need for need in entry.needs if need not in NEEDS]
-    if unknown:
-        raise TypeError(f"{owner}: it needs {unknown[0]!r}, which nothing gives; allowed: {', '.join(NEEDS)}")
-    for need, parameter in (
-        (entry.needs_statistics, STATISTICS),
-        (FIT_STATISTICS in entry.needs, "fix_corpus"),
-    ):
-        if need != (parameter in entry.parameters.model_fields):
-            raise TypeError(
-                f"{owner}: it has {'no ' * need}parameter {parameter}, but needs {list(entry.needs)}; the two go together"
-            )
+    _check_needs(entry, owner)
+    _check_examples(entry, owner)
     for name, value in entry.neutral.items():
         if value is ALWAYS:
             raise TypeError(
@@ -385,6 +372,31 @@ def _check(entry: Transform) -> None:
                 "value at which the transform does nothing new"
             )
     _check_shared(entry, owner)
+
+
+def _check_needs(entry: Transform, owner: str) -> None:
+    unknown = [need for need in entry.needs if need not in NEEDS]
+    if unknown:
+        raise TypeError(f"{owner}: it needs {unknown[0]!r}, which nothing gives; allowed: {', '.join(NEEDS)}")
+    needed = {STATISTICS: entry.needs_statistics, "fix_corpus": FIT_STATISTICS in entry.needs}
+    for parameter, is_needed in needed.items():
+        if is_needed != (parameter in entry.parameters.model_fields):
+            raise TypeError(
+                f"{owner}: it has {'no ' if is_needed else ''}parameter {parameter}, but needs {list(entry.needs)}; the two "
+                "go together"
+            )
+
+
+def _check_examples(entry: Transform, owner: str) -> None:
+    if not entry.examples and not entry.is_default:
+        raise TypeError(
+            f"{owner}: no setting shows what it does; give examples={{name: parameters of a cell}}"
+        )
+    taken = {name for others in _TRANSFORMS.values() for other in others.values() for name in other.examples}
+    if taken & set(entry.examples):
+        raise ValueError(
+            f"{owner}: another transform has an example {min(taken & set(entry.examples))!r} too"
+        )
 
 
 def _check_shared(entry: Transform, owner: str) -> None:

@@ -175,7 +175,6 @@ def test_equal_sequences_at_alpha_one_give_the_source_in_the_prompt():
 def test_what_these_blends_need_beside_the_source():
     assert set(transform("blend", "intra").needs) == {
         "whole_source",
-        "every_token",
         "text_tokens",
         "image_tokens",
     }
