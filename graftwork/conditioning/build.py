@@ -227,6 +227,8 @@ class Grafting:
     def blend_at(self, alpha: float) -> torch.Tensor:
         """Returns text and source blended, float32 (tokens, dim); alpha is in (0, 1]."""
         blend = self._blend
+        if self._matching.chosen.keeps_length and blend.chosen.takes_own_length == "at alpha 1":
+            return self._source
         return blend.chosen.function(self._text, self._source, alpha, blend.parameters, self._context)
 
     @property
@@ -271,7 +273,6 @@ class Grafting:
             text_token_ids=self._text_states.token_ids,
             source_roles=states.roles[selected],
             source_token_ids=states.token_ids[selected],
-            own_length=self._takes_whole_source or self._matching.chosen.keeps_length,
         )
         source = as_float32(states)[torch.from_numpy(selected)]
         facts: dict[str, Any] = {}

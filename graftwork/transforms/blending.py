@@ -34,9 +34,7 @@ def blend_linearly(
     parameters: TransformParameters,
     context: Context,
 ) -> "torch.Tensor":
-    """Mixes row by row. A source of its own length is possible at alpha 1 only, where it is the result."""
-    if context.own_length:
-        return source
+    """Mixes row by row."""
     import torch
 
     rows = min(text.shape[0], source.shape[0])
@@ -89,9 +87,7 @@ def blend_on_sphere(
     parameters: TransformParameters,
     context: Context,
 ) -> "torch.Tensor":
-    """Turns each token of the text towards the source's. A source of its own length is the result, at alpha 1."""
-    if context.own_length:
-        return source
+    """Turns each token of the text towards the source's."""
     import torch
 
     rows = min(text.shape[0], source.shape[0])
@@ -321,11 +317,7 @@ class NoiseParameters(TransformParameters):
     examples={"noise": {"alpha": 0.5}},
 )
 def blend_noise(
-    text: "torch.Tensor",
-    source: "torch.Tensor",
-    alpha: float,
-    parameters: NoiseParameters,
-    context: Context,
+    text: "torch.Tensor", source: "torch.Tensor", alpha: float, parameters: NoiseParameters, context: Context
 ) -> "torch.Tensor":
     """Moves each token of the text as far as `linear` would, in a random direction."""
     import torch

@@ -78,11 +78,7 @@ def tokens_to_append(parameters: ConcatParameters, text_tokens: int) -> int:
     examples={"concat": {"concat_tokens": 8}},
 )
 def blend_by_appending(
-    text: "torch.Tensor",
-    source: "torch.Tensor",
-    alpha: float,
-    parameters: ConcatParameters,
-    context: Context,
+    text: "torch.Tensor", source: "torch.Tensor", alpha: float, parameters: ConcatParameters, context: Context
 ) -> "torch.Tensor":
     """Appends the source to the text. It was matched to `concat_tokens` tokens, or has its own length."""
     import torch
@@ -127,11 +123,7 @@ def _problem_with_intra(parameters: Mapping[str, Any]) -> str | None:
     examples={"intra": {"token_mode": DEFAULT, "image_share": 0.25}},
 )
 def blend_within_source(
-    text: "torch.Tensor",
-    source: "torch.Tensor",
-    alpha: float,
-    parameters: IntraParameters,
-    context: Context,
+    text: "torch.Tensor", source: "torch.Tensor", alpha: float, parameters: IntraParameters, context: Context
 ) -> "torch.Tensor":
     """Mixes image and text tokens of one extraction, then that with the text.
 

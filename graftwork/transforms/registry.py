@@ -119,7 +119,6 @@ class Context:
         text_token_ids: int64 (n,).
         source_roles: uint8 (m,), of the selected tokens of the source, before length matching.
         source_token_ids: int64 (m,).
-        own_length: For blends: whether the source was left at its own length.
         statistics: For needs `STATISTICS`, `COVARIANCE` and `TOKEN_RMS`.
         donor: For `FIT_STATISTICS`: statistics of the encoder that the source is from.
         host: For `FIT_STATISTICS`: statistics of the generator's own text encoder.
@@ -131,7 +130,6 @@ class Context:
     text_token_ids: np.ndarray
     source_roles: np.ndarray
     source_token_ids: np.ndarray
-    own_length: bool = False
     statistics: "ReferenceStatistics | None" = None
     donor: "ReferenceStatistics | None" = None
     host: "ReferenceStatistics | None" = None
@@ -162,8 +160,8 @@ class Transform:
         keeps_length: For length matchings: whether the source keeps its own length.
         weights: For length matchings that are not linear in the tokens: (source, tokens, parameters) to the weight of each
             token of the source in each row, float32 (tokens, m).
-        takes_own_length: For blends, when the source may have another length than the text: `never`, at `alpha 1`, where
-            the source is the result, or `always`.
+        takes_own_length: For blends, when the source may have another length than the text: `never`, `at alpha 1`, where
+            the source is the result and the function is not called, or `always`.
         has_alpha: For blends: whether alpha may be between 0 and 1.
         tokens_wanted: For blends: (parameters, tokens of the text) to how many tokens the source is matched to.
     """

@@ -133,9 +133,14 @@ def test_every_combination_builds(matching, mode, normalization):
     assert build_conditioning(chosen, text, source).hash == built.hash
 
 
-def test_at_alpha_one_at_its_own_length_the_source_goes_in_bit_for_bit():
+@pytest.mark.parametrize(
+    "blend",
+    [name for name, entry in transforms("blend").items() if entry.takes_own_length == "at alpha 1"],
+)
+def test_at_alpha_one_at_its_own_length_the_source_goes_in_bit_for_bit(blend):
     source = states(SOURCE_ROLES, seed=1)
-    built = build_conditioning(recipe(alpha=1.0, length_matching="none"), states(TEXT_ROLES), source)
+    chosen = recipe(alpha=1.0, length_matching="none", blend=blend)
+    built = build_conditioning(chosen, states(TEXT_ROLES), source)
     assert torch.equal(built.prompt_embeds, torch.from_numpy(source.values))
 
 

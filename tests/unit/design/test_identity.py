@@ -43,76 +43,6 @@ GRAFTED = {
     "target_std": "prompt",
     "token_mode": "image_no_markers",
 }
-GOLDEN = {
-    "text alone": (TEXT_ALONE, "6aea4d5e3a5e35b7"),
-    "grafted": (GRAFTED, "23f023cb82b7aaa7"),
-    "scaled": ({**GRAFTED, "normalization": "global", "target_std": 61.0}, "8fbc4ce4f565e6d9"),
-    "scaled to the prompt": ({**GRAFTED, "normalization": "global"}, "dabfae10b52751ab"),
-    "another layer of the text": ({**GRAFTED, "text_hidden_layer": -3}, "6d99b03ff77a2a1e"),
-    "shown otherwise": (
-        {
-            **GRAFTED,
-            "source_text": {"text": "an old house"},
-            "prompt_format": "chat",
-            "system_prompt": "Be kind.",
-            "think_block": "empty",
-            "rope_theta": 1000000.0,
-            "positions": "sequential",
-        },
-        "6d724af53ae7988e",
-    ),
-    "vision tower": ({**GRAFTED, "source": "vision_tower"}, "6569f9227012ff8a"),
-    "text shown otherwise": (
-        {**TEXT_ALONE, "text_prompt_format": {"instruct": "describe"}},
-        "82ddfe7ecb35f5dc",
-    ),
-    "unicode": (
-        {**TEXT_ALONE, "prompt": 'ein Fuchs im Schnee, 雪の狐, \U0001f98a, "e\u0301"\n'},
-        "c9b190bfd8bf2e08",
-    ),
-    "transforms added later, all at their neutral values": (
-        {
-            **GRAFTED,
-            "masking": "none",
-            "masking_tokens": "image",
-            "masking_direction": "both",
-            "masking_threshold": 10.0,
-            "masking_dimensions": None,
-            "masking_sigma": 3.0,
-            "statistics": "prompt",
-            "clip_sigma": 3.0,
-            "hybrid_weight": 0.5,
-            "whiten_shrinkage": 0.01,
-            "pool_temperature": 1.0,
-            "style_dimensions": None,
-            "curve": "linear",
-            "curve_start": 0.0,
-            "curve_end": 1.0,
-            "token_alphas": None,
-            "token_importance": None,
-            "noise_seed": 0,
-            "concat_tokens": None,
-            "image_share": 0.5,
-        },
-        "23f023cb82b7aaa7",
-    ),
-    "per dimension": ({**GRAFTED, "normalization": "per_dim", "target_std": None}, "fce94a5f463361a7"),
-    "masked": (
-        {**GRAFTED, "masking": "zero", "masking_dimensions": [4, 396], "masking_threshold": 5.0},
-        "a2bd626282bb4aae",
-    ),
-    "structured": (
-        {**TEXT_ALONE, "schedule": [{"at": 0.0, "alpha": 1}, {"at": 0.5, "alpha": 0.0}]},
-        "68a6f45c2e47bca2",
-    ),
-}
-
-
-@pytest.mark.parametrize(("parameters", "name"), GOLDEN.values(), ids=GOLDEN)
-def test_cells_keep_their_names(parameters, name):
-    assert cell_id(parameters) == name
-
-
 # Neutral values as they were when each was declared. Append-only: a line that is changed or removed renames cells that
 # exist. A new parameter gets its line here from nobody; its declaration decides, and what is not decided fails at import.
 NEUTRAL_SINCE = {
@@ -166,6 +96,52 @@ NEUTRAL_SINCE = {
     "fix_corpus": None,
     "fix_tokens": "non_sink",
 }
+GOLDEN = {
+    "text alone": (TEXT_ALONE, "6aea4d5e3a5e35b7"),
+    "grafted": (GRAFTED, "23f023cb82b7aaa7"),
+    "scaled": ({**GRAFTED, "normalization": "global", "target_std": 61.0}, "8fbc4ce4f565e6d9"),
+    "scaled to the prompt": ({**GRAFTED, "normalization": "global"}, "dabfae10b52751ab"),
+    "another layer of the text": ({**GRAFTED, "text_hidden_layer": -3}, "6d99b03ff77a2a1e"),
+    "shown otherwise": (
+        {
+            **GRAFTED,
+            "source_text": {"text": "an old house"},
+            "prompt_format": "chat",
+            "system_prompt": "Be kind.",
+            "think_block": "empty",
+            "rope_theta": 1000000.0,
+            "positions": "sequential",
+        },
+        "6d724af53ae7988e",
+    ),
+    "vision tower": ({**GRAFTED, "source": "vision_tower"}, "6569f9227012ff8a"),
+    "text shown otherwise": (
+        {**TEXT_ALONE, "text_prompt_format": {"instruct": "describe"}},
+        "82ddfe7ecb35f5dc",
+    ),
+    "unicode": (
+        {**TEXT_ALONE, "prompt": 'ein Fuchs im Schnee, 雪の狐, \U0001f98a, "e\u0301"\n'},
+        "c9b190bfd8bf2e08",
+    ),
+    "transforms added later, all at their neutral values": (
+        {**GRAFTED, **NEUTRAL_SINCE},
+        "23f023cb82b7aaa7",
+    ),
+    "per dimension": ({**GRAFTED, "normalization": "per_dim", "target_std": None}, "fce94a5f463361a7"),
+    "masked": (
+        {**GRAFTED, "masking": "zero", "masking_dimensions": [4, 396], "masking_threshold": 5.0},
+        "a2bd626282bb4aae",
+    ),
+    "structured": (
+        {**TEXT_ALONE, "schedule": [{"at": 0.0, "alpha": 1}, {"at": 0.5, "alpha": 0.0}]},
+        "68a6f45c2e47bca2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("parameters", "name"), GOLDEN.values(), ids=GOLDEN)
+def test_cells_keep_their_names(parameters, name):
+    assert cell_id(parameters) == name
 
 
 def test_neutral_values_never_change():

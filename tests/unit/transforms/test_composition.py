@@ -21,13 +21,12 @@ def concat(text, source, **parameters):
 
 
 def intra(text, source, source_roles, alpha=1.0, image_share=0.5):
-    around = context(source_roles=source_roles, own_length=True)
+    around = context(source_roles=source_roles)
     return call(transform("blend", "intra"), text, source, alpha, around=around, image_share=image_share)
 
 
 def ensemble(text, source, ids, source_ids, alpha=0.5, text_roles=None, source_roles=None):
     around = context(
-        own_length=True,
         text_token_ids=np.array(ids),
         text_roles=roles(text_roles or ["prompt"] * len(ids)),
         source_token_ids=np.array(source_ids),

@@ -20,7 +20,6 @@ from graftwork.transforms.registry import WHOLE_SOURCE, transform
 from tests.unit.transforms.samples import (
     alphas,
     call,
-    context,
     kinds_of_states,
     lengths,
     seeds,
@@ -48,10 +47,9 @@ LISTS = {
 }
 
 
-def blend(name, text, source, alpha, own_length=False, **parameters):
+def blend(name, text, source, alpha, **parameters):
     entry = transform("blend", name)
-    around = context(text, own_length=own_length)
-    return call(entry, text, source, alpha, around=around, **{**LISTS.get(name, {}), **parameters})
+    return call(entry, text, source, alpha, **{**LISTS.get(name, {}), **parameters})
 
 
 def pair(tokens: int, width: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -151,7 +149,6 @@ def test_slerp_turns_by_a_share_of_the_angle_and_mixes_magnitudes(n, width, seed
 def test_slerp_at_alpha_one_is_the_source_bit_for_bit(n, width, seed):
     text, source = pair(n, width, seed)
     assert torch.equal(blend("slerp", text, source, 1.0), source)
-    assert blend("slerp", text, source, 1.0, own_length=True) is source
 
 
 @pytest.mark.parametrize("factor", [1.0, 7.0, 1e-3])
@@ -201,7 +198,7 @@ def test_adain_per_dim_gives_each_dimension_the_statistics_of_all_tokens(n, m, w
     moved = (t - t.mean(0)) / t.std(0) * std + v.mean(0)
     expected = alpha * moved + (1 - alpha) * t
     torch.testing.assert_close(
-        blend("adain_per_dim", text, source, alpha, own_length=True).double(), expected, rtol=1e-3, atol=1e-2
+        blend("adain_per_dim", text, source, alpha).double(), expected, rtol=1e-3, atol=1e-2
     )
 
 
