@@ -22,7 +22,8 @@ import torch
 
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.statistics.reference import ReferenceStatistics
-from graftwork.transforms.registry import STAGES, TEXT_TOKENS, WHOLE_SOURCE, Context, Transform, transforms
+from graftwork.transforms.context import TEXT_TOKENS, WHOLE_SOURCE, Context
+from graftwork.transforms.registry import STAGES, Transform, transforms
 
 TOKENS, CHANNELS = 1041, 2560
 # Tokens of a prompt, which length matching goes to.

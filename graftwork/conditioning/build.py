@@ -14,16 +14,8 @@ from graftwork.conditioning.visibility import CaptionNorm
 from graftwork.models.generators.z_image.schedule import scheduler_sigmas
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.hidden_states import HiddenStates
-from graftwork.transforms.registry import (
-    COVARIANCE,
-    FIT_STATISTICS,
-    NEUTRAL_SOURCE,
-    WHOLE_SOURCE,
-    Context,
-    Transform,
-    TransformParameters,
-    transform,
-)
+from graftwork.transforms.context import COVARIANCE, FIT_STATISTICS, NEUTRAL_SOURCE, WHOLE_SOURCE, Context
+from graftwork.transforms.registry import Transform, TransformParameters, transform
 from graftwork.transforms.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
 
 # For `configure_torch`. On one thread of the CPU, always: the bits of a conditioning decide what is rendered.

@@ -17,7 +17,8 @@ from graftwork.models.description import locate_model
 from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
 from graftwork.models.templates import count_prompt_tokens, text_around_prompt
 from graftwork.models.tokens import ROLE_CODES, ROLES
-from graftwork.transforms.registry import TEXT_TOKENS, transform, transforms
+from graftwork.transforms.context import TEXT_TOKENS
+from graftwork.transforms.registry import transform, transforms
 
 # Parameters that put a text before an encoder; those of the generator's own text encoder begin with `text_`.
 PROMPTING = ("prompt_format", "system_prompt", "think_block")

@@ -10,7 +10,8 @@ from graftwork.core.errors import DesignError, expected
 from graftwork.core.inputs import parts_of
 from graftwork.models.catalog import Model
 from graftwork.models.description import resolve_layer
-from graftwork.transforms.registry import IMAGE_TOKENS, STAGES, Transform, transform
+from graftwork.transforms.context import IMAGE_TOKENS
+from graftwork.transforms.registry import STAGES, Transform, transform
 
 
 @dataclass(frozen=True)

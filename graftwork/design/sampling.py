@@ -7,7 +7,8 @@ from graftwork.core.errors import DesignError
 from graftwork.design.parameters import NEUTRAL, acting_with
 from graftwork.design.schema import DECLARATIONS
 from graftwork.models.generators.z_image.schedule import first_step
-from graftwork.transforms.registry import WHOLE_SOURCE, transform
+from graftwork.transforms.context import WHOLE_SOURCE
+from graftwork.transforms.registry import transform
 from graftwork.transforms.schedules import AlphaSchedule
 
 if TYPE_CHECKING:

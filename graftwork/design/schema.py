@@ -13,14 +13,8 @@ from pydantic_core import PydanticCustomError
 from graftwork.core.parameters import ALWAYS, declarations, parameter
 from graftwork.design.forms import GivenText, Instruct, Seed, Share, Strict, Text
 from graftwork.scores.registry import scores
-from graftwork.transforms.registry import (
-    NEUTRAL_SOURCE,
-    STAGES,
-    Transform,
-    names_of,
-    parameter_fields,
-    transforms,
-)
+from graftwork.transforms.context import NEUTRAL_SOURCE
+from graftwork.transforms.registry import STAGES, Transform, names_of, parameter_fields, transforms
 from graftwork.transforms.schedules import AlphaSchedule
 
 

@@ -22,7 +22,8 @@ from graftwork.models.description import resolve_layer
 from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.statistics import read_statistics_file
-from graftwork.transforms.registry import FIT_STATISTICS, STAGES, STATISTICS_WITH, Transform, transform
+from graftwork.transforms.context import FIT_STATISTICS, STATISTICS_WITH
+from graftwork.transforms.registry import STAGES, Transform, transform
 
 # Options of the encoder that is blended in; those of the generator's own begin with `text_`.
 _SOURCE_OPTIONS = tuple(vars(NEUTRAL_OPTIONS))

@@ -36,7 +36,8 @@ from graftwork.design.statistics_of_cells import StatisticsOfCells, without_null
 from graftwork.models.catalog import Model, ModelCatalog, same_weights
 from graftwork.models.neutral_images import GREY, grey_reference
 from graftwork.scores.registry import ScoreInputs, check_scores
-from graftwork.transforms.registry import NEUTRAL_SOURCE, fill_in_defaults, transform
+from graftwork.transforms.context import NEUTRAL_SOURCE
+from graftwork.transforms.registry import fill_in_defaults, transform
 
 # Parameters that come as lists in `base`, and the key there.
 INPUT_AXES = {"prompt": "prompts", "reference": "references", "seed": "seeds"}

@@ -16,8 +16,9 @@ from graftwork.models.acceleration import changed_settings
 from graftwork.models.description import padded_length, resolve_layer
 from graftwork.planning.code import conditioning_code, extraction_code, sampling_code
 from graftwork.planning.corpus_keys import NeededStatistics, corpus_inputs, name_statistics
+from graftwork.transforms.context import COVARIANCE, FIT_STATISTICS, NEUTRAL_SOURCE
 from graftwork.transforms.dimension_fixes import host_class
-from graftwork.transforms.registry import COVARIANCE, FIT_STATISTICS, NEUTRAL_SOURCE, STAGES, transform
+from graftwork.transforms.registry import STAGES, transform
 from graftwork.transforms.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
 
 # Of the sampling; without guidance a cell has them at their neutral value.

@@ -12,8 +12,9 @@ import numpy as np
 from pydantic import Field
 
 from graftwork.core.parameters import parameter
+from graftwork.transforms.context import WHOLE_SOURCE, Context
 from graftwork.transforms.moments import channel_moments, token_moments
-from graftwork.transforms.registry import WHOLE_SOURCE, Context, TransformParameters, register
+from graftwork.transforms.registry import TransformParameters, register
 
 if TYPE_CHECKING:
     import torch

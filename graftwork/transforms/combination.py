@@ -11,15 +11,8 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from graftwork.core.parameters import parameter
-from graftwork.transforms.registry import (
-    NEUTRAL_SOURCE,
-    WHOLE_SOURCE,
-    Context,
-    TransformParameters,
-    choice_of,
-    names_of,
-    register,
-)
+from graftwork.transforms.context import NEUTRAL_SOURCE, WHOLE_SOURCE, Context
+from graftwork.transforms.registry import TransformParameters, choice_of, names_of, register
 
 if TYPE_CHECKING:
     import torch

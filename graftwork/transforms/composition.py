@@ -12,18 +12,9 @@ import numpy as np
 from pydantic import Field
 
 from graftwork.core.parameters import parameter
+from graftwork.transforms.context import IMAGE_TOKENS, TEXT_TOKENS, WHOLE_SOURCE, Context
 from graftwork.transforms.length_matching import average_areas
-from graftwork.transforms.registry import (
-    DEFAULT,
-    IMAGE_TOKENS,
-    TEXT_TOKENS,
-    WHOLE_SOURCE,
-    Context,
-    TransformParameters,
-    choice_of,
-    names_of,
-    register,
-)
+from graftwork.transforms.registry import DEFAULT, TransformParameters, choice_of, names_of, register
 from graftwork.transforms.token_modes import has_role
 
 if TYPE_CHECKING:

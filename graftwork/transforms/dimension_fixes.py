@@ -24,9 +24,10 @@ from graftwork.statistics.dimensions import (
     std_ratio,
 )
 from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.transforms.context import FIT_STATISTICS, Context
 from graftwork.transforms.outliers import rows_of_class
 from graftwork.transforms.reference_choice import TokenClass
-from graftwork.transforms.registry import DEFAULT, FIT_STATISTICS, Context, TransformParameters, register
+from graftwork.transforms.registry import DEFAULT, TransformParameters, register
 
 if TYPE_CHECKING:
     import torch

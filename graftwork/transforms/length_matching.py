@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from graftwork.core.parameters import parameter
-from graftwork.transforms.registry import (
-    WHOLE_SOURCE,
-    Transform,
-    TransformParameters,
-    choice_of,
-    names_of,
-    register,
-)
+from graftwork.transforms.context import WHOLE_SOURCE
+from graftwork.transforms.registry import Transform, TransformParameters, choice_of, names_of, register
 
 if TYPE_CHECKING:
     import torch

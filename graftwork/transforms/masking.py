@@ -14,9 +14,10 @@ from pydantic_core import PydanticCustomError
 
 from graftwork.core.code_digest import outside_digests
 from graftwork.core.parameters import parameter
+from graftwork.transforms.context import STATISTICS, Context
 from graftwork.transforms.outliers import Outliers, find_outliers, with_ratio
 from graftwork.transforms.reference_choice import StatisticsChoice, statistics_parameter
-from graftwork.transforms.registry import DEFAULT, STATISTICS, Context, TransformParameters, register
+from graftwork.transforms.registry import DEFAULT, TransformParameters, register
 
 if TYPE_CHECKING:
     import torch

@@ -13,20 +13,14 @@ from pydantic import Field
 
 from graftwork.core.parameters import parameter
 from graftwork.models.tokens import ROLE_CODES
+from graftwork.transforms.context import COVARIANCE, STATISTICS, TOKEN_RMS, Context
 from graftwork.transforms.moments import (
     channel_moments,
     overall_std,
     standardize_channels,
 )
 from graftwork.transforms.reference_choice import StatisticsChoice, statistics_parameter
-from graftwork.transforms.registry import (
-    COVARIANCE,
-    STATISTICS,
-    TOKEN_RMS,
-    Context,
-    TransformParameters,
-    register,
-)
+from graftwork.transforms.registry import TransformParameters, register
 
 if TYPE_CHECKING:
     import torch

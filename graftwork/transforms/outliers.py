@@ -16,8 +16,8 @@ from graftwork.transforms.moments import channel_moments
 if TYPE_CHECKING:
     import torch
 
+    from graftwork.transforms.context import Context
     from graftwork.transforms.masking import MaskingParameters
-    from graftwork.transforms.registry import Context
 
 # How many dimensions are named in the table of cells, and in a warning.
 _MOST_LISTED = 32

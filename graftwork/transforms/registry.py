@@ -16,43 +16,17 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from graftwork.core.code_digest import code_digest, outside_digests
 from graftwork.core.parameters import ALWAYS, Declaration, declarations
-
-if TYPE_CHECKING:
-    import torch
-
-    from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.transforms.context import FIT_STATISTICS, NEEDS, STATISTICS, STATISTICS_WITH
 
 # In an example, for a stage: its default, whatever the experiment around the example has.
 DEFAULT = object()
-# What a transform may need beside its source and its parameters.
-STATISTICS = "statistics"
-COVARIANCE = "covariance"
-TOKEN_RMS = "median_token_rms"
-FIT_STATISTICS = "fit_statistics"
-NEUTRAL_SOURCE = "neutral_source"
-WHOLE_SOURCE = "whole_source"
-TEXT_TOKENS = "text_tokens"
-IMAGE_TOKENS = "image_tokens"
-NEEDS = {
-    STATISTICS: "reference statistics: those that the cell's parameter `statistics` names",
-    COVARIANCE: "reference statistics with a covariance",
-    TOKEN_RMS: "reference statistics with the median root mean square of tokens",
-    FIT_STATISTICS: "statistics of donor and host over the corpus `fix_corpus`",
-    NEUTRAL_SOURCE: "the source of `neutral_reference`, made as the source of the reference is",
-    WHOLE_SOURCE: "the source as it is before length matching",
-    TEXT_TOKENS: "tokens of text in the source",
-    IMAGE_TOKENS: "tokens of an image in the source",
-}
-# Needs that are about reference statistics; the value is the attribute of `ReferenceStatistics` that is wanted.
-STATISTICS_WITH = {COVARIANCE: "covariance", TOKEN_RMS: "median_token_rms"}
 
 
 @outside_digests("says how functions are called; what they do has a digest of its own")
@@ -103,37 +77,11 @@ STAGES = {
 }
 
 
+@outside_digests("holds values, which are in the recipe")
 class TransformParameters(BaseModel):
     """Parameters of a transform. Each field is made by `parameter` and becomes a parameter of cells, under its name."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """What a transform may use beside its source and its parameters.
-
-    Attributes:
-        text: float32 (n, dim), the same prompt from the generator's own text encoder.
-        text_roles: uint8 (n,), codes of `graftwork.models.tokens.ROLES`.
-        text_token_ids: int64 (n,).
-        source_roles: uint8 (m,), of the selected tokens of the source, before length matching.
-        source_token_ids: int64 (m,).
-        statistics: For needs `STATISTICS`, `COVARIANCE` and `TOKEN_RMS`.
-        donor: For `FIT_STATISTICS`: statistics of the encoder that the source is from.
-        host: For `FIT_STATISTICS`: statistics of the generator's own text encoder.
-        neutral: For `NEUTRAL_SOURCE`: float32 (k, dim), after the same transforms as the source.
-    """
-
-    text: "torch.Tensor"
-    text_roles: np.ndarray
-    text_token_ids: np.ndarray
-    source_roles: np.ndarray
-    source_token_ids: np.ndarray
-    statistics: "ReferenceStatistics | None" = None
-    donor: "ReferenceStatistics | None" = None
-    host: "ReferenceStatistics | None" = None
-    neutral: "torch.Tensor | None" = None
 
 
 @outside_digests("holds a function, whose digest is in the recipe")

@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from graftwork.core.parameters import parameter
 from graftwork.models.tokens import ROLE_CODES, ROLES
-from graftwork.transforms.registry import IMAGE_TOKENS, TransformParameters, register
+from graftwork.transforms.context import IMAGE_TOKENS
+from graftwork.transforms.registry import TransformParameters, register
 
 _SOURCE = "selections over token roles, as the project defines them"
 

@@ -16,7 +16,8 @@ from graftwork.conditioning.build import (
 from graftwork.conditioning.reference import prompt_statistics
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.store.hidden_states import HiddenStates
-from graftwork.transforms.registry import STAGES, WHOLE_SOURCE, transform, transforms
+from graftwork.transforms.context import WHOLE_SOURCE
+from graftwork.transforms.registry import STAGES, transform, transforms
 from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, call, defaults
 
 WIDTH = 6

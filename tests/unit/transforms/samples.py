@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.statistics.reference import ReferenceStatistics
-from graftwork.transforms.registry import STAGES, Context, Transform
+from graftwork.transforms.context import Context
+from graftwork.transforms.registry import STAGES, Transform
 
 DEFAULT_TRANSFORMS = {stage.name: stage.default for stage in STAGES.values()}
 

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from graftwork.core.parameters import parameter
-from graftwork.transforms.registry import Context, TransformParameters, register
+from graftwork.transforms.context import Context
+from graftwork.transforms.registry import TransformParameters, register
 
 if TYPE_CHECKING:
     import torch
@@ -71,8 +72,9 @@ def blend_at_midpoint(
 WITH_COVARIANCE = '''
 """A masking as somebody might add it, of a stage in which none takes a covariance so far."""
 
+from graftwork.transforms.context import COVARIANCE, Context
 from graftwork.transforms.reference_choice import StatisticsChoice, statistics_parameter
-from graftwork.transforms.registry import COVARIANCE, Context, TransformParameters, register
+from graftwork.transforms.registry import TransformParameters, register
 
 
 class CorrelatedParameters(TransformParameters):

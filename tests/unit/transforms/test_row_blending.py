@@ -16,7 +16,8 @@ from graftwork.transforms.blending import (
     StyleOnlyParameters,
     curve_values,
 )
-from graftwork.transforms.registry import WHOLE_SOURCE, transform
+from graftwork.transforms.context import WHOLE_SOURCE
+from graftwork.transforms.registry import transform
 from tests.unit.transforms.samples import (
     alphas,
     call,
