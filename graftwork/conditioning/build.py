@@ -74,7 +74,7 @@ def build_conditioning(
         recipe: As `Keys.recipe` returns it.
         read_states: Gives the hidden states that the recipe names, by key and entry.
         read_statistics: Gives the statistics that the recipe names.
-        caption_norm: Of the generator that the recipe names; None for no report of what it sees.
+        caption_norm: Caption norm of the generator that the recipe names; None for no report of what it sees.
 
     Raises:
         ValueError: where the token mode selects nothing, naming the mode.
@@ -200,9 +200,9 @@ class Grafting:
 
         Args:
             recipe: As for `build_conditioning`.
-            text_states: Of the generator's own text encoder.
-            sources: Of the encoder that is blended in, one for each reference and layer.
-            neutral: What each of them is compared with, where the blend asks for it.
+            text_states: Hidden states of the generator's own text encoder.
+            sources: Hidden states of the encoder that is blended in, one for each reference and layer.
+            neutral: Hidden states that each of them is compared with, for blends that need them.
             read_statistics: As for `build_conditioning`.
         """
         self._recipe = recipe

@@ -4,12 +4,14 @@ Parameters of cells stand in Pydantic models: those of transforms in the module 
 `graftwork.design.schema`. Names of cells, tables, grids, documentation and checks are derived from what stands there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 from pydantic.fields import FieldInfo
+
+from graftwork.core.labels import format_values
 
 
 class _Always:
@@ -34,6 +36,7 @@ class Declaration:
             rename cells that exist. It is not the default: a changed default must make new cells.
         label: What grids, plots and tables for people call it; None for the name itself, which experiments use.
         unit: Unit of its values, for labels and documentation; empty for none.
+        format: Writes values of the parameter for people, different values differently.
         in_baseline: Whether the image of the text alone depends on it.
         acts_with: Name of the parameter without which (at 0 or null) this one does nothing, if there is one.
         needed_as: The need of a transform (see `graftwork.transforms.registry.NEEDS`) that the parameter is for, if it is
@@ -43,6 +46,7 @@ class Declaration:
     neutral: Any
     label: str | None = None
     unit: str = ""
+    format: Callable[[Sequence[Any]], list[str]] = format_values
     in_baseline: bool = False
     acts_with: str | None = None
     needed_as: str | None = None

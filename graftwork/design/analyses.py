@@ -104,7 +104,7 @@ class AnalysisDesign:
     """An analysis, resolved.
 
     Attributes:
-        name: Of its file.
+        name: Name of its file.
         title: Heading.
         question: What it asks.
         corpus: Digest.

@@ -40,7 +40,7 @@ class CorpusInputs:
     """A corpus, read.
 
     Attributes:
-        name: Of its file.
+        name: Name of its file.
         prompts: In the file's order.
         references: In the file's order.
         allow_control_tokens: Whether control tokens may pass.
@@ -82,7 +82,7 @@ class Corpora:
         """Returns a corpus.
 
         Args:
-            name: Of its file.
+            name: Name of its file.
             where: File and key that asked for it, for the message.
 
         Raises:

@@ -43,10 +43,10 @@ def check_encoding(values: Mapping[str, Any], text: Model, encoder: Model | None
     """Refuses what an encoder cannot be shown, and token modes that select nothing of what comes out.
 
     Args:
-        values: Of a cell, with formats filled in, and with `reference` where one may take part; a baseline has none.
+        values: Parameters of a cell, with formats filled in, and with `reference` where one may take part; a baseline has none.
         text: The generator's own text encoder.
         encoder: What is blended in, or None.
-        file: Of the experiment, for messages.
+        file: Path of the experiment, for messages.
 
     Raises:
         DesignError: naming the value, what is allowed, and the key.
@@ -91,7 +91,7 @@ def check_prompting(values: Mapping[str, Any], model: Model, prefix: str, file: 
     """Refuses a prompt format that an encoder does not have, and options that need another one.
 
     Args:
-        values: Of a cell, with formats filled in.
+        values: Parameters of a cell, with formats filled in.
         model: The encoder.
         prefix: `text_` for the generator's own text encoder, else empty.
         file: For messages.
@@ -171,7 +171,7 @@ def check_texts(
         hosts: Generators, each with its text encoder.
         encoders: What is blended in.
         allow_control_tokens: Whether control tokens may pass.
-        file: Of the experiment, for messages.
+        file: Path of the experiment, for messages.
     """
     written = [
         (name, value if isinstance(value, str) else next(iter(value.values())))

@@ -4,10 +4,11 @@ A cell is named by what makes its image, so that the same cell has the same name
 after every refactoring.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from graftwork.core.identity import canonical_json, digest
+from graftwork.core.labels import format_values
 from graftwork.core.parameters import ALWAYS
 from graftwork.design.schema import DECLARATIONS, EncodingParameters, SamplingParameters, SourceParameters
 from graftwork.transforms.registry import STAGES, owners_of, transform, transforms
@@ -89,3 +90,8 @@ def label_of(name: str) -> str:
     if declared is None:
         return name
     return f"{declared.label or name} ({declared.unit})" if declared.unit else declared.label or name
+
+
+def format_of(name: str) -> Callable[[Sequence[Any]], list[str]]:
+    """Returns what writes values of a parameter or an axis for people."""
+    return DECLARATIONS[name].format if name in DECLARATIONS else format_values

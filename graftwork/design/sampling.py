@@ -33,7 +33,7 @@ def find_init_image(
     """Returns the image that a cell starts from.
 
     Args:
-        values: Of the cell; its reference is found already.
+        values: Parameters of the cell; its reference is found already.
         find: (name or path, where) to the image.
         where: File and key, for messages.
 
@@ -74,9 +74,9 @@ def check_sampling(values: Mapping[str, Any], generator: "Model", file: str) -> 
     """Refuses schedules and images to start from that a cell cannot have.
 
     Args:
-        values: Of a cell, filled in; a baseline has no `alpha_schedule`.
+        values: Parameters of a cell, filled in; a baseline has no `alpha_schedule`.
         generator: What makes the image.
-        file: Of the experiment, for messages.
+        file: Path of the experiment, for messages.
 
     Raises:
         DesignError: naming the value, what is allowed, and the key.
@@ -138,7 +138,7 @@ def check_what_acts(axes: Mapping[str, Sequence[Any]], constant: Mapping[str, An
     Args:
         axes: Values of every axis.
         constant: Values of what is no axis.
-        file: Of the experiment, for messages.
+        file: Path of the experiment, for messages.
     """
 
     def values_of(name: str) -> Sequence[Any]:

@@ -15,7 +15,7 @@ from graftwork.design.forms import GivenText, Instruct, Seed, Share, Strict, Tex
 from graftwork.scores.registry import scores
 from graftwork.transforms.context import NEUTRAL_SOURCE
 from graftwork.transforms.registry import STAGES, Transform, names_of, parameter_fields, transforms
-from graftwork.transforms.schedules import AlphaSchedule
+from graftwork.transforms.schedules import AlphaSchedule, format_schedules
 
 
 def _named(stage: str, wanted: Callable[[Transform], bool]) -> str:
@@ -132,6 +132,7 @@ class SourceParameters(Strict):
     alpha_schedule: AlphaSchedule | None = parameter(
         None,
         neutral=None,
+        format=format_schedules,
         description="What alpha is multiplied with at each step of the sampling, see [Schedules](#schedules); `null` for 1 "
         "at all of them.",
     )

@@ -67,7 +67,7 @@ class Expander:
         """Returns the design of one experiment.
 
         Args:
-            name: Of the experiment.
+            name: Name of the experiment.
             raw: Content of its file.
             file: Path of the file, for messages.
 

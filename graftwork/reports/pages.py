@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graftwork.core.labels import format_schedules, format_value, label
-from graftwork.design.parameters import label_of, takes_part
+from graftwork.core.labels import label
+from graftwork.design.parameters import format_of, label_of, takes_part
 from graftwork.reports.grid_page import GridPage, Strip, Tile
 
 # Constants that say nothing to somebody who looks at a grid, or are said elsewhere on it.
@@ -183,9 +183,7 @@ def _footer(
             continue
         if any(shown_of[cell].get(name) != value for cell in cells):
             continue
-        text = value if isinstance(value, str) else format_value(value)
-        if name == "alpha_schedule":
-            (text,) = format_schedules([value])
+        (text,) = [value] if isinstance(value, str) else format_of(name)([value])
         if len(text) <= _LONGEST_CONSTANT and not (name == "prompt" and "prompt" in fixed):
             constants.append(label(label_of(name), text))
     return [", ".join(constants), f"experiment {design['experiment']}"]

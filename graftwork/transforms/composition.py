@@ -131,7 +131,7 @@ def blend_within_source(
         )
     tokens = text.shape[0]
     pictured = average_areas(source[image], tokens)
-    # Of the same prompt and template, there are as many as the text has, and each meets its like.
+    # With the same prompt and template, both have the same tokens of text, in the same order.
     written = source[words] if int(words.sum()) == tokens else average_areas(source[words], tokens)
     return torch.lerp(text, torch.lerp(written, pictured, parameters.image_share), alpha)
 

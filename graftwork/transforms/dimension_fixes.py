@@ -76,8 +76,8 @@ def fit_dimension_fix(
 
     Args:
         mode: One of the four.
-        donor: Of the encoder to be fixed.
-        host: Of the generator's own, of the same width.
+        donor: Statistics of the encoder to be fixed.
+        host: Statistics of the generator's own text encoder, of the same width.
         limits: Where classes of dimensions begin.
 
     Raises:
