@@ -276,7 +276,9 @@ class Grafting:
         facts["source_tokens"] = source.shape[0]
         if not self._takes_whole_source:
             matching = self._matching
-            tokens = self._blend.chosen.tokens_wanted(self._blend.parameters, self._text.shape[0])
+            wanted, tokens = self._blend.chosen.tokens_wanted, self._text.shape[0]
+            if wanted is not None:
+                tokens = wanted(self._blend.parameters, tokens)
             facts["source_tokens_used"] = share_of_source_used(matching, source, tokens)
             source = matching.chosen.function(source, tokens, matching.parameters)
         return Source(source, context, facts)

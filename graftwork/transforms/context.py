@@ -11,24 +11,30 @@ if TYPE_CHECKING:
     from graftwork.statistics.reference import ReferenceStatistics
 
 # What a registration may say that its transform needs.
+# Reference statistics: those that the cell's parameter `statistics` names.
 STATISTICS = "statistics"
+# Reference statistics with a covariance, or with the median root mean square of tokens.
 COVARIANCE = "covariance"
 TOKEN_RMS = "median_token_rms"
+# Statistics of donor and host over the corpus `fix_corpus`.
 FIT_STATISTICS = "fit_statistics"
+# The source of `neutral_reference`, made as the source of the reference is.
 NEUTRAL_SOURCE = "neutral_source"
+# The source as it is before length matching.
 WHOLE_SOURCE = "whole_source"
+# Tokens of text, or of an image, in the source.
 TEXT_TOKENS = "text_tokens"
 IMAGE_TOKENS = "image_tokens"
-NEEDS = {
-    STATISTICS: "reference statistics: those that the cell's parameter `statistics` names",
-    COVARIANCE: "reference statistics with a covariance",
-    TOKEN_RMS: "reference statistics with the median root mean square of tokens",
-    FIT_STATISTICS: "statistics of donor and host over the corpus `fix_corpus`",
-    NEUTRAL_SOURCE: "the source of `neutral_reference`, made as the source of the reference is",
-    WHOLE_SOURCE: "the source as it is before length matching",
-    TEXT_TOKENS: "tokens of text in the source",
-    IMAGE_TOKENS: "tokens of an image in the source",
-}
+NEEDS = (
+    STATISTICS,
+    COVARIANCE,
+    TOKEN_RMS,
+    FIT_STATISTICS,
+    NEUTRAL_SOURCE,
+    WHOLE_SOURCE,
+    TEXT_TOKENS,
+    IMAGE_TOKENS,
+)
 # Needs that are about reference statistics; the value is the attribute of `ReferenceStatistics` that is wanted.
 STATISTICS_WITH = {COVARIANCE: "covariance", TOKEN_RMS: "median_token_rms"}
 

@@ -111,7 +111,8 @@ class Transform:
         takes_own_length: For blends, when the source may have another length than the text: `never`, `at alpha 1`, where
             the source is the result and the function is not called, or `always`.
         has_alpha: For blends: whether alpha may be between 0 and 1.
-        tokens_wanted: For blends: (parameters, tokens of the text) to how many tokens the source is matched to.
+        tokens_wanted: For blends: (parameters, tokens of the text) to how many tokens the source is matched to; None for
+            as many as the text has.
     """
 
     stage: str
@@ -131,7 +132,7 @@ class Transform:
     weights: Callable[..., Any] | None = None
     takes_own_length: Literal["never", "at alpha 1", "always"] = "never"
     has_alpha: bool = True
-    tokens_wanted: Callable[[Any, int], int] = lambda parameters, tokens: tokens
+    tokens_wanted: Callable[[Any, int], int] | None = None
 
     @property
     def label(self) -> str:
@@ -166,8 +167,7 @@ class Transform:
     @property
     def digest(self) -> str:
         """Digest of the function and of what it calls."""
-        own = [self.function, self.weights, self.tokens_wanted]
-        return code_digest(*(part for part in own if part is not None and part.__name__ != "<lambda>"))
+        return code_digest(*filter(None, (self.function, self.weights, self.tokens_wanted)))
 
     def values_of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Returns those of a cell's parameters that the function takes, by name."""
