@@ -92,9 +92,11 @@ def plain_loop(design: Path, sample: int, target: Path) -> None:
             image = Image.open(plan["references"][values["reference"]]).convert("RGB")
             layer = values["hidden_layer"] % layers
             source = source_encoder.encode(values["prompt"], image, None, [layer])
-            mask = transform("token_mode", values["token_mode"]).function(source.roles)
+            mode = transform("token_mode", values["token_mode"])
+            mask = mode.function(source.roles, mode.parameters())
             states = source.hidden_states[layer][torch.from_numpy(mask)]
-            matched = transform("length_matching", values["length_matching"]).function(states, len(text))
+            matching = transform("length_matching", values["length_matching"])
+            matched = matching.function(states, len(text), matching.parameters())
             text = values["alpha"] * matched + (1 - values["alpha"]) * text
         made = pipeline(
             prompt_embeds=[text],

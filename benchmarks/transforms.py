@@ -22,6 +22,7 @@ import torch
 
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.transforms.context import TEXT_TOKENS, WHOLE_SOURCE, Context
 from graftwork.transforms.registry import STAGES, Transform, transforms
 
 TOKENS, CHANNELS = 1041, 2560
@@ -30,10 +31,12 @@ PROMPT_TOKENS = 64
 ARRAYS = 12
 ROUNDS = 40
 SLOW_SECONDS = 0.5
-LISTS = {
+# Parameters that are not measured at their defaults.
+CHOSEN = {
     "token_alphas": [0.0, 0.5, 1.0],
     "token_importance": [0.0, 0.5, 1.0],
     "token_roles": ["image", "prompt"],
+    "fix_tokens": "image",
 }
 
 
@@ -93,41 +96,34 @@ def make_call(
 ) -> Callable[[torch.Tensor], object]:
     """Returns a transform as a function of the source, with parameters at their defaults."""
     roles = np.full(TOKENS, ROLE_CODES["image"], dtype=np.uint8)
-    ids = np.arange(TOKENS)
-    if entry.name in ("intra", "ensemble"):
+    if TEXT_TOKENS in entry.needs:
         roles[: TOKENS // 2] = ROLE_CODES["prompt"]
-    own = dict(entry.defaults)
-    own |= {name: value for name, value in LISTS.items() if name in own}
-    if "statistics" in own:
-        own["statistics"] = statistics
-    if "fix_corpus" in own:
-        own |= {"fix_corpus": (statistics, make_host(statistics)), "fix_tokens": "image"}
-    texts = itertools.cycle(sources[5:] + sources[:5])
-    if entry.stage == "token_mode":
-        return lambda x: x[torch.from_numpy(entry.function(roles, **own))]
-    if entry.stage in ("masking", "dimension_fix"):
-        return lambda x: entry.function(x, roles, **own)
-    if entry.stage == "normalization":
-        return lambda x: entry.function(x, text=x[:PROMPT_TOKENS], text_roles=roles[:PROMPT_TOKENS], **own)
-    if entry.stage == "length_matching":
-        return lambda x: entry.function(x, PROMPT_TOKENS, **own)
-    if entry.stage == "combination":
-        # Of two sources; without a combination there is one.
-        several = entry.name != "none"
-        return lambda x: entry.function([x, next(texts)] if several else [x], **own)
-    inputs = {
-        "text_roles": roles,
-        "source_roles": roles,
-        "text_token_ids": ids,
-        "source_token_ids": ids,
-        "neutral": sources[1],
+    names = entry.parameters.model_fields
+    own = entry.parameters_of({name: value for name, value in CHOSEN.items() if name in names})
+    short = entry.stage != "blend" or WHOLE_SOURCE in entry.needs
+    # Blends of the whole source give the text something of it; the others are measured on a text as long as the source.
+    text_tokens = PROMPT_TOKENS if short else TOKENS
+    texts = itertools.cycle([states[:text_tokens] for states in sources[5:] + sources[:5]])
+    context = Context(
+        text=sources[2][:PROMPT_TOKENS],
+        text_roles=roles[:text_tokens],
+        text_token_ids=np.arange(text_tokens),
+        source_roles=roles,
+        source_token_ids=np.arange(TOKENS),
+        statistics=statistics,
+        donor=statistics,
+        host=make_host(statistics),
+        neutral=sources[1],
+    )
+    # Of two sources; without a combination there is one.
+    several = entry.combines is not None
+    calls: dict[str, Callable[[torch.Tensor], object]] = {
+        "token_mode": lambda x: x[torch.from_numpy(entry.function(roles, own))],
+        "length_matching": lambda x: entry.function(x, PROMPT_TOKENS, own),
+        "combination": lambda x: entry.function([x, next(texts)] if several else [x], own),
+        "blend": lambda x: entry.function(next(texts), x, 0.3, own, context),
     }
-    if entry.whole_source:
-        # These give the text something of the source; the others are measured on a text as long as the source.
-        inputs |= {"text_roles": roles[:PROMPT_TOKENS], "text_token_ids": ids[:PROMPT_TOKENS]}
-        texts = itertools.cycle([states[:PROMPT_TOKENS] for states in sources])
-    given = {name: inputs[name] for name in entry.inputs}
-    return lambda x: entry.function(next(texts), x, 0.3, own_length=False, **given, **own)
+    return calls.get(entry.stage, lambda x: entry.function(x, own, context))
 
 
 def measure(call: Callable[[torch.Tensor], object], sources: list[torch.Tensor]) -> float:

@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     for line in drift:
         print(line)
     if drift and options.fix:
-        for name, text in generated_files().items():
+        for name, text in generated_files(root).items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")
         print("written")

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from graftwork.conditioning.visibility import CaptionNorm
 from graftwork.models.families import generator_family
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.hidden_states import HiddenStates
-from graftwork.transforms.registry import Transform, transform
+from graftwork.transforms.context import COVARIANCE, FIT_STATISTICS, NEUTRAL_SOURCE, WHOLE_SOURCE, Context
+from graftwork.transforms.registry import Transform, TransformParameters, transform
 from graftwork.transforms.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
 
 # For `configure_torch`. On one thread of the CPU, always: the bits of a conditioning decide what is rendered.
@@ -73,7 +74,7 @@ def build_conditioning(
         recipe: As `Keys.recipe` returns it.
         read_states: Gives the hidden states that the recipe names, by key and entry.
         read_statistics: Gives the statistics that the recipe names.
-        caption_norm: Of the generator that the recipe names; None for no report of what it sees.
+        caption_norm: Caption norm of the generator that the recipe names; None for no report of what it sees.
 
     Raises:
         ValueError: where the token mode selects nothing, naming the mode.
@@ -149,6 +150,40 @@ def cast(values: torch.Tensor, dtype: str) -> torch.Tensor:
     return result
 
 
+@dataclass(frozen=True)
+class Step:
+    """The transform that a recipe chose for a stage, with what it takes.
+
+    Attributes:
+        chosen: The transform.
+        parameters: Instance of its model.
+        statistics: What of `Context` is of this stage alone: `statistics`, or `donor` and `host`.
+    """
+
+    chosen: Transform
+    parameters: TransformParameters
+    statistics: Mapping[str, ReferenceStatistics]
+
+    def __call__(self, source: torch.Tensor, context: Context) -> Any:
+        """Calls a masking, a dimension fix or a normalization."""
+        return self.chosen.function(source, self.parameters, replace(context, **self.statistics))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source on its way to the blend.
+
+    Attributes:
+        states: float32 (tokens, dim).
+        context: What the blend may use beside it; where several are combined, that of the first.
+        facts: For the report.
+    """
+
+    states: torch.Tensor
+    context: Context
+    facts: dict[str, Any]
+
+
 class Grafting:
     """The stages of a recipe that has a source, applied up to the blend.
 
@@ -168,90 +203,88 @@ class Grafting:
 
         Args:
             recipe: As for `build_conditioning`.
-            text_states: Of the generator's own text encoder.
-            sources: Of the encoder that is blended in, one for each reference and layer.
-            neutral: What each of them is compared with, where the blend asks for it.
+            text_states: Hidden states of the generator's own text encoder.
+            sources: Hidden states of the encoder that is blended in, one for each reference and layer.
+            neutral: Hidden states that each of them is compared with, for blends that need them.
             read_statistics: As for `build_conditioning`.
         """
         self._recipe = recipe
         self._read_statistics = read_statistics
         self._text_states = text_states
         self._text = as_float32(text_states)
-        self._blend, self._parameters = self._stage("blend")
-        self._combination, self._weights = self._stage("combination")
-        self._source, self._inputs, self.facts = self._combine(sources)
-        if neutral:
-            self._inputs["neutral"] = self._combine(neutral)[0]
+        self._blend = self._step("blend")
+        self._matching = self._step("length_matching")
+        source = self._combine(sources)
+        self._source, self._context, self.facts = source.states, source.context, source.facts
+        if NEUTRAL_SOURCE in self._blend.chosen.needs:
+            self._context = replace(self._context, neutral=self._combine(neutral).states)
 
     def blend_at(self, alpha: float) -> torch.Tensor:
         """Returns text and source blended, float32 (tokens, dim); alpha is in (0, 1]."""
-        own_inputs = {name: self._inputs[name] for name in self._blend.inputs}
-        return self._blend.function(
-            self._text, self._source, alpha, own_length=self._own_length, **own_inputs, **self._parameters
-        )
+        blend = self._blend
+        if self._matching.chosen.keeps_length and blend.chosen.takes_own_length == "at alpha 1":
+            return self._source
+        return blend.chosen.function(self._text, self._source, alpha, blend.parameters, self._context)
 
     @property
-    def _own_length(self) -> bool:
-        return self._blend.whole_source or self._recipe["length_matching"]["name"] == "none"
+    def _takes_whole_source(self) -> bool:
+        return WHOLE_SOURCE in self._blend.chosen.needs
 
-    def _stage(self, name: str) -> tuple[Transform, dict[str, Any]]:
-        """Returns the transform that the recipe chose for a stage, and its parameters."""
-        chosen, parameters = (
-            transform(name, self._recipe[name]["name"]),
-            dict(self._recipe[name]["parameters"]),
-        )
-        if isinstance(parameters.get("statistics"), Mapping):
-            parameters["statistics"] = self._read_statistics(parameters["statistics"])
-        elif "statistics" in parameters:
-            covariance = name == "normalization" and chosen.name == "whiten"
-            parameters["statistics"] = prompt_statistics(
-                self._text.numpy(), self._text_states.roles, covariance
+    def _step(self, stage: str) -> Step:
+        """Returns the transform that the recipe chose for a stage, with its parameters and statistics."""
+        chosen = transform(stage, self._recipe[stage]["name"])
+        values = self._recipe[stage]["parameters"]
+        statistics: dict[str, ReferenceStatistics] = {}
+        if chosen.needs_statistics:
+            wanted = values["statistics"]
+            statistics["statistics"] = (
+                self._read_statistics(wanted)
+                if isinstance(wanted, Mapping)
+                else prompt_statistics(
+                    self._text.numpy(), self._text_states.roles, COVARIANCE in chosen.needs
+                )
             )
-        if "fix_corpus" in parameters:
-            pair = parameters["fix_corpus"]
-            parameters["fix_corpus"] = tuple(self._read_statistics(pair[side]) for side in ("donor", "host"))
-        return chosen, parameters
+        if FIT_STATISTICS in chosen.needs:
+            pair = values["fix_corpus"]
+            statistics |= {side: self._read_statistics(pair[side]) for side in ("donor", "host")}
+        return Step(chosen, chosen.parameters_of(values), statistics)
 
-    def _combine(
-        self, sources: Sequence[HiddenStates]
-    ) -> tuple[torch.Tensor, dict[str, Any], dict[str, Any]]:
-        """Returns the source as the blend takes it, float32 (tokens, dim), what a blend may ask for, and facts.
+    def _combine(self, sources: Sequence[HiddenStates]) -> Source:
+        """Returns the source as the blend takes it.
 
-        What a blend may ask for is of the first: the layers of one input have the same tokens.
+        Its context is that of the first: the layers of one input have the same tokens.
         """
         prepared = [self._prepare(states) for states in sources]
-        combined = self._combination.function([source for source, _, _ in prepared], **self._weights)
-        return combined, prepared[0][1], merged_facts([facts for _, _, facts in prepared])
+        combination = self._step("combination")
+        states = combination.chosen.function([part.states for part in prepared], combination.parameters)
+        return Source(states, prepared[0].context, merged_facts([part.facts for part in prepared]))
 
-    def _prepare(self, states: HiddenStates) -> tuple[torch.Tensor, dict[str, Any], dict[str, Any]]:
-        """Returns one source before it is combined, and the rest as `_combine` does."""
+    def _prepare(self, states: HiddenStates) -> Source:
+        """Returns one source before it is combined."""
         selected = selected_tokens(self._recipe, states)
-        inputs = {
-            "text_roles": self._text_states.roles,
-            "text_token_ids": self._text_states.token_ids,
-            "source_roles": states.roles[selected],
-            "source_token_ids": states.token_ids[selected],
-        }
-        source = select_tokens(self._recipe, states)
-        masking, parameters = self._stage("masking")
-        source, masked = masking.function(source, inputs["source_roles"], **parameters)
-        fix, parameters = self._stage("dimension_fix")
-        source, fixed = fix.function(source, inputs["source_roles"], **parameters)
+        context = Context(
+            text=self._text,
+            text_roles=self._text_states.roles,
+            text_token_ids=self._text_states.token_ids,
+            source_roles=states.roles[selected],
+            source_token_ids=states.token_ids[selected],
+        )
+        source = as_float32(states)[torch.from_numpy(selected)]
         facts: dict[str, Any] = {}
-        for name, changed in (("masked_dimensions", masked), ("fixed_dimensions", fixed)):
+        for stage, name in (("masking", "masked_dimensions"), ("dimension_fix", "fixed_dimensions")):
+            source, changed = self._step(stage)(source, context)
             if changed:
                 facts[name] = changed
-        normalization, parameters = self._stage("normalization")
-        source = normalization.function(
-            source, text=self._text, text_roles=self._text_states.roles, **parameters
-        )
+        source = self._step("normalization")(source, context)
         facts["source_tokens"] = source.shape[0]
-        if self._blend.whole_source:
-            return source, inputs, facts
-        matching, parameters = self._stage("length_matching")
-        tokens = self._parameters.get("concat_tokens") or self._text.shape[0]
-        facts["source_tokens_used"] = share_of_source_used(matching, source, tokens, parameters)
-        return matching.function(source, tokens, **parameters), inputs, facts
+        if not self._takes_whole_source:
+            matching = self._matching
+            wanted, tokens = self._blend.chosen.tokens_wanted, self._text.shape[0]
+            if wanted is not None:
+                tokens = wanted(self._blend.parameters, tokens)
+            facts["source_tokens_used"] = share_of_source_used(matching, source, tokens)
+            source = matching.chosen.function(source, tokens, matching.parameters)
+        return Source(source, context, facts)
 
 
 def merged_facts(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -280,18 +313,13 @@ def selected_tokens(recipe: Mapping[str, Any], states: HiddenStates) -> np.ndarr
     Raises:
         ValueError: where it selects none, naming the mode.
     """
-    mode = recipe["token_mode"]["name"]
-    mask = transform("token_mode", mode).function(states.roles, **recipe["token_mode"]["parameters"])
+    chosen = transform("token_mode", recipe["token_mode"]["name"])
+    mask = chosen.function(states.roles, chosen.parameters_of(recipe["token_mode"]["parameters"]))
     if not mask.any():
         raise ValueError(
-            f"token_mode {mode!r} selects none of the {len(mask)} tokens; choose another token_mode"
+            f"token_mode {chosen.name!r} selects none of the {len(mask)} tokens; choose another token_mode"
         )
     return mask
-
-
-def select_tokens(recipe: Mapping[str, Any], states: HiddenStates) -> torch.Tensor:
-    """Returns the tokens that the recipe's token mode selects: float32 (selected, dim)."""
-    return as_float32(states)[torch.from_numpy(selected_tokens(recipe, states))]
 
 
 def as_float32(states: HiddenStates) -> torch.Tensor:
@@ -301,28 +329,20 @@ def as_float32(states: HiddenStates) -> torch.Tensor:
     return torch.from_numpy(states.values)
 
 
-def share_of_source_used(
-    matching: Transform, source: torch.Tensor, tokens: int, parameters: Mapping[str, Any]
-) -> float:
+def share_of_source_used(matching: Step, source: torch.Tensor, tokens: int) -> float:
     """Returns which share of the source's tokens has a weight other than 0 after a length matching.
+
+    Without weights of its own, the matching is linear in the tokens: what it does to an identity matrix is its weights.
 
     Args:
         matching: The length matching.
         source: float32 (m, dim).
         tokens: What it is matched to.
-        parameters: Of the length matching.
     """
-    if matching.weights is not None:
-        return share_of_weights(matching.weights(source, tokens, **parameters))
-    return share_of_tokens_used(matching.function, source.shape[0], tokens, parameters)
-
-
-def share_of_tokens_used(match: Any, source_tokens: int, tokens: int, parameters: Mapping[str, Any]) -> float:
-    """Returns which share of the source's tokens has a weight above 0 in the result of a length matching.
-
-    The matching has to be linear in the tokens: what it does to an identity matrix is its weights.
-    """
-    return share_of_weights(match(torch.eye(source_tokens), tokens, **parameters))
+    chosen, parameters = matching.chosen, matching.parameters
+    if chosen.weights is not None:
+        return share_of_weights(chosen.weights(source, tokens, parameters))
+    return share_of_weights(chosen.function(torch.eye(source.shape[0]), tokens, parameters))
 
 
 def share_of_weights(weights: torch.Tensor) -> float:

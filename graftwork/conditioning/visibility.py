@@ -71,7 +71,7 @@ class CaptionNorm:
         Args:
             steps: Conditioning of each step before the cast, float32 (tokens, dim); one where all steps have the same.
             text: The text alone, float32 (tokens, dim).
-            negative: Of the negative prompt, float32 (negative tokens, dim), where there is guidance.
+            negative: Conditioning of the negative prompt, float32 (negative tokens, dim), where there is guidance.
 
         Returns:
             `visible_change`: |y - y_text| / |y_text| over all steps (Frobenius), y what the norm gives; 0 where that is

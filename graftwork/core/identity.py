@@ -1,7 +1,6 @@
-"""Names that follow from content: canonical JSON, digests, cell ids.
+"""Names that follow from content: canonical JSON and digests.
 
-A cell is named by what makes its image, so that the same cell has the same name in every experiment, on
-every machine and after every refactoring. Standard library only: this is imported while the workflow is parsed.
+Standard library only: this is imported while the workflow is parsed.
 """
 
 import hashlib
@@ -10,63 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-CELL_ID_LENGTH = 16
 DIGEST_LENGTH = 32
-
-# The value at which a parameter reproduces what happened before the parameter existed. Append-only: changing or
-# removing a line renames cells that exist (tests/unit/design/test_identity.py holds golden names). Defaults do not
-# belong here: a changed default must make new cells.
-NEUTRAL: dict[str, Any] = {
-    "text_hidden_layer": -2,
-    "normalization": "none",
-    "target_std": "prompt",
-    "masking": "none",
-    "masking_tokens": "image",
-    "masking_direction": "both",
-    "masking_threshold": 10.0,
-    "masking_dimensions": None,
-    "masking_sigma": 3.0,
-    "statistics": "prompt",
-    "clip_sigma": 3.0,
-    "hybrid_weight": 0.5,
-    "whiten_shrinkage": 0.01,
-    "pool_temperature": 1.0,
-    "style_dimensions": None,
-    "curve": "linear",
-    "curve_start": 0.0,
-    "curve_end": 1.0,
-    "token_alphas": None,
-    "token_importance": None,
-    "noise_seed": 0,
-    "concat_tokens": None,
-    "image_share": 0.5,
-    "source": "hidden_states",
-    "source_text": "prompt",
-    "prompt_format": "chat",
-    "system_prompt": None,
-    "think_block": "template",
-    "rope_theta": None,
-    "positions": "checkpoint",
-    "text_prompt_format": "chat",
-    "text_system_prompt": None,
-    "text_think_block": "template",
-    "token_roles": None,
-    "combination": "none",
-    "reference_weights": None,
-    "layer_weights": None,
-    "neutral_reference": "grey",
-    "delta_normalize": False,
-    "delta_scale_to_text": False,
-    "alpha_schedule": None,
-    "negative_prompt": None,
-    "cfg_normalization": 0.0,
-    "cfg_truncation": 1.0,
-    "init_image": None,
-    "strength": 0.6,
-    "dimension_fix": "none",
-    "fix_corpus": None,
-    "fix_tokens": "non_sink",
-}
 
 
 def canonical_json(value: Any) -> str:
@@ -84,21 +27,6 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """Returns the first 32 hex digits (128 bit) of the SHA-256 of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:DIGEST_LENGTH]
-
-
-def cell_id(parameters: Mapping[str, Any]) -> str:
-    """Returns the name of the cell with these resolved parameters.
-
-    Args:
-        parameters: Resolved: prompts as text, references as content hashes, models as identities. A parameter at
-            its neutral value is left out, so that parameters added later rename nothing.
-    """
-    explicit = {
-        name: value
-        for name, value in parameters.items()
-        if not (name in NEUTRAL and _canonical(NEUTRAL[name]) == _canonical(value))
-    }
-    return digest(explicit)[:CELL_ID_LENGTH]
 
 
 def _canonical(value: Any) -> Any:

@@ -74,36 +74,6 @@ def format_values(values: Sequence[Any]) -> list[str]:
     return mixed if len(set(mixed)) == wanted else sources
 
 
-def format_schedules(values: Sequence[Mapping[str, Any] | None]) -> list[str]:
-    """Shows the values of an axis of alpha schedules, each by what its kind uses.
-
-    Args:
-        values: Schedules as `AlphaSchedule` in conditioning.schedules has them, or None.
-
-    Returns:
-        For example "linear 1 to 0" or "step 1 to 0 at 0.5, over sigma". Schedules that differ in what their kind does not
-        use are written whole.
-    """
-    texts = [_format_schedule(value) for value in values]
-    return texts if len(set(texts)) == len(texts) else format_values(values)
-
-
-def _format_schedule(schedule: Mapping[str, Any] | None) -> str:
-    if schedule is None:
-        return "none"
-    high, low = format_value(schedule["maximum"]), format_value(schedule["minimum"])
-    details = {
-        "constant": high,
-        "linear": f"{high} to {low}",
-        "cosine": f"{high} to {low}",
-        "step": f"{high} to {low} at {format_value(schedule['break_at'])}",
-        "peak_early": high,
-        "points": format_value(schedule.get("points")),
-    }
-    over = ", over sigma" if schedule["over"] == "sigma" else ""
-    return f"{schedule['kind']} {details[schedule['kind']]}{over}"
-
-
 def label(name: str, value: Any) -> str:
     """Returns "name = value", or the value alone where the name is empty.
 

@@ -1,6 +1,7 @@
 """Analyses: statistics of several encoders over one corpus, compared, for people to look at."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.labels import slugify
 from graftwork.core.records import record_digest
 from graftwork.design.cells import CorpusRecord, ModelRecord
-from graftwork.design.corpora import Corpora, check_class, check_corpus_for
+from graftwork.design.corpora import Corpora, CorpusInputs, check_class, check_corpus_for
 from graftwork.design.encoding import check_prompting, fill_in_formats
 from graftwork.design.forms import GivenText, Instruct, Strict, Text
 from graftwork.design.inputs import read_yaml
@@ -156,13 +157,7 @@ class AnalysisReader:
             raise DesignError(
                 f"{file}: an analysis cannot be called {name!r}; allowed: letters, digits, _ and -"
             )
-        raw = read_yaml(self._root / file, file)
-        if not isinstance(raw, dict):
-            raise DesignError(f"{file} must be a mapping with the key `corpus`; it is {type(raw).__name__}")
-        try:
-            analysis = Analysis.model_validate(raw)
-        except ValidationError as error:
-            raise explain(error, file, Analysis) from error
+        analysis = self._validate(file)
         corpus = self._corpora.get(analysis.corpus, f"{file}: corpus")
         design = AnalysisDesign(
             name,
@@ -179,62 +174,80 @@ class AnalysisReader:
         models: dict[str, Model] = {}
         for index, entry in enumerate(analysis.encoders):
             where = f"{file}: encoders.{index}"
-            model = self._models.get("encoder", entry.encoder, f"{where}.encoder")
             shown = entry.name or entry.encoder
             if slugify(shown) in {slugify(other) for other in models}:
                 raise DesignError(
                     f"{where}: name {shown!r} occurs more than once; give each encoder a name of its own"
                 )
-            for layer in entry.hidden_layers:
-                check_layer(layer, model, f"{where}.hidden_layers:")
-            check_corpus_for(corpus, model)
-            options = fill_in_formats(entry.options.model_dump(), model, model)
-            check_prompting(options, model, "", f"{where}.options")
-            classes = [tokens for tokens in analysis.token_classes if _possible(corpus, model, tokens)]
+            model = models[shown] = self._models.get("encoder", entry.encoder, f"{where}.encoder")
             add_model(model, design.models)
-            models[shown] = model
-            design.entries.append(
-                {
-                    "name": shown,
-                    "encoder": model.identity,
-                    "hidden_layers": list(dict.fromkeys(entry.hidden_layers)),
-                    "options": not_neutral(options),
-                    "token_classes": classes,
-                }
-            )
+            design.entries.append(_entry(entry, analysis.token_classes, model, corpus, where))
         for index, comparison in enumerate(analysis.comparisons):
             where = f"{file}: comparisons.{index}"
-            sides = {}
-            for key in ("a", "b"):
-                side: Side = getattr(comparison, key)
-                require_known(side.encoder, models, "encoder", f"{where}.{key}.encoder")
-                entry = next(entry for entry in design.entries if entry["name"] == side.encoder)
-                layers = entry["hidden_layers"]
-                if side.hidden_layer not in layers:
-                    raise DesignError(
-                        f"{where}.{key}.hidden_layer: {side.hidden_layer} is none of the hidden_layers of "
-                        f"{side.encoder!r}; allowed: {', '.join(map(str, layers))}"
-                    )
-                check_class(corpus, models[side.encoder], side.tokens, f"{where}.{key}.tokens")
-                sides[key] = {
-                    "entry": side.encoder,
-                    "hidden_layer": side.hidden_layer,
-                    "tokens": side.tokens,
-                }
-            widths = {models[side["entry"]].facts["hidden_size"] for side in sides.values()}
-            if len(widths) > 1:
-                raise DesignError(
-                    f"{where}: the sides have hidden states of widths {' and '.join(map(str, sorted(widths)))}; compare "
-                    "encoders of one width"
-                )
+            sides = _sides(comparison, design.entries, models, corpus, where)
             name_of = comparison_name(sides)
             if name_of in {other["name"] for other in design.comparisons}:
                 raise DesignError(f"{where}: the same pair of sides occurs twice; remove one")
             design.comparisons.append({"name": name_of, **sides})
         return design
 
+    def _validate(self, file: str) -> Analysis:
+        raw = read_yaml(self._root / file, file)
+        if not isinstance(raw, dict):
+            raise DesignError(f"{file} must be a mapping with the key `corpus`; it is {type(raw).__name__}")
+        try:
+            return Analysis.model_validate(raw)
+        except ValidationError as error:
+            raise explain(error, file, Analysis) from error
 
-def _possible(corpus: Any, model: Model, tokens: str) -> bool:
+
+def _entry(
+    entry: AnalysisEncoder, classes: list[str], model: Model, corpus: CorpusInputs, where: str
+) -> dict[str, Any]:
+    """Returns an encoder of an analysis, resolved and checked, as `AnalysisDesign` has it."""
+    for layer in entry.hidden_layers:
+        check_layer(layer, model, f"{where}.hidden_layers:")
+    check_corpus_for(corpus, model)
+    options = fill_in_formats(entry.options.model_dump(), model, model)
+    check_prompting(options, model, "", f"{where}.options")
+    return {
+        "name": entry.name or entry.encoder,
+        "encoder": model.identity,
+        "hidden_layers": list(dict.fromkeys(entry.hidden_layers)),
+        "options": not_neutral(options),
+        "token_classes": [tokens for tokens in classes if _possible(corpus, model, tokens)],
+    }
+
+
+def _sides(
+    comparison: Comparison,
+    entries: list[dict[str, Any]],
+    models: Mapping[str, Model],
+    corpus: CorpusInputs,
+    where: str,
+) -> dict[str, Any]:
+    """Returns both sides of a comparison, checked: {a, b}, each {entry, hidden_layer, tokens}."""
+    layers = {entry["name"]: entry["hidden_layers"] for entry in entries}
+    sides = {}
+    for key, side in (("a", comparison.a), ("b", comparison.b)):
+        require_known(side.encoder, models, "encoder", f"{where}.{key}.encoder")
+        if side.hidden_layer not in layers[side.encoder]:
+            raise DesignError(
+                f"{where}.{key}.hidden_layer: {side.hidden_layer} is none of the hidden_layers of {side.encoder!r}; "
+                f"allowed: {', '.join(map(str, layers[side.encoder]))}"
+            )
+        check_class(corpus, models[side.encoder], side.tokens, f"{where}.{key}.tokens")
+        sides[key] = {"entry": side.encoder, "hidden_layer": side.hidden_layer, "tokens": side.tokens}
+    widths = {models[side["entry"]].facts["hidden_size"] for side in sides.values()}
+    if len(widths) > 1:
+        raise DesignError(
+            f"{where}: the sides have hidden states of widths {' and '.join(map(str, sorted(widths)))}; compare "
+            "encoders of one width"
+        )
+    return sides
+
+
+def _possible(corpus: CorpusInputs, model: Model, tokens: str) -> bool:
     return tokens != "image" or bool(model.facts["accepts_images"] and corpus.references)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from graftwork.core.errors import DesignError, expected, explain, suggest
-from graftwork.core.labels import format_schedules, format_values
-from graftwork.design.inputs import Prompt, Reference, ReferenceSet
+from graftwork.core.inputs import Prompt, Reference, ReferenceSet
+from graftwork.design.parameters import format_of
 from graftwork.design.schema import CellParameters, Range
 from graftwork.design.statistics_of_cells import without_nulls
 
@@ -64,7 +64,5 @@ def axis_labels(name: str, values: list[Any]) -> list[str]:
         return [value["name"] for value in values]
     if name in ("prompt", "reference"):
         return ["none" if value is None else value.name for value in values]
-    if name == "alpha_schedule":
-        return format_schedules(values)
     # A text without characters would be no label.
-    return format_values(['""' if value == "" else value for value in plain_values(values)])
+    return format_of(name)(['""' if value == "" else value for value in plain_values(values)])

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from graftwork.design.analyses import Analysis, AnalysisEncoder, Comparison, Side
 from graftwork.design.corpora import Corpus
+from graftwork.design.examples import EXPERIMENT, experiment_text
 from graftwork.design.schema import (
     Base,
     CellParameters,
@@ -27,7 +28,7 @@ from graftwork.design.schema import (
 )
 from graftwork.design.settings import EncoderEntry, GeneratorEntry, Models, Settings
 from graftwork.scores.registry import scores
-from graftwork.transforms import registry
+from graftwork.transforms.context import NEEDS
 from graftwork.transforms.reference_choice import CorpusStatistics, FileStatistics
 from graftwork.transforms.registry import STAGES, transforms
 from graftwork.transforms.schedules import AlphaSchedule
@@ -40,8 +41,6 @@ SCHEMAS = {
     "corpus": Corpus,
     "statistics": Analysis,
 }
-# What transforms may need, by name, in words.
-_NEEDS = getattr(registry, "NEEDS", {})
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _INTRODUCTION = """\
@@ -80,15 +79,6 @@ The *neutral* value of a parameter is left out of a cell's id: it gives what a c
 
 *llm-dit-experiments* in the column *source* is <https://github.com/fblissjr/llm-dit-experiments>.
 """
-_STAGES = {
-    "token_mode": "Which tokens of the encoder are used.",
-    "masking": "Changes dimensions whose spread differs much from that of the reference `statistics`.",
-    "dimension_fix": "Corrects dimensions with factors that were fitted on a corpus.",
-    "normalization": "Matches the distribution of the hidden states to that of the reference `statistics`.",
-    "length_matching": "Brings the source to the number of tokens of the text.",
-    "combination": "Makes one source of several references or layers.",
-    "blend": "Mixes the source with the hidden states of the text.",
-}
 
 
 def find_drift(root: Path) -> list[str]:
@@ -98,7 +88,7 @@ def find_drift(root: Path) -> list[str]:
         root: root of the repository.
     """
     lines = []
-    for name, expected in generated_files().items():
+    for name, expected in generated_files(root).items():
         path = root / name
         found = path.read_text(encoding="utf-8") if path.is_file() else None
         if found is None:
@@ -110,10 +100,15 @@ def find_drift(root: Path) -> list[str]:
     return lines
 
 
-def generated_files() -> dict[str, str]:
-    """Returns path -> content of the JSON schemas and of the reference."""
+def generated_files(root: Path) -> dict[str, str]:
+    """Returns path -> content of the JSON schemas, of the reference, and of the experiment that shows every transform.
+
+    Args:
+        root: root of the repository.
+    """
     files = {f"config/schema/{name}.schema.json": schema_text(model) for name, model in SCHEMAS.items()}
     files[REFERENCE] = reference_text()
+    files[EXPERIMENT] = experiment_text(root)
     return files
 
 
@@ -187,17 +182,16 @@ def _experiment_sections() -> Iterator[str]:
 def _transform_sections() -> Iterator[str]:
     yield "## Transforms"
     yield _TRANSFORMS
-    for stage in STAGES:
-        default = Base.model_fields[stage].default
-        yield f"### `{stage}`"
-        yield f"{_STAGES[stage]} The default is `{default}`."
-        yield _table(("name", "formula", "source", "needs"), _transform_rows(stage))
-        yield _parameter_table_of(stage)
+    for stage in STAGES.values():
+        yield f"### `{stage.name}`"
+        yield f"{stage.meaning} The default is `{stage.default}`."
+        yield _table(("name", "formula", "source", "needs"), _transform_rows(stage.name))
+        yield _parameter_table_of(stage.name)
 
 
 def _transform_rows(stage: str) -> Iterator[tuple[str, ...]]:
     for entry in transforms(stage).values():
-        needs = (_NEEDS.get(need, need) for need in getattr(entry, "needs", ()))
+        needs = (NEEDS[need] for need in entry.needs)
         yield f"`{entry.name}`", entry.formula, entry.source, "; ".join(needs)
 
 
@@ -227,9 +221,9 @@ def _score_sections() -> Iterator[str]:
         yield f"*Needs:* {score.needs}"
         columns = (
             (
-                f"`{getattr(column, 'name', column)}`",
-                getattr(column, "label", ""),
-                getattr(column, "unit", ""),
+                f"`{column.name}`",
+                column.label,
+                column.unit,
             )
             for column in score.columns
         )

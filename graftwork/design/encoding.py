@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 
 from graftwork.core.errors import DesignError
-from graftwork.core.identity import NEUTRAL
-from graftwork.design.inputs import Prompt, check_control_tokens
+from graftwork.core.inputs import Prompt
+from graftwork.design.inputs import check_control_tokens
+from graftwork.design.parameters import NEUTRAL
 from graftwork.design.sampling import negative_prompts
 from graftwork.models.catalog import Model
 from graftwork.models.description import locate_model
 from graftwork.models.families import encoder_family, families_with_images
 from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions, count_prompt_tokens, text_around_prompt
 from graftwork.models.tokens import ROLE_CODES, ROLES
-from graftwork.transforms.registry import transforms
+from graftwork.transforms.context import TEXT_TOKENS
+from graftwork.transforms.registry import transform, transforms
 
 # Parameters that put a text before an encoder; those of the generator's own text encoder begin with `text_`.
 PROMPTING = ("prompt_format", "system_prompt", "think_block")
 _WRITTEN = ("source_text", *PROMPTING, *(f"text_{name}" for name in PROMPTING))
-# Blends that need tokens of text in the source.
-_TEXT_BLENDS = ("intra", "ensemble")
 
 
 def fill_in_formats(values: Mapping[str, Any], text: Model, encoder: Model | None) -> dict[str, Any]:
@@ -67,18 +67,20 @@ def check_encoding(values: Mapping[str, Any], text: Model, encoder: Model | None
             f"{file}: source_text 'none' leaves encoder {encoder.name!r} nothing to look at, for there is no reference; "
             "give base.references, or set source_text to prompt or {text: ...}"
         )
-    mode = values["token_mode"]
+    _check_token_mode(values, file)
+
+
+def _check_token_mode(values: Mapping[str, Any], file: str) -> None:
+    """Refuses a token mode that selects none of the tokens that the source has."""
+    mode = transform("token_mode", values["token_mode"])
     roles = possible_roles(
         values["source"] == "vision_tower", values["source_text"] != "none", values["reference"] is not None
     )
+    problem = mode.problem_with({**values, "source_has_roles": roles})
+    if problem:
+        raise DesignError(f"{file}: {problem}")
     allowed = _modes_with_tokens(roles)
-    if mode == "roles":
-        if values["token_roles"] and not roles & set(values["token_roles"]):
-            raise DesignError(
-                f"{file}: token_roles {values['token_roles']} selects nothing: the source of this cell has none of them; "
-                f"allowed: {', '.join(role for role in ROLES if role in roles)}"
-            )
-    elif mode not in allowed:
+    if not mode.parameters.model_fields and mode.name not in allowed:
         because = (
             "source 'vision_tower' has tokens of an image alone"
             if values["source"] == "vision_tower"
@@ -86,7 +88,7 @@ def check_encoding(values: Mapping[str, Any], text: Model, encoder: Model | None
             f"{'no' if values['reference'] is None else 'a'} reference there are none of them"
         )
         raise DesignError(
-            f"{file}: token_mode {mode!r} selects nothing: {because}; allowed: {', '.join(allowed)}"
+            f"{file}: token_mode {mode.name!r} selects nothing: {because}; allowed: {', '.join(allowed)}"
         )
 
 
@@ -133,7 +135,7 @@ def _check_vision_tower(values: Mapping[str, Any], encoder: Model, file: str) ->
         problem = (
             f"it has no layers to choose from, but hidden_layer is {values['hidden_layer']}; give one layer"
         )
-    elif values["blend"] in _TEXT_BLENDS:
+    elif TEXT_TOKENS in transform("blend", values["blend"]).needs:
         problem = f"blend {values['blend']!r} needs tokens of text, which it has not; choose another blend"
     if problem:
         raise DesignError(f"{file}: source 'vision_tower': {problem}, or set source: hidden_states")
@@ -153,8 +155,8 @@ def possible_roles(image_alone: bool, has_text: bool, has_image: bool) -> frozen
 def _modes_with_tokens(roles: frozenset[str]) -> list[str]:
     """Returns the token modes without parameters that select something of tokens with these roles."""
     codes = np.array([ROLE_CODES[role] for role in sorted(roles)], dtype=np.uint8)
-    modes = [entry for entry in transforms("token_mode").values() if entry.parameters is None]
-    return [entry.name for entry in modes if entry.function(codes).any()]
+    modes = [entry for entry in transforms("token_mode").values() if not entry.parameters.model_fields]
+    return [entry.name for entry in modes if entry.function(codes, entry.parameters()).any()]
 
 
 def check_texts(

@@ -4,18 +4,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graftwork.core.errors import DesignError
-from graftwork.core.identity import NEUTRAL
+from graftwork.design.parameters import NEUTRAL, acting_with
+from graftwork.design.schema import DECLARATIONS
 from graftwork.models.families import first_step
+from graftwork.transforms.context import WHOLE_SOURCE
 from graftwork.transforms.registry import transform
 from graftwork.transforms.schedules import AlphaSchedule
 
 if TYPE_CHECKING:
-    from graftwork.design.inputs import Reference, ReferenceSet
+    from graftwork.core.inputs import Reference, ReferenceSet
     from graftwork.models.catalog import Model
 
 # The value of `init_image` that stands for a cell's own reference.
 OWN_REFERENCE = "reference"
-_OF_GUIDANCE = ("negative_prompt", "cfg_normalization", "cfg_truncation")
 # Settings of a scheduler that spread sigmas between the first and the last: a part of a schedule is no part of these.
 _SPREADING = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 GUIDANCE_NOTE = (
@@ -61,14 +62,12 @@ def fill_in_sampling(values: Mapping[str, Any]) -> dict[str, Any]:
     With guidance the negative prompt is a text, "" where none is given, as diffusers has it.
     """
     filled = dict(values)
-    unused: list[str] = []
-    if filled["guidance_scale"] == 0.0:
-        unused += _OF_GUIDANCE
-    elif filled["negative_prompt"] is None:
+    if filled["guidance_scale"] > 0.0 and filled["negative_prompt"] is None:
         filled["negative_prompt"] = ""
-    if filled["init_image"] is None:
-        unused.append("strength")
-    return filled | {name: NEUTRAL[name] for name in unused}
+    for name, declared in DECLARATIONS.items():
+        if name in filled and declared.acts_with is not None and not filled[declared.acts_with]:
+            filled[name] = NEUTRAL[name]
+    return filled
 
 
 def check_sampling(values: Mapping[str, Any], generator: "Model", file: str) -> None:
@@ -119,15 +118,16 @@ def _check_schedule(values: Mapping[str, Any], file: str) -> None:
     if values["alpha"] == 0.0 or (schedule.kind == "constant" and schedule.maximum == 1.0):
         return  # The text alone, or alpha as it is.
     blend = transform("blend", values["blend"])
-    if blend.name == "concat":
+    if not blend.has_alpha:
         raise DesignError(
-            f"{file}: alpha_schedule {schedule.kind!r} needs a blend with an alpha, which blend 'concat' has not; "
+            f"{file}: alpha_schedule {schedule.kind!r} needs a blend with an alpha, which blend {blend.name!r} has not; "
             "choose another blend, or set alpha_schedule: null"
         )
-    if values["length_matching"] == "none" and not blend.whole_source:
+    matching = transform("length_matching", values["length_matching"])
+    if matching.keeps_length and WHOLE_SOURCE not in blend.needs:
         raise DesignError(
-            f"{file}: alpha_schedule {schedule.kind!r} needs a source as long as the text, but length_matching 'none' "
-            "keeps its own length, which is for alpha 1 alone; choose another length_matching, or set "
+            f"{file}: alpha_schedule {schedule.kind!r} needs a source as long as the text, but length_matching "
+            f"{matching.name!r} keeps its own length, which is for alpha 1 alone; choose another length_matching, or set "
             "alpha_schedule: null"
         )
 
@@ -145,7 +145,7 @@ def check_what_acts(axes: Mapping[str, Sequence[Any]], constant: Mapping[str, An
         return axes.get(name, [constant[name]])
 
     if not any(scale > 0 for scale in values_of("guidance_scale")):
-        for name in _OF_GUIDANCE:
+        for name in acting_with("guidance_scale"):
             for value in values_of(name):
                 if value != NEUTRAL[name]:
                     raise DesignError(

@@ -4,15 +4,23 @@ The JSON schemas in config/schema/ and docs/reference.md are generated from thes
 (`python -m workflow_scripts.describe_config --fix`).
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, create_model
 from pydantic_core import PydanticCustomError
 
+from graftwork.core.parameters import ALWAYS, declarations, parameter
 from graftwork.design.forms import GivenText, Instruct, Seed, Share, Strict, Text
 from graftwork.scores.registry import scores
-from graftwork.transforms.registry import STAGES, parameter_fields, transforms
-from graftwork.transforms.schedules import AlphaSchedule
+from graftwork.transforms.context import NEUTRAL_SOURCE
+from graftwork.transforms.registry import STAGES, Transform, names_of, parameter_fields, transforms
+from graftwork.transforms.schedules import AlphaSchedule, format_schedules
+
+
+def _named(stage: str, wanted: Callable[[Transform], bool]) -> str:
+    return " or ".join(f"`{name}`" for name in names_of(stage, wanted))
+
 
 # config/experiments/*.yaml
 
@@ -20,36 +28,57 @@ from graftwork.transforms.schedules import AlphaSchedule
 class SamplingParameters(Strict):
     """How an image is sampled from its conditioning."""
 
-    height: Annotated[int, Field(ge=16)] = Field(1024, description="Pixels.")
-    width: Annotated[int, Field(ge=16)] = Field(1024, description="Pixels.")
-    num_inference_steps: Annotated[int, Field(ge=1)] = Field(
-        8, description="Denoising steps; 8 for the Turbo model."
+    height: Annotated[int, Field(ge=16)] = parameter(
+        1024, neutral=ALWAYS, in_baseline=True, unit="pixels", description="Pixels."
     )
-    guidance_scale: Annotated[float, Field(ge=0)] = Field(
+    width: Annotated[int, Field(ge=16)] = parameter(
+        1024, neutral=ALWAYS, in_baseline=True, unit="pixels", description="Pixels."
+    )
+    num_inference_steps: Annotated[int, Field(ge=1)] = parameter(
+        8, neutral=ALWAYS, in_baseline=True, description="Denoising steps; 8 for the Turbo model."
+    )
+    guidance_scale: Annotated[float, Field(ge=0)] = parameter(
         0.0,
+        neutral=ALWAYS,
+        in_baseline=True,
         description="Classifier-free guidance as in diffusers: pos + guidance_scale * (pos - neg); 0 is none, which Turbo "
         "models were distilled for. Each step then runs the transformer on twice as many rows.",
     )
-    negative_prompt: str | None = Field(
+    negative_prompt: str | None = parameter(
         None,
+        neutral=None,
+        in_baseline=True,
+        acts_with="guidance_scale",
         description="With guidance: what to lead away from, shown to the generator's own text encoder as the prompt is. "
         '`null` is "".',
     )
-    cfg_normalization: Annotated[float, Field(ge=0)] = Field(
+    cfg_normalization: Annotated[float, Field(ge=0)] = parameter(
         0.0,
+        neutral=0.0,
+        in_baseline=True,
+        acts_with="guidance_scale",
         description="With guidance: the most that its prediction's norm may be, as a multiple of the norm without it; 0 "
         "for no such limit.",
     )
-    cfg_truncation: Share = Field(
-        1.0, description="With guidance: steps at which 1 - sigma is above this go without."
+    cfg_truncation: Share = parameter(
+        1.0,
+        neutral=1.0,
+        in_baseline=True,
+        acts_with="guidance_scale",
+        description="With guidance: steps at which 1 - sigma is above this go without.",
     )
-    init_image: Text | None = Field(
+    init_image: Text | None = parameter(
         None,
+        neutral=None,
+        in_baseline=True,
         description="Image to start from in place of pure noise, stretched to height x width: `reference` for the cell's "
         "own, or a name or path as in `references`.",
     )
-    strength: Share = Field(
+    strength: Share = parameter(
         0.6,
+        neutral=0.6,
+        in_baseline=True,
+        acts_with="init_image",
         description="With `init_image`: how much of the schedule is run. 1 starts from pure noise, near 0 the image hardly "
         "changes.",
     )
@@ -67,32 +96,43 @@ Layers = Annotated[list[int], Field(min_length=2), AfterValidator(_different)]
 class SourceParameters(Strict):
     """Which hidden states are taken, and how far they replace the text's."""
 
-    encoder: str | None = Field(
-        None, description="Encoder whose hidden states are blended in; a name in config/models.yaml."
+    encoder: str | None = parameter(
+        None,
+        neutral=ALWAYS,
+        description="Encoder whose hidden states are blended in; a name in config/models.yaml.",
     )
-    source: Literal["hidden_states", "vision_tower"] = Field(
+    source: Literal["hidden_states", "vision_tower"] = parameter(
         "hidden_states",
+        neutral="hidden_states",
         description="What is taken of the encoder: hidden states of its language model, or the output of its vision tower, "
         "which no text and no layer has a part in.",
     )
-    hidden_layer: int | Layers = Field(
+    hidden_layer: int | Layers = parameter(
         -2,
+        neutral=ALWAYS,
         description="Layer of the encoder: -1 is the last, with the final norm; 0 the embeddings. A list of layers for "
-        "combination `layer_mix`.",
+        f"combination {_named('combination', lambda entry: entry.combines == 'hidden_layer')}.",
     )
-    text_hidden_layer: int = Field(
-        -2, description="Layer of the generator's own text encoder; -2 is what Z-Image was trained on."
+    text_hidden_layer: int = parameter(
+        -2,
+        neutral=-2,
+        in_baseline=True,
+        description="Layer of the generator's own text encoder; -2 is what Z-Image was trained on.",
     )
-    neutral_reference: str | None = Field(
+    neutral_reference: str | None = parameter(
         "grey",
-        description="What blend `style_delta` compares the reference with: `grey`, solid grey (128) of the reference's size, "
+        neutral="grey",
+        needed_as=NEUTRAL_SOURCE,
+        description=f"What blend {_named('blend', lambda entry: NEUTRAL_SOURCE in entry.needs)} compares the reference with: `grey`, solid grey (128) of the reference's size, "
         "or an image, given as references are.",
     )
-    alpha: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="Weight of the encoder's hidden states; 0 is the text alone."
+    alpha: Annotated[float, Field(ge=0, le=1)] = parameter(
+        1.0, neutral=ALWAYS, description="Weight of the encoder's hidden states; 0 is the text alone."
     )
-    alpha_schedule: AlphaSchedule | None = Field(
+    alpha_schedule: AlphaSchedule | None = parameter(
         None,
+        neutral=None,
+        format=format_schedules,
         description="What alpha is multiplied with at each step of the sampling, see [Schedules](#schedules); `null` for 1 "
         "at all of them.",
     )
@@ -112,53 +152,54 @@ _SYSTEM = "Text of a system turn before the prompt; `null` for none of ours."
 class EncodingParameters(Strict):
     """What the encoders are shown, and how."""
 
-    source_text: Literal["prompt", "none"] | GivenText = Field(
+    source_text: Literal["prompt", "none"] | GivenText = parameter(
         "prompt",
+        neutral="prompt",
         description="What the encoder is shown beside the reference: the prompt, no text, or {text: another text}.",
     )
-    prompt_format: Literal["natural", "chat", "raw"] | Instruct = Field(
-        "natural", description=f"How the encoder is shown its text: {_FORMAT}"
+    prompt_format: Literal["natural", "chat", "raw"] | Instruct = parameter(
+        "natural", neutral="chat", description=f"How the encoder is shown its text: {_FORMAT}"
     )
-    system_prompt: Text | None = Field(None, description=f"For the encoder. {_SYSTEM}")
-    think_block: Literal["template", "empty"] | GivenText = Field(
-        "template", description=f"What the encoder's assistant has thought: {_THINK}"
+    system_prompt: Text | None = parameter(None, neutral=None, description=f"For the encoder. {_SYSTEM}")
+    think_block: Literal["template", "empty"] | GivenText = parameter(
+        "template", neutral="template", description=f"What the encoder's assistant has thought: {_THINK}"
     )
-    rope_theta: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Base of the encoder's rotary embedding; `null` for the checkpoint's own."
+    rope_theta: Annotated[float, Field(gt=0)] | None = parameter(
+        None,
+        neutral=None,
+        description="Base of the encoder's rotary embedding; `null` for the checkpoint's own.",
     )
-    positions: Literal["checkpoint", "sequential"] = Field(
+    positions: Literal["checkpoint", "sequential"] = parameter(
         "checkpoint",
+        neutral="checkpoint",
         description="Where the encoder places tokens: `checkpoint` as it was trained, `sequential` at 0, 1, 2 and so on, "
         "also those of an image, in place of M-RoPE's time, height and width.",
     )
-    text_prompt_format: Literal["natural", "chat", "raw"] | Instruct = Field(
-        "natural", description="Like `prompt_format`, for the generator's own text encoder."
+    text_prompt_format: Literal["natural", "chat", "raw"] | Instruct = parameter(
+        "natural",
+        neutral="chat",
+        in_baseline=True,
+        description="Like `prompt_format`, for the generator's own text encoder.",
     )
-    text_system_prompt: Text | None = Field(
-        None, description="Like `system_prompt`, for the generator's own text encoder."
+    text_system_prompt: Text | None = parameter(
+        None,
+        neutral=None,
+        in_baseline=True,
+        description="Like `system_prompt`, for the generator's own text encoder.",
     )
-    text_think_block: Literal["template", "empty"] | GivenText = Field(
-        "template", description="Like `think_block`, for the generator's own text encoder."
+    text_think_block: Literal["template", "empty"] | GivenText = parameter(
+        "template",
+        neutral="template",
+        in_baseline=True,
+        description="Like `think_block`, for the generator's own text encoder.",
     )
-
-
-DEFAULT_TRANSFORMS = {
-    "token_mode": "full",
-    "masking": "none",
-    "dimension_fix": "none",
-    "normalization": "none",
-    "length_matching": "area",
-    "combination": "none",
-    "blend": "linear",
-}
 
 
 def _transform_fields() -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    for stage in STAGES:
-        names = tuple(transforms(stage))
-        description = f"{stage.replace('_', ' ').capitalize()}; see the table of transforms."
-        fields[stage] = (Literal[names], Field(DEFAULT_TRANSFORMS[stage], description=description))
+    for stage in STAGES.values():
+        choice = parameter(stage.default, neutral=stage.neutral, description=stage.description)
+        fields[stage.name] = (Literal[tuple(transforms(stage.name))], choice)
     fields |= parameter_fields()
     return fields
 
@@ -169,9 +210,16 @@ TransformChoices = create_model("TransformChoices", __base__=Strict, **_transfor
 class CellParameters(SourceParameters, EncodingParameters, TransformChoices, SamplingParameters):  # type: ignore[valid-type, misc]
     """Every parameter of a cell that an experiment may set or vary, but for prompt, reference and seed."""
 
-    generator: str | None = Field(
-        None, description="What makes the image; a name in config/models.yaml. Needed, here or in `defaults`."
+    generator: str | None = parameter(
+        None,
+        neutral=ALWAYS,
+        in_baseline=True,
+        description="What makes the image; a name in config/models.yaml. Needed, here or in `defaults`.",
     )
+
+
+# Every parameter that an experiment may set has decided how it takes part in the names of cells.
+DECLARATIONS = declarations(CellParameters.model_fields, "parameters of cells")
 
 
 class NamedPrompt(Strict):

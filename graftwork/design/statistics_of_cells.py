@@ -13,23 +13,23 @@ from typing import Any
 
 from graftwork.core.errors import DesignError
 from graftwork.core.fact_cache import FactCache
-from graftwork.core.identity import NEUTRAL
 from graftwork.design.cells import ModelRecord
 from graftwork.design.corpora import Corpora, CorpusInputs, check_class, check_corpus_for
 from graftwork.design.encoding import PROMPTING, check_prompting, fill_in_formats
+from graftwork.design.fit import CellModels
+from graftwork.design.parameters import NEUTRAL
 from graftwork.models.catalog import Model, ModelCatalog
 from graftwork.models.description import resolve_layer
 from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.statistics import read_statistics_file
-from graftwork.transforms.registry import STAGES, transform
+from graftwork.transforms.context import FIT_STATISTICS, STATISTICS_WITH
+from graftwork.transforms.registry import STAGES, Transform, transform
 
 # Options of the encoder that is blended in; those of the generator's own begin with `text_`.
 _SOURCE_OPTIONS = tuple(vars(NEUTRAL_OPTIONS))
 # Of an encoder that is none of the cell's.
 NATURAL_OPTIONS = replace(NEUTRAL_OPTIONS, prompt_format="natural")
-# What a normalization needs of the statistics besides mean and standard deviation.
-_NEEDS = {"rms": "median_token_rms", "whiten": "covariance"}
 _MOST_NAMED = 3
 
 
@@ -55,13 +55,7 @@ class StatisticsOfCells:
         self._file = cache(self._read_file)
 
     def resolve(
-        self,
-        values: Mapping[str, Any],
-        generator: Model,
-        text: Model,
-        encoder: Model | None,
-        design: Any,
-        file: str,
+        self, values: Mapping[str, Any], models: CellModels, design: Any, file: str
     ) -> dict[str, Any]:
         """Returns `statistics` and `fix_corpus` of a cell with content in place of names.
 
@@ -69,9 +63,7 @@ class StatisticsOfCells:
 
         Args:
             values: Parameters of a cell, with formats filled in; a baseline has neither of the two.
-            generator: Generator of the cell.
-            text: Its text encoder.
-            encoder: Encoder of the source, or None.
+            models: Models of the cell.
             design: Design of the experiment.
             file: Path of the experiment, for messages.
 
@@ -80,60 +72,37 @@ class StatisticsOfCells:
         """
         resolved: dict[str, Any] = {}
         chosen = values.get("statistics")
-        width = generator.facts["caption_channels"]
-        users = [
-            stage
-            for stage in STAGES
-            if stage in values and "statistics" in transform(stage, values[stage]).defaults
-        ]
         if isinstance(chosen, Mapping) and "npz" in chosen:
-            needs = _NEEDS.get(values["normalization"]) if users else None
-            resolved["statistics"] = self._from_file(chosen, width, needs, design, file)
+            resolved["statistics"] = self._from_file(values, models, design, file)
         elif isinstance(chosen, Mapping):
-            resolved["statistics"] = self._from_corpus(chosen, values, width, text, encoder, design, file)
+            resolved["statistics"] = self._from_corpus(values, models, design, file)
         if values.get("fix_corpus") is not None:
-            corpus = self.corpora.get(values["fix_corpus"], f"{file}: fix_corpus")
-            self._add(corpus, design)
-            resolved["fix_corpus"] = corpus.digest
-            if values["dimension_fix"] != "none" and encoder is not None:
-                if isinstance(values["hidden_layer"], list):
-                    raise DesignError(
-                        f"{file}: dimension_fix {values['dimension_fix']!r} is fitted on one layer, but hidden_layer is "
-                        f"{values['hidden_layer']}; give one layer, or set dimension_fix: none"
-                    )
-                check_class(corpus, encoder, values["fix_tokens"], f"{file}: fix_tokens")
-                for model in (text, encoder):
-                    check_corpus_for(corpus, model)
+            resolved["fix_corpus"] = self._fitted_on(values, models, design, file)
         return resolved
 
-    def _from_corpus(
-        self,
-        chosen: Mapping[str, Any],
-        values: Mapping[str, Any],
-        width: int,
-        text: Model,
-        encoder: Model | None,
-        design: Any,
-        file: str,
-    ) -> dict[str, Any]:
-        where = f"{file}: statistics"
-        corpus = self.corpora.get(chosen["corpus"], f"{where}.corpus")
-        name, layer = chosen["encoder"], chosen["hidden_layer"]
-        model = text if name is None else self._models.get("encoder", name, f"{where}.encoder")
-        if model.identity == text.identity:
-            options = {option: values[f"text_{option}"] for option in PROMPTING}
-            layer = values["text_hidden_layer"] if layer is None else layer
-        elif encoder is not None and model.identity == encoder.identity:
-            options = {option: values[option] for option in _SOURCE_OPTIONS}
-            layer = values["hidden_layer"] if layer is None else layer
-        else:
-            options = fill_in_formats(vars(NATURAL_OPTIONS), model, model)
-            check_prompting(options, model, "", f"{where}.encoder")
-            if layer is None:
+    def _fitted_on(self, values: Mapping[str, Any], models: CellModels, design: Any, file: str) -> str:
+        corpus = self.corpora.get(values["fix_corpus"], f"{file}: fix_corpus")
+        self._add(corpus, design)
+        for fitted in _choices(values):
+            if FIT_STATISTICS not in fitted.needs or models.encoder is None:
+                continue
+            if isinstance(values["hidden_layer"], list):
                 raise DesignError(
-                    f"{where}.hidden_layer is missing: encoder {model.name!r} is neither the generator's own text encoder "
-                    f"nor the cell's encoder, so that the cell has no layer for it; allowed: {_layers(model)}"
+                    f"{file}: {fitted.stage} {fitted.name!r} is fitted on one layer, but hidden_layer is "
+                    f"{values['hidden_layer']}; give one layer, or set {fitted.stage}: {STAGES[fitted.stage].default}"
                 )
+            check_class(corpus, models.encoder, values["fix_tokens"], f"{file}: fix_tokens")
+            for model in (models.text, models.encoder):
+                check_corpus_for(corpus, model)
+        return corpus.digest
+
+    def _from_corpus(
+        self, values: Mapping[str, Any], models: CellModels, design: Any, file: str
+    ) -> dict[str, Any]:
+        where, chosen = f"{file}: statistics", values["statistics"]
+        corpus = self.corpora.get(chosen["corpus"], f"{where}.corpus")
+        model, layer, options = self._measured(values, models, where)
+        width = models.generator.facts["caption_channels"]
         if isinstance(layer, list):
             raise DesignError(
                 f"{where}.hidden_layer is missing: the cell has the layers {layer} of encoder {model.name!r}, and statistics "
@@ -158,30 +127,54 @@ class StatisticsOfCells:
         changed = not_neutral(options)
         return {**resolved, "options": changed} if changed else resolved
 
+    def _measured(
+        self, values: Mapping[str, Any], models: CellModels, where: str
+    ) -> tuple[Model, Any, Mapping[str, Any]]:
+        """Returns the encoder whose statistics a cell names, the layer, and what the encoder is shown besides, and how."""
+        chosen = values["statistics"]
+        name, layer = chosen["encoder"], chosen["hidden_layer"]
+        model = models.text if name is None else self._models.get("encoder", name, f"{where}.encoder")
+        if model.identity == models.text.identity:
+            options = {option: values[f"text_{option}"] for option in PROMPTING}
+            return model, values["text_hidden_layer"] if layer is None else layer, options
+        if models.encoder is not None and model.identity == models.encoder.identity:
+            options = {option: values[option] for option in _SOURCE_OPTIONS}
+            return model, values["hidden_layer"] if layer is None else layer, options
+        options = fill_in_formats(vars(NATURAL_OPTIONS), model, model)
+        check_prompting(options, model, "", f"{where}.encoder")
+        if layer is None:
+            raise DesignError(
+                f"{where}.hidden_layer is missing: encoder {model.name!r} is neither the generator's own text encoder "
+                f"nor the cell's encoder, so that the cell has no layer for it; allowed: {_layers(model)}"
+            )
+        return model, layer, options
+
     def _add(self, corpus: CorpusInputs, design: Any) -> None:
         design.corpora.setdefault(corpus.digest, corpus.record)
         for reference in corpus.references:
             design.references.setdefault(reference.sha256, reference.path)
 
     def _from_file(
-        self, chosen: Mapping[str, Any], width: int, needs: str | None, design: Any, file: str
+        self, values: Mapping[str, Any], models: CellModels, design: Any, file: str
     ) -> dict[str, Any]:
-        where = f"{file}: statistics.npz"
+        where, chosen = f"{file}: statistics.npz", values["statistics"]
         found = self._file(chosen["npz"], chosen["tokens"], where)
         if isinstance(found, str):
             raise DesignError(f"{where}: {found}")
         sha256, statistics = found
+        width = models.generator.facts["caption_channels"]
         if statistics.channels != width:
             raise DesignError(
                 f"{where}: {chosen['npz']} is of hidden states of width {statistics.channels}, but the generator takes "
                 f"{width}; choose statistics of an encoder of that width"
             )
-        if needs is not None and getattr(statistics, needs) is None:
-            name = next(name for name, what in _NEEDS.items() if what == needs)
-            raise DesignError(
-                f"{where}: {chosen['npz']} has no {needs}, which normalization {name!r} needs; measure the statistics on a "
-                "corpus ({corpus: ...}), or choose another normalization"
-            )
+        for user in _choices(values):
+            for needed in (STATISTICS_WITH[need] for need in user.needs if need in STATISTICS_WITH):
+                if getattr(statistics, needed) is None:
+                    raise DesignError(
+                        f"{where}: {chosen['npz']} has no {needed}, which {user.stage} {user.name!r} needs; measure the "
+                        f"statistics on a corpus ({{corpus: ...}}), or choose another {user.stage}"
+                    )
         design.statistics_files.setdefault(sha256, chosen["npz"])
         return {"npz": sha256, "tokens": chosen["tokens"]}
 
@@ -201,7 +194,7 @@ class StatisticsOfCells:
         """Returns a line for every corpus on which a fix of the experiment is fitted and which has prompts of it."""
         texts: dict[str, dict[str, None]] = {}
         for cell in design.cells:
-            if cell.parameters.get("dimension_fix", "none") != "none":
+            if any(FIT_STATISTICS in chosen.needs for chosen in _choices(cell.parameters)):
                 corpus = cell.parameters["fix_corpus"]
                 if cell.parameters["prompt"] in design.corpora[corpus].prompts:
                     shown = cell.shown["prompt_name"] or cell.shown["prompt"]
@@ -215,6 +208,11 @@ class StatisticsOfCells:
                 "fitted and judged on the same texts"
             )
         return lines
+
+
+def _choices(values: Mapping[str, Any]) -> list[Transform]:
+    """Returns the transforms that a cell chooses; a baseline chooses none."""
+    return [transform(stage, values[stage]) for stage in STAGES if stage in values]
 
 
 def check_layer(layer: int, model: Model, where: str) -> None:

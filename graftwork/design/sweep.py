@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.fact_cache import FactCache
-from graftwork.core.identity import NEUTRAL, cell_id
+from graftwork.core.inputs import Prompt, Reference, ReferenceSet, parts_of
 from graftwork.design.axes import (
     SETTING,
     axis_labels,
@@ -20,15 +20,9 @@ from graftwork.design.axes import (
 )
 from graftwork.design.cells import Axis, Cell, Design, ModelRecord
 from graftwork.design.encoding import check_encoding, check_texts, fill_in_formats
-from graftwork.design.fit import check_fit
-from graftwork.design.inputs import (
-    Prompt,
-    Reference,
-    ReferenceSet,
-    find_reference,
-    parts_of,
-    read_prompts,
-)
+from graftwork.design.fit import CellModels, check_fit
+from graftwork.design.inputs import find_reference, read_prompts
+from graftwork.design.parameters import BASELINE_PARAMETERS, NEUTRAL, cell_id
 from graftwork.design.sampling import (
     check_sampling,
     check_what_acts,
@@ -42,29 +36,11 @@ from graftwork.design.statistics_of_cells import StatisticsOfCells, without_null
 from graftwork.models.catalog import Model, ModelCatalog, same_weights
 from graftwork.models.images import GREY, grey_reference
 from graftwork.scores.registry import ScoreInputs, check_scores
-from graftwork.transforms.registry import fill_in_defaults
+from graftwork.transforms.context import NEUTRAL_SOURCE
+from graftwork.transforms.registry import fill_in_defaults, transform
 
 # Parameters that come as lists in `base`, and the key there.
 INPUT_AXES = {"prompt": "prompts", "reference": "references", "seed": "seeds"}
-# What a baseline (the text alone) depends on; everything else about a cell concerns the source.
-BASELINE_PARAMETERS = (
-    "prompt",
-    "seed",
-    "generator",
-    "text_hidden_layer",
-    "text_prompt_format",
-    "text_system_prompt",
-    "text_think_block",
-    "height",
-    "width",
-    "num_inference_steps",
-    "guidance_scale",
-    "negative_prompt",
-    "cfg_normalization",
-    "cfg_truncation",
-    "init_image",
-    "strength",
-)
 # A page has at most 16384 pixels on a side, and a tile at least 96.
 MOST_TILES_ON_A_SIDE = 100
 
@@ -239,7 +215,8 @@ class Expander:
     ) -> str | list[str]:
         """Returns what each reference is compared with, as identities, in the form of the cell's reference."""
         named = values["neutral_reference"]
-        if values["blend"] != "style_delta" or values["alpha"] == 0.0 or not references:
+        takes_neutral = NEUTRAL_SOURCE in transform("blend", values["blend"]).needs
+        if not takes_neutral or values["alpha"] == 0.0 or not references:
             return NEUTRAL["neutral_reference"]
         if named == GREY:
             found = [grey_reference(part.width, part.height) for part in references]
@@ -321,7 +298,8 @@ class Expander:
         init_image: Reference | None = values["init_image"]
         prompt: Prompt = values["prompt"]
         values = fill_in_sampling(fill_in_formats(fill_in_defaults(values), text, encoder))
-        check_fit(values, generator, text, encoder, self._models.file, file)
+        models = CellModels(generator, text, encoder, self._models.file)
+        check_fit(values, models, file)
         check_encoding(values, text, encoder, file)
         check_sampling(values, generator, file)
         for model in filter(None, (generator, text, encoder)):
@@ -346,7 +324,7 @@ class Expander:
             "generator": generator.identity,
             "text_encoder": text.identity,
             "encoder": encoder.identity if encoder else None,
-            **self._statistics.resolve(values, generator, text, encoder, design, file),
+            **self._statistics.resolve(values, models, design, file),
         }
         if "neutral_reference" in values:
             parameters["neutral_reference"] = self._neutral_references(values, references, design, file)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from graftwork.core.identity import NEUTRAL
 from graftwork.core.records import record_digest
 from graftwork.design.cells import CorpusRecord, ModelRecord
+from graftwork.design.parameters import NEUTRAL
 from graftwork.design.sampling import starting_step
 from graftwork.design.settings import ExtractionHardware, Hardware
 from graftwork.models.acceleration import changed_settings
@@ -34,6 +34,7 @@ from graftwork.store.records import (
     StageChoice,
     StatisticsParts,
 )
+from graftwork.transforms.context import COVARIANCE, FIT_STATISTICS, NEUTRAL_SOURCE
 from graftwork.transforms.dimension_fixes import host_class
 from graftwork.transforms.registry import STAGES, transform
 from graftwork.transforms.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
@@ -138,7 +139,7 @@ class Keys:
 
     def neutral_states(self, cell: Parameters) -> tuple[NeededInput, ...]:
         """Returns the inputs that those of `source_states` are compared with; none where the blend compares nothing."""
-        if not any(self._alphas(cell)) or "neutral" not in transform("blend", cell["blend"]).inputs:
+        if not any(self._alphas(cell)) or NEUTRAL_SOURCE not in transform("blend", cell["blend"]).needs:
             return ()
         return self._states_beside(cell, _listed(cell["neutral_reference"]))
 
@@ -191,17 +192,16 @@ class Keys:
         """
         chosen = transform(stage, cell[stage])
         wanted = cell.get("statistics")
-        if "statistics" in chosen.defaults and isinstance(wanted, Mapping) and "corpus" in wanted:
-            covariance = stage == "normalization" and chosen.name == "whiten"
+        if chosen.needs_statistics and isinstance(wanted, Mapping) and "corpus" in wanted:
             found = self.statistics(
                 wanted["corpus"],
                 wanted["encoder"],
                 wanted["hidden_layer"],
                 wanted.get("options", {}),
-                wanted["tokens"] if covariance else None,
+                wanted["tokens"] if COVARIANCE in chosen.needs else None,
             )
             return {"statistics": found}
-        if "fix_corpus" not in chosen.defaults:
+        if FIT_STATISTICS not in chosen.needs:
             return {}
         corpus = cell["fix_corpus"]
         source = {name: _option(cell, name) for name in _SOURCE_OPTIONS}
@@ -311,7 +311,7 @@ class Keys:
     def _stage(self, cell: Parameters, stage: str) -> StageChoice:
         """Returns a stage's transform with its parameters, and what statistics are made from in place of their names."""
         chosen = transform(stage, cell[stage])
-        parameters = chosen.keyword_arguments(dict(cell))
+        parameters = chosen.values_of(cell)
         found = self.stage_statistics(cell, stage)
         if "statistics" in found:
             tokens = cell["statistics"]["tokens"]

@@ -12,7 +12,7 @@ from typing import Any
 from graftwork.core.atomic import write_atomic
 from graftwork.core.labels import slugify
 from graftwork.core.png import insert_text_chunks
-from graftwork.design.effects import takes_part
+from graftwork.design.parameters import takes_part
 from graftwork.reports.infotext import GRAFTWORK_KEY, PARAMETERS_KEY, format_infotext
 
 _INFOTEXT_NAMES = {

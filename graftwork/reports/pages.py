@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graftwork.core.labels import format_schedules, format_value, label
-from graftwork.design.effects import takes_part
+from graftwork.core.labels import label
 from graftwork.design.pages import page_names
+from graftwork.design.parameters import format_of, label_of, takes_part
 from graftwork.reports.grid_layout import GridPage, Strip, Tile
 
 # Constants that say nothing to somebody who looks at a grid, or that are elsewhere on it.
@@ -73,7 +73,7 @@ def build_page(
 def _axis_labels(axis: Mapping[str, Any]) -> list[str]:
     if axis["name"] == "prompt":
         return [f"prompt = {value['text']}" for value in axis["values"]]
-    return [label(axis["name"], text) for text in axis["labels"]]
+    return [label(label_of(axis["name"]), text) for text in axis["labels"]]
 
 
 def _coordinates(axes: Mapping[str, Any], indices: Sequence[int]) -> dict[str, str]:
@@ -95,7 +95,9 @@ def _tile(
         if row_of[other]["role"] == "baseline":
             note = "same image as the text alone"
         else:
-            differing = [label(name, text) for name, text in labels_of[other].items() if own[name] != text]
+            differing = [
+                label(label_of(name), text) for name, text in labels_of[other].items() if own[name] != text
+            ]
             note = f"same image as {', '.join(differing)}" if differing else "same image as another cell"
     return Tile(root / row["image"], note=note)
 
@@ -183,9 +185,7 @@ def _footer(
             continue
         if any(shown_of[cell].get(name) != value for cell in cells):
             continue
-        text = value if isinstance(value, str) else format_value(value)
-        if name == "alpha_schedule":
-            (text,) = format_schedules([value])
+        (text,) = [value] if isinstance(value, str) else format_of(name)([value])
         if len(text) <= _LONGEST_CONSTANT and not (name == "prompt" and "prompt" in fixed):
-            constants.append(label(name, text))
+            constants.append(label(label_of(name), text))
     return [", ".join(constants), f"experiment {design['experiment']}"]

@@ -1,15 +1,19 @@
-"""Blends that go row by row: text and source made into one conditioning.
+"""Blends that mix text and source into one conditioning, row by row or by mean and spread.
 
-Each function takes text, float32 (n, dim), the source after length matching, float32 (k, dim), alpha in (0, 1], and
-by keyword `own_length`, whether the source was left at its own length. It returns float32 (tokens, dim). Rows of the
-text that the source does not reach stay as they are. Alpha 0 never gets here: it is the text, bit for bit.
+Each function takes the text, float32 (n, dim), the source after length matching, float32 (k, dim), alpha in (0, 1], its
+parameters and the context. It returns float32 (tokens, dim). Rows of the text that the source does not reach stay as they
+are. Alpha 0 never gets here: it is the text, bit for bit.
 """
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from graftwork.core.parameters import parameter
+from graftwork.transforms.context import WHOLE_SOURCE, Context
+from graftwork.transforms.moments import channel_moments, token_moments
 from graftwork.transforms.registry import TransformParameters, register
 
 if TYPE_CHECKING:
@@ -20,14 +24,18 @@ if TYPE_CHECKING:
     "blend",
     "linear",
     formula="alpha * v + (1 - alpha) * t; rows of t that v does not reach stay as they are",
-    source="linear interpolation, as in llm-dit-experiments",
+    source="linear interpolation",
+    is_default=True,
+    takes_own_length="at alpha 1",
 )
 def blend_linearly(
-    text: "torch.Tensor", source: "torch.Tensor", alpha: float, *, own_length: bool
+    text: "torch.Tensor",
+    source: "torch.Tensor",
+    alpha: float,
+    parameters: TransformParameters,
+    context: Context,
 ) -> "torch.Tensor":
-    """Mixes row by row. A source of its own length is possible at alpha 1 only, where it is the result."""
-    if own_length:
-        return source
+    """Mixes row by row."""
     import torch
 
     rows = min(text.shape[0], source.shape[0])
@@ -70,13 +78,17 @@ def exact_angle(a: "torch.Tensor", b: "torch.Tensor") -> "torch.Tensor":
     formula="|.| = alpha * |v| + (1 - alpha) * |t|, direction sin((1 - alpha) w) t/|t| + sin(alpha w) v/|v| over sin w, "
     "w the angle between the two; linear where they are parallel, opposite or zero",
     source="Shoemake, Animating Rotation with Quaternion Curves, 1985, per token; magnitudes linearly",
+    takes_own_length="at alpha 1",
+    examples={"slerp": {"alpha": 0.5}},
 )
 def blend_on_sphere(
-    text: "torch.Tensor", source: "torch.Tensor", alpha: float, *, own_length: bool
+    text: "torch.Tensor",
+    source: "torch.Tensor",
+    alpha: float,
+    parameters: TransformParameters,
+    context: Context,
 ) -> "torch.Tensor":
-    """Turns each token of the text towards the source's. A source of its own length is the result, at alpha 1."""
-    if own_length:
-        return source
+    """Turns each token of the text towards the source's."""
     import torch
 
     rows = min(text.shape[0], source.shape[0])
@@ -107,13 +119,14 @@ class StyleOnlyParameters(TransformParameters):
 
     style_dimensions: (
         Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)] | None
-    ) = Field(
+    ) = parameter(
         None,
+        neutral=None,
         description="First dimension that `style_only` mixes, and the one after the last; `null` for the last third.",
     )
 
 
-def _problem_with_style_dimensions(parameters: dict[str, Any]) -> str | None:
+def _problem_with_style_dimensions(parameters: Mapping[str, Any]) -> str | None:
     if parameters.get("style_dimensions") is None:
         return None
     first, end = parameters["style_dimensions"]
@@ -130,19 +143,19 @@ def _problem_with_style_dimensions(parameters: dict[str, Any]) -> str | None:
     formula="alpha * v_d + (1 - alpha) * t_d in the dimensions of style_dimensions, t_d in the others",
     source="style-only blending of llm-dit-experiments",
     parameters=StyleOnlyParameters,
+    examples={"style_only": {"style_dimensions": [64, 128]}},
     problem_with=_problem_with_style_dimensions,
 )
 def blend_dimensions(
     text: "torch.Tensor",
     source: "torch.Tensor",
     alpha: float,
-    *,
-    own_length: bool,
-    style_dimensions: list[int] | None,
+    parameters: StyleOnlyParameters,
+    context: Context,
 ) -> "torch.Tensor":
     """Mixes a range of dimensions and leaves the others to the text."""
     width = text.shape[1]
-    first, end = style_dimensions or (width * 2 // 3, width)
+    first, end = parameters.style_dimensions or (width * 2 // 3, width)
     rows = min(text.shape[0], source.shape[0])
     result = text.clone()
     result[:rows, first:end].lerp_(source[:rows, first:end], alpha)
@@ -152,15 +165,16 @@ def blend_dimensions(
 class GraduatedParameters(TransformParameters):
     """Parameters of `blend_graduated`."""
 
-    curve: Literal["linear", "ease_in", "ease_out"] = Field(
+    curve: Literal["linear", "ease_in", "ease_out"] = parameter(
         "linear",
+        neutral="linear",
         description="How `graduated` goes from `curve_start` to `curve_end` over the tokens of the text.",
     )
-    curve_start: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="What `graduated` multiplies alpha with at the first token of the text."
+    curve_start: Annotated[float, Field(ge=0, le=1)] = parameter(
+        0.0, neutral=0.0, description="What `graduated` multiplies alpha with at the first token of the text."
     )
-    curve_end: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="What `graduated` multiplies alpha with at the last token of the text."
+    curve_end: Annotated[float, Field(ge=0, le=1)] = parameter(
+        1.0, neutral=1.0, description="What `graduated` multiplies alpha with at the last token of the text."
     )
 
 
@@ -183,19 +197,18 @@ def curve_values(curve: str, start: float, end: float, tokens: int) -> "torch.Te
     "c(p) = p, p^2 (ease_in) or 1 - (1 - p)^2 (ease_out)",
     source="graduated alpha of llm-dit-experiments",
     parameters=GraduatedParameters,
+    examples={"graduated": {"curve": "ease_in"}},
 )
 def blend_graduated(
     text: "torch.Tensor",
     source: "torch.Tensor",
     alpha: float,
-    *,
-    own_length: bool,
-    curve: str,
-    curve_start: float,
-    curve_end: float,
+    parameters: GraduatedParameters,
+    context: Context,
 ) -> "torch.Tensor":
     """Mixes with an alpha that changes along the text."""
-    return mix_rows(text, source, alpha * curve_values(curve, curve_start, curve_end, text.shape[0]))
+    curve = curve_values(parameters.curve, parameters.curve_start, parameters.curve_end, text.shape[0])
+    return mix_rows(text, source, alpha * curve)
 
 
 class PerTokenParameters(TransformParameters):
@@ -203,8 +216,9 @@ class PerTokenParameters(TransformParameters):
 
     token_alphas: (
         Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1, max_length=4096)] | None
-    ) = Field(
+    ) = parameter(
         None,
+        neutral=None,
         description="What `per_token` multiplies alpha with, from the first token of the text on; the last holds for "
         "all that follow.",
     )
@@ -215,8 +229,9 @@ class AttentionWeightedParameters(TransformParameters):
 
     token_importance: (
         Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1, max_length=4096)] | None
-    ) = Field(
+    ) = parameter(
         None,
+        neutral=None,
         description="How much `attention_weighted` protects each token of the text, from the first on, in any unit; "
         "the last holds for all that follow.",
     )
@@ -229,11 +244,13 @@ def per_token_values(values: list[float], tokens: int) -> "torch.Tensor":
     return torch.tensor([values[min(position, len(values) - 1)] for position in range(tokens)])
 
 
-def _needs(name: str, blend: str) -> Any:
-    def problem(parameters: dict[str, Any]) -> str | None:
+def _requires(name: str) -> Callable[[Mapping[str, Any]], str | None]:
+    def problem(parameters: Mapping[str, Any]) -> str | None:
         if parameters.get(name) is not None:
             return None
-        return f"blend {blend!r} needs {name}: a list of numbers, such as {name}: [0.0, 0.5, 1.0]"
+        return (
+            f"blend {parameters['blend']!r} needs {name}: a list of numbers, such as {name}: [0.0, 0.5, 1.0]"
+        )
 
     return problem
 
@@ -244,18 +261,18 @@ def _needs(name: str, blend: str) -> Any:
     formula="a_i v_i + (1 - a_i) t_i, a_i = alpha * token_alphas_i",
     source="per-token blending of llm-dit-experiments",
     parameters=PerTokenParameters,
-    problem_with=_needs("token_alphas", "per_token"),
+    examples={"per_token": {"token_alphas": [0.0, 0.5, 1.0]}},
+    problem_with=_requires("token_alphas"),
 )
 def blend_per_token(
     text: "torch.Tensor",
     source: "torch.Tensor",
     alpha: float,
-    *,
-    own_length: bool,
-    token_alphas: list[float],
+    parameters: PerTokenParameters,
+    context: Context,
 ) -> "torch.Tensor":
     """Mixes each token with an alpha of its own."""
-    return mix_rows(text, source, alpha * per_token_values(token_alphas, text.shape[0]))
+    return mix_rows(text, source, alpha * per_token_values(parameters.token_alphas, text.shape[0]))
 
 
 @register(
@@ -265,18 +282,18 @@ def blend_per_token(
     "where it is constant",
     source="attention-weighted blending of llm-dit-experiments",
     parameters=AttentionWeightedParameters,
-    problem_with=_needs("token_importance", "attention_weighted"),
+    examples={"attention_weighted": {"token_importance": [0.0, 1.0, 2.0]}},
+    problem_with=_requires("token_importance"),
 )
 def blend_attention_weighted(
     text: "torch.Tensor",
     source: "torch.Tensor",
     alpha: float,
-    *,
-    own_length: bool,
-    token_importance: list[float],
+    parameters: AttentionWeightedParameters,
+    context: Context,
 ) -> "torch.Tensor":
     """Mixes less into tokens that are said to matter more."""
-    importance = per_token_values(token_importance, text.shape[0])
+    importance = per_token_values(parameters.token_importance, text.shape[0])
     importance -= importance.min()
     highest = importance.max()
     if highest > 0.0:
@@ -287,8 +304,8 @@ def blend_attention_weighted(
 class NoiseParameters(TransformParameters):
     """Parameters of `blend_noise`."""
 
-    noise_seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        0, description="Seed of the noise that `noise` adds; the seed of the image is another."
+    noise_seed: Annotated[int, Field(ge=0, lt=2**63)] = parameter(
+        0, neutral=0, description="Seed of the noise that `noise` adds; the seed of the image is another."
     )
 
 
@@ -298,17 +315,79 @@ class NoiseParameters(TransformParameters):
     formula="t_i + alpha * |v_i - t_i| * e_i / |e_i|, e normally distributed",
     source="control: a step as long as that of `linear`, in no particular direction",
     parameters=NoiseParameters,
+    examples={"noise": {"alpha": 0.5}},
 )
 def blend_noise(
-    text: "torch.Tensor", source: "torch.Tensor", alpha: float, *, own_length: bool, noise_seed: int
+    text: "torch.Tensor", source: "torch.Tensor", alpha: float, parameters: NoiseParameters, context: Context
 ) -> "torch.Tensor":
     """Moves each token of the text as far as `linear` would, in a random direction."""
     import torch
 
     rows = min(text.shape[0], source.shape[0])
-    noise = torch.randn(rows, text.shape[1], generator=torch.Generator().manual_seed(noise_seed))
+    noise = torch.randn(rows, text.shape[1], generator=torch.Generator().manual_seed(parameters.noise_seed))
     step = torch.linalg.vector_norm(source[:rows] - text[:rows], dim=1)
     noise *= (alpha * step / torch.linalg.vector_norm(noise, dim=1))[:, None]
     result = text.clone()
     result[:rows] += noise
     return result
+
+
+_ADAIN = "AdaIN, Huang and Belongie, Arbitrary Style Transfer in Real-time, 2017"
+
+
+@register(
+    "blend",
+    "adain",
+    formula="alpha * ((t - mean(t)) / std(t) * std(v) + mean(v)) + (1 - alpha) * t, per token over dimensions",
+    source=_ADAIN,
+    examples={"adain": {}},
+)
+def blend_adain(
+    text: "torch.Tensor",
+    source: "torch.Tensor",
+    alpha: float,
+    parameters: TransformParameters,
+    context: Context,
+) -> "torch.Tensor":
+    """Gives each token of the text the mean and the spread of the source's. A token without spread gets the mean."""
+    import torch
+
+    rows = min(text.shape[0], source.shape[0])
+    own = text[:rows]
+    mean, std = token_moments(own)
+    source_mean, source_std = token_moments(source[:rows])
+    ratio = torch.where(std > 0.0, source_std / std, 0.0)
+    shift = alpha * (source_mean - mean * ratio)
+    mixed = (own * (alpha * ratio + (1.0 - alpha))[:, None]).add_(shift[:, None])
+    return mixed if rows == text.shape[0] else torch.cat([mixed, text[rows:]])
+
+
+@register(
+    "blend",
+    "adain_per_dim",
+    formula="alpha * ((t - mean_d(t)) / std_d(t) * std_d(x) + mean_d(x)) + (1 - alpha) * t, per dimension over tokens, x "
+    "all selected tokens of the source: length matching has no part in it",
+    source=f"{_ADAIN}, with tokens as positions",
+    needs=(WHOLE_SOURCE,),
+    examples={"adain_per_dim": {}},
+)
+def blend_adain_per_dimension(
+    text: "torch.Tensor",
+    source: "torch.Tensor",
+    alpha: float,
+    parameters: TransformParameters,
+    context: Context,
+) -> "torch.Tensor":
+    """Gives each dimension of the text the mean and the spread that it has over the source's tokens.
+
+    `source` is float32 (m, dim), as before length matching. A dimension in which all tokens of the text are equal gets
+    the mean.
+    """
+    import torch
+
+    mean, std = channel_moments(text)
+    source_mean, source_std = channel_moments(source)
+    ratio = torch.where(std > 0.0, source_std / std, 0.0)
+    return torch.addcmul(
+        alpha * source_mean + (1.0 - alpha) * mean, text - mean, alpha * ratio + (1.0 - alpha)
+    )

@@ -1,20 +1,20 @@
 """Blends that put sequences together: after each other, from parts of one extraction, or token by token.
 
-The signature is that of `blending`, and what an entry lists as `inputs` comes by keyword:
-
-    source_roles, text_roles            uint8 (m,) and (n,), codes of models/tokens.py
-    source_token_ids, text_token_ids    int64 (m,) and (n,)
+Each function takes the same arguments as those in `blending`.
 """
 
 import difflib
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from graftwork.transforms.length_matching import pool_by_area
-from graftwork.transforms.registry import TransformParameters, register
+from graftwork.core.parameters import parameter
+from graftwork.transforms.context import IMAGE_TOKENS, TEXT_TOKENS, WHOLE_SOURCE, Context
+from graftwork.transforms.length_matching import average_areas
+from graftwork.transforms.registry import DEFAULT, TransformParameters, choice_of, names_of, register
 from graftwork.transforms.token_modes import has_role
 
 if TYPE_CHECKING:
@@ -24,28 +24,36 @@ if TYPE_CHECKING:
 class ConcatParameters(TransformParameters):
     """Parameters of `blend_by_appending`."""
 
-    concat_tokens: Annotated[int, Field(ge=1)] | None = Field(
+    concat_tokens: Annotated[int, Field(ge=1)] | None = parameter(
         None,
+        neutral=None,
+        unit="tokens",
         description="Tokens that `concat` appends, where the length matching makes as many of the source as it is "
         "asked for; `null` for as many as the text has.",
     )
 
 
-def _problem_with_concat(parameters: dict[str, Any]) -> str | None:
+def _problem_with_concat(parameters: Mapping[str, Any]) -> str | None:
     alpha, tokens = parameters["alpha"], parameters.get("concat_tokens")
     if alpha not in (0.0, 1.0):
         return f"blend 'concat' has no alpha, but alpha is {alpha}; allowed: 1, or 0 for the text alone"
     if tokens is None:
         return None
-    if parameters.get("length_matching") == "none":
+    if choice_of("length_matching", parameters).keeps_length:
+        allowed = names_of("length_matching", lambda entry: not entry.keeps_length)
         return (
-            f"concat_tokens {tokens} needs a length matching that makes as many tokens; allowed: length_matching area, "
-            "linear, attention_pool, truncate or pad, or no concat_tokens"
+            f"concat_tokens {tokens} needs a length matching that makes as many tokens; allowed: length_matching "
+            f"{', '.join(allowed)}, or no concat_tokens"
         )
     most = parameters.get("most_tokens")
     if most is not None and tokens >= most:
         return f"concat_tokens {tokens} leaves no room for the text: the generator takes {most} tokens; choose fewer"
     return None
+
+
+def tokens_to_append(parameters: ConcatParameters, text_tokens: int) -> int:
+    """Returns how many tokens the source is matched to."""
+    return parameters.concat_tokens or text_tokens
 
 
 @register(
@@ -55,16 +63,15 @@ def _problem_with_concat(parameters: dict[str, Any]) -> str | None:
     source="in-context conditioning: the generator attends to both",
     parameters=ConcatParameters,
     problem_with=_problem_with_concat,
+    takes_own_length="always",
+    has_alpha=False,
+    tokens_wanted=tokens_to_append,
+    examples={"concat": {"concat_tokens": 8}},
 )
 def blend_by_appending(
-    text: "torch.Tensor",
-    source: "torch.Tensor",
-    alpha: float,
-    *,
-    own_length: bool,
-    concat_tokens: int | None,
+    text: "torch.Tensor", source: "torch.Tensor", alpha: float, parameters: ConcatParameters, context: Context
 ) -> "torch.Tensor":
-    """Appends the source to the text. It has been matched to `concat_tokens` tokens, or has its own length."""
+    """Appends the source to the text. It was matched to `concat_tokens` tokens, or has its own length."""
     import torch
 
     return torch.cat([text, source])
@@ -73,16 +80,19 @@ def blend_by_appending(
 class IntraParameters(TransformParameters):
     """Parameters of `blend_within_source`."""
 
-    image_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="Weight of the image tokens in `intra`; the rest is the encoder's own text tokens."
+    image_share: Annotated[float, Field(ge=0, le=1)] = parameter(
+        0.5,
+        neutral=0.5,
+        description="Weight of the image tokens in `intra`; the rest is the encoder's own text tokens.",
     )
 
 
-def _problem_with_intra(parameters: dict[str, Any]) -> str | None:
-    if parameters.get("token_mode", "full") != "full":
+def _problem_with_intra(parameters: Mapping[str, Any]) -> str | None:
+    mode = choice_of("token_mode", parameters)
+    if not mode.selects_all:
+        allowed = ", ".join(names_of("token_mode", lambda entry: entry.selects_all))
         return (
-            f"blend 'intra' needs image and text tokens, but token_mode is {parameters['token_mode']!r}; "
-            "allowed: full"
+            f"blend 'intra' needs image and text tokens, but token_mode is {mode.name!r}; allowed: {allowed}"
         )
     if parameters["alpha"] != 0.0 and "reference" in parameters and parameters["reference"] is None:
         return (
@@ -100,17 +110,11 @@ def _problem_with_intra(parameters: dict[str, Any]) -> str | None:
     source="intra-VL blending of llm-dit-experiments",
     parameters=IntraParameters,
     problem_with=_problem_with_intra,
-    inputs=("source_roles",),
-    whole_source=True,
+    needs=(WHOLE_SOURCE, TEXT_TOKENS, IMAGE_TOKENS),
+    examples={"intra": {"token_mode": DEFAULT, "image_share": 0.25}},
 )
 def blend_within_source(
-    text: "torch.Tensor",
-    source: "torch.Tensor",
-    alpha: float,
-    *,
-    own_length: bool,
-    source_roles: np.ndarray,
-    image_share: float,
+    text: "torch.Tensor", source: "torch.Tensor", alpha: float, parameters: IntraParameters, context: Context
 ) -> "torch.Tensor":
     """Mixes image and text tokens of one extraction, then that with the text.
 
@@ -119,17 +123,17 @@ def blend_within_source(
     """
     import torch
 
-    image = torch.from_numpy(has_role(source_roles, "image"))
-    words = torch.from_numpy(~has_role(source_roles, "image", "vision_marker"))
+    image = torch.from_numpy(has_role(context.source_roles, "image"))
+    words = torch.from_numpy(~has_role(context.source_roles, "image", "vision_marker"))
     if not bool(image.any()) or not bool(words.any()):
         raise ValueError(
             f"blend 'intra' needs image and text tokens; the source has {int(image.sum())} and {int(words.sum())}"
         )
     tokens = text.shape[0]
-    pictured = pool_by_area(source[image], tokens)
-    # Of the same prompt and template, there are as many as the text has, and each meets its like.
-    written = source[words] if int(words.sum()) == tokens else pool_by_area(source[words], tokens)
-    return torch.lerp(text, torch.lerp(written, pictured, image_share), alpha)
+    pictured = average_areas(source[image], tokens)
+    # With the same prompt and template, both have the same tokens of text, in the same order.
+    written = source[words] if int(words.sum()) == tokens else average_areas(source[words], tokens)
+    return torch.lerp(text, torch.lerp(written, pictured, parameters.image_share), alpha)
 
 
 def pair_tokens(
@@ -159,19 +163,15 @@ def pair_tokens(
     formula="alpha * x_j + (1 - alpha) * t_i for tokens of the prompt that are the same, t_i for all others; length "
     "matching has no part in it",
     source="ensemble with another text encoder, as in llm-dit-experiments; pairs as difflib.SequenceMatcher finds them",
-    inputs=("text_token_ids", "text_roles", "source_token_ids", "source_roles"),
-    whole_source=True,
+    needs=(WHOLE_SOURCE, TEXT_TOKENS),
+    examples={"ensemble": {"alpha": 0.5}},
 )
 def blend_same_tokens(
     text: "torch.Tensor",
     source: "torch.Tensor",
     alpha: float,
-    *,
-    own_length: bool,
-    text_token_ids: np.ndarray,
-    text_roles: np.ndarray,
-    source_token_ids: np.ndarray,
-    source_roles: np.ndarray,
+    parameters: TransformParameters,
+    context: Context,
 ) -> "torch.Tensor":
     """Mixes each token of the prompt with the same token in the source.
 
@@ -180,8 +180,10 @@ def blend_same_tokens(
     """
     import torch
 
-    own, other = pair_tokens(text_token_ids, text_roles, source_token_ids, source_roles)
-    prompt = int(has_role(text_roles, "prompt").sum())
+    own, other = pair_tokens(
+        context.text_token_ids, context.text_roles, context.source_token_ids, context.source_roles
+    )
+    prompt = int(has_role(context.text_roles, "prompt").sum())
     if len(own) == 0:
         raise ValueError(
             f"blend 'ensemble' found none of the {prompt} tokens of the prompt in the source; both encoders must have "

@@ -3,18 +3,20 @@
 A fix is fitted on statistics, of the donor (the other encoder) and of the host (the generator's own), and applied to
 states of any prompt. Fit on one set of prompts, judge on another.
 
-The registered functions take the selected source tokens, float32 (tokens, dim), and their roles, uint8 (tokens,), and
-by keyword `fix_corpus`, which in a recipe stands for the two statistics over that corpus: (donor, host). They return
-float32 (tokens, dim) and what they changed, one text per dimension.
+The registered functions take the selected source tokens, float32 (tokens, dim), their parameters and the context, of which
+they use roles and the statistics of donor and host. They return float32 (tokens, dim) and what they changed, one text per
+dimension.
 """
 
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from pydantic import Field
 
+from graftwork.core.code_digest import outside_digests
+from graftwork.core.parameters import parameter
 from graftwork.statistics.dimensions import (
     DimensionLimits,
     compare_dimensions,
@@ -22,9 +24,10 @@ from graftwork.statistics.dimensions import (
     std_ratio,
 )
 from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.transforms.context import FIT_STATISTICS, Context
 from graftwork.transforms.outliers import rows_of_class
 from graftwork.transforms.reference_choice import TokenClass
-from graftwork.transforms.registry import TransformParameters, register
+from graftwork.transforms.registry import DEFAULT, TransformParameters, register
 
 if TYPE_CHECKING:
     import torch
@@ -73,8 +76,8 @@ def fit_dimension_fix(
 
     Args:
         mode: One of the four.
-        donor: Of the encoder to be fixed.
-        host: Of the generator's own, of the same width.
+        donor: Statistics of the encoder to be fixed.
+        host: Statistics of the generator's own text encoder, of the same width.
         limits: Where classes of dimensions begin.
 
     Raises:
@@ -137,15 +140,17 @@ def apply_dimension_fix(states: "torch.Tensor", fix: DimensionFix, in_place: boo
 
 
 class FixParameters(TransformParameters):
-    """Parameters of every dimension fix but `none`."""
+    """Parameters of every dimension fix."""
 
-    fix_corpus: str | None = Field(
+    fix_corpus: str | None = parameter(
         None,
+        neutral=None,
         description="Corpus that a dimension fix is fitted on, a name in config/corpora/: `encoder` at `hidden_layer` "
         "against the generator's own text encoder at `text_hidden_layer`.",
     )
-    fix_tokens: TokenClass = Field(
+    fix_tokens: TokenClass = parameter(
         "non_sink",
+        neutral="non_sink",
         description="Tokens that a dimension fix is fitted on and changes, by class. Of `image` the text encoder has none: "
         "there its `non_sink` tokens count.",
     )
@@ -161,7 +166,7 @@ def host_class(fix_tokens: str) -> str:
     return "non_sink" if fix_tokens == "image" else fix_tokens
 
 
-def _problem_with_fix(parameters: dict[str, Any]) -> str | None:
+def _problem_with_fix(parameters: Mapping[str, Any]) -> str | None:
     if parameters.get("fix_corpus") is None:
         return (
             f"dimension_fix {parameters['dimension_fix']!r} needs fix_corpus, the corpus that it is fitted on; allowed: a "
@@ -193,21 +198,17 @@ def described_changes(fix: DimensionFix) -> list[str]:
 
 
 def fix_tokens_of_class(
-    mode: FixMode,
-    source: "torch.Tensor",
-    roles: np.ndarray,
-    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
-    fix_tokens: str,
+    mode: FixMode, source: "torch.Tensor", parameters: FixParameters, context: Context
 ) -> "tuple[torch.Tensor, list[str]]":
     """Fits a fix and applies it to the tokens of a class; warns where the source has none."""
-    rows = rows_of_class(roles, fix_tokens)
+    rows = rows_of_class(context.source_roles, parameters.fix_tokens)
     if rows is None:
         warnings.warn(
-            f"dimension_fix: the selected tokens include none of class {fix_tokens}; nothing is fixed",
+            f"dimension_fix: the selected tokens include none of class {parameters.fix_tokens}; nothing is fixed",
             stacklevel=2,
         )
         return source, []
-    fix = fit_dimension_fix(mode, *fix_corpus)
+    fix = fit_dimension_fix(mode, context.donor, context.host)
     result = source.clone()
     if isinstance(rows, slice):
         apply_dimension_fix(result[rows], fix, in_place=True)  # A view.
@@ -216,83 +217,73 @@ def fix_tokens_of_class(
     return result, described_changes(fix)
 
 
-@register("dimension_fix", "none", formula="x", source="identity")
-def fix_none(source: "torch.Tensor", roles: np.ndarray) -> "tuple[torch.Tensor, list[str]]":
+@outside_digests("registers a function, whose digest is in the recipe")
+def register_fix(
+    name: FixMode, formula: str, **about: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a dimension fix; see `register`."""
+    common = {"parameters": FixParameters, "needs": (FIT_STATISTICS,), "problem_with": _problem_with_fix}
+    return register("dimension_fix", name, formula=formula, source=_SOURCE, **common, **about)
+
+
+@register("dimension_fix", "none", formula="x", source="identity", is_default=True, is_neutral=True)
+def fix_none(
+    source: "torch.Tensor", parameters: TransformParameters, context: Context
+) -> "tuple[torch.Tensor, list[str]]":
     """Returns the source as it is."""
     return source, []
 
 
-@register(
-    "dimension_fix",
+@register_fix(
     "rescale",
-    formula="x_d * h_std_d / e_std_d where e_std_d / h_std_d is above 3 or below 1/3",
-    source=_SOURCE,
-    parameters=FixParameters,
-    problem_with=_problem_with_fix,
+    "x_d * h_std_d / e_std_d where e_std_d / h_std_d is above 3 or below 1/3",
+    examples={"fix_rescale": {"fix_corpus": "miniature", "hidden_layer": -6}},
 )
 def fix_by_rescaling(
-    source: "torch.Tensor",
-    roles: np.ndarray,
-    *,
-    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
-    fix_tokens: str,
+    source: "torch.Tensor", parameters: FixParameters, context: Context
 ) -> "tuple[torch.Tensor, list[str]]":
     """Multiplies outlier dimensions to the host's standard deviation; those that are dead in the donor stay."""
-    return fix_tokens_of_class("rescale", source, roles, fix_corpus, fix_tokens)
+    return fix_tokens_of_class("rescale", source, parameters, context)
 
 
-@register(
-    "dimension_fix",
+@register_fix(
     "mask",
-    formula="rescale, and x_d = 0 where e_std_d < 0.01 and h_std_d is not",
-    source=_SOURCE,
-    parameters=FixParameters,
-    problem_with=_problem_with_fix,
+    "rescale, and x_d = 0 where e_std_d < 0.01 and h_std_d is not",
+    examples={
+        "fix_mask": {
+            "token_mode": DEFAULT,
+            "fix_corpus": "miniature",
+            "fix_tokens": "image",
+            "hidden_layer": -1,
+        }
+    },
 )
 def fix_by_silencing(
-    source: "torch.Tensor",
-    roles: np.ndarray,
-    *,
-    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
-    fix_tokens: str,
+    source: "torch.Tensor", parameters: FixParameters, context: Context
 ) -> "tuple[torch.Tensor, list[str]]":
     """Rescales, and silences dimensions that are dead in the donor alone."""
-    return fix_tokens_of_class("mask", source, roles, fix_corpus, fix_tokens)
+    return fix_tokens_of_class("mask", source, parameters, context)
 
 
-@register(
-    "dimension_fix",
+@register_fix(
     "clamp",
-    formula="mask, and x_d held to h_mean_d +- 3 h_std_d where e_std_d is above 5 times its median and h_std_d is not",
-    source=_SOURCE,
-    parameters=FixParameters,
-    problem_with=_problem_with_fix,
+    "mask, and x_d held to h_mean_d +- 3 h_std_d where e_std_d is above 5 times its median and h_std_d is not",
+    examples={"fix_clamp": {"fix_corpus": "miniature", "fix_tokens": "all", "hidden_layer": -4}},
 )
 def fix_by_clamping(
-    source: "torch.Tensor",
-    roles: np.ndarray,
-    *,
-    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
-    fix_tokens: str,
+    source: "torch.Tensor", parameters: FixParameters, context: Context
 ) -> "tuple[torch.Tensor, list[str]]":
     """Rescales, silences, and clamps dimensions that are hyperactive in the donor alone."""
-    return fix_tokens_of_class("clamp", source, roles, fix_corpus, fix_tokens)
+    return fix_tokens_of_class("clamp", source, parameters, context)
 
 
-@register(
-    "dimension_fix",
+@register_fix(
     "full",
-    formula="(x_d - e_mean_d) / e_std_d * h_std_d + h_mean_d; h_mean_d where e_std_d < 0.01",
-    source=_SOURCE,
-    parameters=FixParameters,
-    problem_with=_problem_with_fix,
+    "(x_d - e_mean_d) / e_std_d * h_std_d + h_mean_d; h_mean_d where e_std_d < 0.01",
+    examples={"fix_full": {"fix_corpus": "miniature", "fix_tokens": "all"}},
 )
 def fix_fully(
-    source: "torch.Tensor",
-    roles: np.ndarray,
-    *,
-    fix_corpus: tuple[ReferenceStatistics, ReferenceStatistics],
-    fix_tokens: str,
+    source: "torch.Tensor", parameters: FixParameters, context: Context
 ) -> "tuple[torch.Tensor, list[str]]":
     """Gives every dimension the mean and standard deviation of the host, going by those of the donor over the corpus."""
-    return fix_tokens_of_class("full", source, roles, fix_corpus, fix_tokens)
+    return fix_tokens_of_class("full", source, parameters, context)

@@ -1,8 +1,7 @@
 """Normalization: the source's hidden states brought to another scale, or to another distribution.
 
-Each function takes the selected source tokens, float32 (tokens, dim), and by keyword `text`, the hidden states of
-the same prompt from the generator's own text encoder, float32 (text_tokens, dim), and `text_roles`, uint8
-(text_tokens,). It returns float32 (tokens, dim).
+Each function takes the selected source tokens, float32 (tokens, dim), its parameters and the context, of which it uses the
+text and statistics. It returns float32 (tokens, dim).
 """
 
 import warnings
@@ -12,13 +11,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from pydantic import Field
 
+from graftwork.core.parameters import parameter
 from graftwork.models.tokens import ROLE_CODES
+from graftwork.transforms.context import COVARIANCE, STATISTICS, TOKEN_RMS, Context
 from graftwork.transforms.moments import (
     channel_moments,
     overall_std,
     standardize_channels,
 )
-from graftwork.transforms.reference_choice import STATISTICS_DESCRIPTION, StatisticsChoice
+from graftwork.transforms.reference_choice import StatisticsChoice, statistics_parameter
 from graftwork.transforms.registry import TransformParameters, register
 
 if TYPE_CHECKING:
@@ -30,15 +31,18 @@ if TYPE_CHECKING:
 class GlobalParameters(TransformParameters):
     """Parameters of `normalize_globally`."""
 
-    target_std: Annotated[float, Field(gt=0)] | Literal["prompt"] = Field(
+    target_std: Annotated[float, Field(gt=0)] | Literal["prompt"] = parameter(
         "prompt",
+        neutral="prompt",
         description="Standard deviation after normalization: a number above 0, or `prompt`, the one measured on the "
         "same prompt's own text embeddings without the attention-sink token.",
     )
 
 
-@register("normalization", "none", formula="x", source="identity")
-def normalize_none(source: "torch.Tensor", *, text: "torch.Tensor", text_roles: np.ndarray) -> "torch.Tensor":
+@register("normalization", "none", formula="x", source="identity", is_default=True, is_neutral=True)
+def normalize_none(
+    source: "torch.Tensor", parameters: TransformParameters, context: Context
+) -> "torch.Tensor":
     """Returns the source as it is."""
     return source
 
@@ -58,9 +62,14 @@ def std_without_sink(states: "torch.Tensor", roles: np.ndarray) -> float:
     formula="x * target_std / std(x)",
     source="global scaling of llm-dit-experiments; std over all values, ddof 1",
     parameters=GlobalParameters,
+    examples={
+        "global": {"alpha": 0.5},
+        "global_50": {"target_std": 50.0, "alpha": 0.5},
+        "global_70": {"target_std": 70.0, "alpha": 0.5},
+    },
 )
 def normalize_globally(
-    source: "torch.Tensor", *, text: "torch.Tensor", text_roles: np.ndarray, target_std: float | str
+    source: "torch.Tensor", parameters: GlobalParameters, context: Context
 ) -> "torch.Tensor":
     """Scales all values by one factor, so that their standard deviation becomes `target_std`; no shift.
 
@@ -68,19 +77,29 @@ def normalize_globally(
     """
     # By dimensions, which is exactly 0 for equal values, where rounding leaves 1e-9 or so in a sum over all of them.
     std = overall_std(source.shape[0], *channel_moments(source))
-    target = std_without_sink(text, text_roles) if target_std == "prompt" else float(target_std)
+    target = target_of(parameters.target_std, context)
     if std == 0.0:
         warnings.warn("normalization global: the source has no variation; left unchanged", stacklevel=2)
         return source
     return source * (target / std)
 
 
+def target_of(target_std: float | str, context: Context) -> float:
+    """Returns the standard deviation that a value of `target_std` stands for."""
+    if target_std == "prompt":
+        return std_without_sink(context.text, context.text_roles)
+    if target_std == "reference":
+        return overall_reference_std(context.statistics)
+    return float(target_std)
+
+
 class ReferenceParameters(TransformParameters):
     """Parameters of every normalization that takes reference statistics."""
 
-    statistics: StatisticsChoice = Field("prompt", description=STATISTICS_DESCRIPTION)
-    target_std: Annotated[float, Field(gt=0)] | Literal["prompt", "reference"] | None = Field(
+    statistics: StatisticsChoice = statistics_parameter()
+    target_std: Annotated[float, Field(gt=0)] | Literal["prompt", "reference"] | None = parameter(
         None,
+        neutral="prompt",
         description="Standard deviation of all values after normalization: a number above 0; `prompt`, the one "
         "measured on the same prompt's own text embeddings without the attention-sink token; or `reference`, that of the "
         "statistics. `null` is `prompt` for `global`, and no rescaling after the others.",
@@ -90,24 +109,28 @@ class ReferenceParameters(TransformParameters):
 class PerDimensionParameters(ReferenceParameters):
     """Parameters of `normalize_per_dimension`."""
 
-    clip_sigma: Annotated[float, Field(gt=0)] | None = Field(
-        3.0, description="Standard deviations at which `per_dim` and `hybrid` clip; `null` for no clipping."
+    clip_sigma: Annotated[float, Field(gt=0)] | None = parameter(
+        3.0,
+        neutral=3.0,
+        unit="standard deviations",
+        description="Standard deviations at which `per_dim` and `hybrid` clip; `null` for no clipping.",
     )
 
 
 class HybridParameters(PerDimensionParameters):
     """Parameters of `normalize_hybrid`."""
 
-    hybrid_weight: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="Weight of `per_dim` in `hybrid`; the rest is `global`."
+    hybrid_weight: Annotated[float, Field(ge=0, le=1)] = parameter(
+        0.5, neutral=0.5, description="Weight of `per_dim` in `hybrid`; the rest is `global`."
     )
 
 
 class WhiteningParameters(ReferenceParameters):
     """Parameters of `normalize_by_whitening`."""
 
-    whiten_shrinkage: Annotated[float, Field(ge=1e-6, le=1)] = Field(
+    whiten_shrinkage: Annotated[float, Field(ge=1e-6, le=1)] = parameter(
         0.01,
+        neutral=0.01,
         description="How far `whiten` draws both covariances towards equal variances: at 1 only the spread of the "
         "whole and the mean are changed.",
     )
@@ -125,22 +148,11 @@ def overall_reference_std(statistics: "ReferenceStatistics") -> float:
     return overall_std(statistics.n, reference_tensor(statistics.mean), reference_tensor(statistics.std))
 
 
-def rescale(
-    normalized: "torch.Tensor",
-    target_std: float | str | None,
-    statistics: "ReferenceStatistics",
-    text: "torch.Tensor",
-    text_roles: np.ndarray,
-) -> "torch.Tensor":
+def rescale(normalized: "torch.Tensor", target_std: float | str | None, context: Context) -> "torch.Tensor":
     """Multiplies all values, in place, so that their standard deviation becomes `target_std`; None leaves them."""
     if target_std is None:
         return normalized
-    if target_std == "prompt":
-        target = std_without_sink(text, text_roles)
-    elif target_std == "reference":
-        target = overall_reference_std(statistics)
-    else:
-        target = float(target_std)
+    target = target_of(target_std, context)
     std = overall_std(normalized.shape[0], *channel_moments(normalized))
     if std == 0.0:
         warnings.warn("target_std: the normalized source has no variation; not rescaled", stacklevel=2)
@@ -165,21 +177,22 @@ def warn_of_constants(own_std: "torch.Tensor", name: str) -> None:
     formula="(x - mean_d) / max(s_d, 1e-6), clipped to +-clip_sigma, * r_std_d + r_mean_d",
     source="per-dimension normalization of llm-dit-experiments; AdaIN, Huang and Belongie 2017, with stored statistics",
     parameters=PerDimensionParameters,
+    needs=(STATISTICS,),
+    examples={
+        "per_dim": {},
+        "per_dim_unclipped": {"clip_sigma": None},
+        "per_dim_to_corpus": {"statistics": {"corpus": "miniature"}},
+    },
 )
 def normalize_per_dimension(
-    source: "torch.Tensor",
-    *,
-    text: "torch.Tensor",
-    text_roles: np.ndarray,
-    statistics: "ReferenceStatistics",
-    clip_sigma: float | None,
-    target_std: float | str | None,
+    source: "torch.Tensor", parameters: PerDimensionParameters, context: Context
 ) -> "torch.Tensor":
     """Gives every dimension the mean and the standard deviation that the reference has there."""
+    statistics = context.statistics
     statistics.check_width(source.shape[1], "the source")
-    result, _, own_std = standardize_channels(source, statistics.mean, statistics.std, clip_sigma)
+    result, _, own_std = standardize_channels(source, statistics.mean, statistics.std, parameters.clip_sigma)
     warn_of_constants(own_std, "per_dim")
-    return rescale(result, target_std, statistics, text, text_roles)
+    return rescale(result, parameters.target_std, context)
 
 
 @register(
@@ -188,30 +201,26 @@ def normalize_per_dimension(
     formula="hybrid_weight * per_dim + (1 - hybrid_weight) * global, to the standard deviation of the reference",
     source="hybrid normalization of llm-dit-experiments",
     parameters=HybridParameters,
+    needs=(STATISTICS,),
+    examples={"hybrid": {"hybrid_weight": 0.25}},
 )
 def normalize_hybrid(
-    source: "torch.Tensor",
-    *,
-    text: "torch.Tensor",
-    text_roles: np.ndarray,
-    statistics: "ReferenceStatistics",
-    clip_sigma: float | None,
-    hybrid_weight: float,
-    target_std: float | str | None,
+    source: "torch.Tensor", parameters: HybridParameters, context: Context
 ) -> "torch.Tensor":
     """Mixes `per_dim` with the source scaled as a whole."""
+    statistics = context.statistics
     statistics.check_width(source.shape[1], "the source")
     # Weighted before it is applied: mean and standard deviation are what the result is linear in.
-    weight = np.float32(hybrid_weight)
+    weight = np.float32(parameters.hybrid_weight)
     mean, std = weight * statistics.mean, weight * statistics.std
-    result, own_mean, own_std = standardize_channels(source, mean, std, clip_sigma)
+    result, own_mean, own_std = standardize_channels(source, mean, std, parameters.clip_sigma)
     warn_of_constants(own_std, "hybrid")
     whole = overall_std(source.shape[0], own_mean, own_std)
     if whole == 0.0:
         warnings.warn("normalization hybrid: the source has no variation; not scaled", stacklevel=2)
     factor = overall_reference_std(statistics) / whole if whole else 1.0
-    result.add_(source, alpha=(1.0 - hybrid_weight) * factor)
-    return rescale(result, target_std, statistics, text, text_roles)
+    result.add_(source, alpha=(1.0 - parameters.hybrid_weight) * factor)
+    return rescale(result, parameters.target_std, context)
 
 
 @register(
@@ -220,14 +229,14 @@ def normalize_hybrid(
     formula="x / rms(token) * the median rms of the reference's tokens",
     source="Zhang and Sennrich, Root Mean Square Layer Normalization, 2019, without its weights",
     parameters=ReferenceParameters,
+    needs=(TOKEN_RMS,),
+    examples={
+        "rms": {"alpha": 0.5},
+        "rms_to_corpus": {"statistics": {"corpus": "miniature", "tokens": "prompt"}, "alpha": 0.5},
+    },
 )
 def normalize_by_rms(
-    source: "torch.Tensor",
-    *,
-    text: "torch.Tensor",
-    text_roles: np.ndarray,
-    statistics: "ReferenceStatistics",
-    target_std: float | str | None,
+    source: "torch.Tensor", parameters: ReferenceParameters, context: Context
 ) -> "torch.Tensor":
     """Gives every token the same root mean square; directions stay. A token of zeros stays one, with a warning."""
     import torch
@@ -236,8 +245,8 @@ def normalize_by_rms(
     empty = rms == 0.0
     if bool(empty.any()):
         warnings.warn(f"normalization rms: {int(empty.sum())} tokens are zero and stay so", stacklevel=2)
-    factors = torch.where(empty, 0.0, statistics.require("median_token_rms") / rms)
-    return rescale(source * factors[:, None], target_std, statistics, text, text_roles)
+    factors = torch.where(empty, 0.0, context.statistics.require("median_token_rms") / rms)
+    return rescale(source * factors[:, None], parameters.target_std, context)
 
 
 def whiten_tokens(centred: "torch.Tensor", shrinkage: float) -> "torch.Tensor":
@@ -315,17 +324,14 @@ def colour_tokens(
     "variance",
     source="whitening and colouring transform, Li et al., Universal Style Transfer via Feature Transforms, 2017; ZCA",
     parameters=WhiteningParameters,
+    needs=(COVARIANCE,),
+    examples={"whiten": {}, "whiten_to_corpus": {"statistics": {"corpus": "miniature"}}},
 )
 def normalize_by_whitening(
-    source: "torch.Tensor",
-    *,
-    text: "torch.Tensor",
-    text_roles: np.ndarray,
-    statistics: "ReferenceStatistics",
-    whiten_shrinkage: float,
-    target_std: float | str | None,
+    source: "torch.Tensor", parameters: WhiteningParameters, context: Context
 ) -> "torch.Tensor":
     """Gives the source the mean and the covariance of the reference. In float64; seconds at a width of thousands."""
+    statistics = context.statistics
     statistics.check_width(source.shape[1], "the source")
     mean = reference_tensor(statistics.mean)
     if source.shape[0] == 1 or bool((source == source[0]).all()):
@@ -336,6 +342,6 @@ def normalize_by_whitening(
         return mean.repeat(source.shape[0], 1)
     centred = source.double()
     centred -= centred.mean(dim=0)
-    white = whiten_tokens(centred, whiten_shrinkage)
-    result = colour_tokens(white, *covariance_spectrum(statistics), whiten_shrinkage) + mean
-    return rescale(result.float(), target_std, statistics, text, text_roles)
+    white = whiten_tokens(centred, parameters.whiten_shrinkage)
+    result = colour_tokens(white, *covariance_spectrum(statistics), parameters.whiten_shrinkage) + mean
+    return rescale(result.float(), parameters.target_std, context)

@@ -16,7 +16,8 @@ from graftwork.transforms.moments import channel_moments
 if TYPE_CHECKING:
     import torch
 
-    from graftwork.statistics.reference import ReferenceStatistics
+    from graftwork.transforms.context import Context
+    from graftwork.transforms.masking import MaskingParameters
 
 # How many dimensions are named in the table of cells, and in a warning.
 _MOST_LISTED = 32
@@ -76,29 +77,21 @@ def rows_of_class(roles: np.ndarray, name: str) -> "slice | torch.Tensor | None"
 
 
 def find_outliers(
-    source: "torch.Tensor",
-    roles: np.ndarray,
-    statistics: "ReferenceStatistics",
-    masking_tokens: str,
-    masking_direction: str,
-    masking_threshold: float,
-    masking_dimensions: list[int] | None,
+    source: "torch.Tensor", parameters: "MaskingParameters", context: "Context"
 ) -> Outliers | None:
     """Returns which dimensions of which tokens are to be masked, or None; what cannot be judged is warned of.
 
     Raises:
         ValueError: where the reference is of another width, or a listed dimension does not exist.
     """
-    channels = source.shape[1]
+    statistics, listed, channels = context.statistics, parameters.masking_dimensions, source.shape[1]
     statistics.check_width(channels, "the source")
-    if masking_dimensions is not None and masking_dimensions[-1] >= channels:
-        raise ValueError(
-            f"masking_dimensions: {masking_dimensions[-1]} does not exist; allowed: 0 to {channels - 1}"
-        )
-    rows = rows_of_class(roles, masking_tokens)
+    if listed is not None and listed[-1] >= channels:
+        raise ValueError(f"masking_dimensions: {listed[-1]} does not exist; allowed: 0 to {channels - 1}")
+    rows = rows_of_class(context.source_roles, parameters.masking_tokens)
     if rows is None:
         warnings.warn(
-            f"masking: the selected tokens include none of class {masking_tokens}; nothing is masked",
+            f"masking: the selected tokens include none of class {parameters.masking_tokens}; nothing is masked",
             stacklevel=2,
         )
         return None
@@ -107,19 +100,19 @@ def find_outliers(
     std, reference = channel_moments(members)[1].numpy(), statistics.std
     known = (std > 0) & (reference > 0)
     ratio = np.divide(std, reference, out=np.full_like(std, np.nan), where=known)
-    if masking_dimensions is not None:
-        dimensions = np.array(masking_dimensions)
+    if listed is not None:
+        dimensions = np.array(listed)
     else:
         if len(members) == 1:
             warnings.warn(
-                f"masking: class {masking_tokens} has one token, so no ratios; nothing is masked",
+                f"masking: class {parameters.masking_tokens} has one token, so no ratios; nothing is masked",
                 stacklevel=2,
             )
             return None
         _warn_of("have no ratio, for they or the reference's are constant", np.flatnonzero(~known))
-        above = ratio > masking_threshold
-        below = ratio < 1.0 / masking_threshold
-        beyond = {"above": above, "below": below, "both": above | below}[masking_direction]
+        above = ratio > parameters.masking_threshold
+        below = ratio < 1.0 / parameters.masking_threshold
+        beyond = {"above": above, "below": below, "both": above | below}[parameters.masking_direction]
         dimensions = np.flatnonzero(beyond)
     return Outliers(
         rows,

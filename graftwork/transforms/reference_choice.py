@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from typing_extensions import TypeAliasType
 
+from graftwork.core.parameters import parameter
 from graftwork.statistics.token_classes import TOKEN_CLASSES
 
 TokenClass = Literal[tuple(TOKEN_CLASSES)]  # type: ignore[valid-type]
@@ -71,7 +72,14 @@ _Choice = Annotated[
     ),
 ]
 StatisticsChoice = TypeAliasType("StatisticsChoice", _Choice)
-STATISTICS_DESCRIPTION = (
-    "What masking and normalization take as reference: `prompt`, the same prompt's own text embeddings without the "
-    "attention-sink token; {corpus, encoder, hidden_layer, tokens}, measured on a corpus; or {npz, tokens}, from a file."
-)
+
+
+def statistics_parameter() -> Any:
+    """Returns the field `statistics` of a transform that needs reference statistics."""
+    return parameter(
+        "prompt",
+        neutral="prompt",
+        description="What masking and normalization take as reference: `prompt`, the same prompt's own text embeddings "
+        "without the attention-sink token; {corpus, encoder, hidden_layer, tokens}, measured on a corpus; or {npz, tokens}, "
+        "from a file.",
+    )

@@ -7,11 +7,13 @@ it is 1 - sigma, so that p 0.3 is where sigma, the time of flow matching, has fa
 import itertools
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from graftwork.core.labels import format_value, format_values
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -87,7 +89,7 @@ def alphas_of_steps(
     Args:
         schedule: What to follow.
         steps: How many steps there are; a single one has p = 0.
-        sigmas: Of the scheduler, one for each step (a last 0 is ignored), from 0 to 1; for `over: sigma`.
+        sigmas: Sigmas of the scheduler, one for each step (a last 0 is ignored), from 0 to 1; for `over: sigma`.
 
     Raises:
         ValueError: for no steps, and for sigmas that are missing, too few or not from 0 to 1.
@@ -112,7 +114,37 @@ def scheduled_alphas(alpha: float, shares: Sequence[float]) -> list[float]:
     """Returns the alpha of each step: alpha times the schedule's share, rounded to 12 digits as that is.
 
     Args:
-        alpha: Of the cell; it stays as it is where the share is 1.
+        alpha: Alpha of the cell; it stays as it is where the share is 1.
         shares: As `alphas_of_steps` returns them.
     """
     return [alpha if share == 1.0 else round(alpha * share, 12) + 0.0 for share in shares]
+
+
+def format_schedules(values: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """Shows the values of an axis of alpha schedules, each by what its kind uses.
+
+    Args:
+        values: Schedules as `AlphaSchedule` has them, as plain values, or None.
+
+    Returns:
+        Texts such as "linear 1 to 0" or "step 1 to 0 at 0.5, over sigma". Schedules that differ in what their kind does not
+        use are written whole.
+    """
+    texts = [_format_schedule(value) for value in values]
+    return texts if len(set(texts)) == len(texts) else format_values(values)
+
+
+def _format_schedule(schedule: Mapping[str, Any] | None) -> str:
+    if schedule is None:
+        return "none"
+    high, low = format_value(schedule["maximum"]), format_value(schedule["minimum"])
+    details = {
+        "constant": high,
+        "linear": f"{high} to {low}",
+        "cosine": f"{high} to {low}",
+        "step": f"{high} to {low} at {format_value(schedule['break_at'])}",
+        "peak_early": high,
+        "points": format_value(schedule.get("points")),
+    }
+    over = ", over sigma" if schedule["over"] == "sigma" else ""
+    return f"{schedule['kind']} {details[schedule['kind']]}{over}"

@@ -11,14 +11,14 @@ from graftwork.conditioning.build import (
     Conditioning,
     as_float32,
     conditioning_hash,
-    select_tokens,
+    selected_tokens,
 )
 from graftwork.conditioning.reference import prompt_statistics
-from graftwork.design.schema import DEFAULT_TRANSFORMS
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.store.hidden_states import HiddenStates
+from graftwork.transforms.context import WHOLE_SOURCE
 from graftwork.transforms.registry import STAGES, transform, transforms
-from tests.unit.transforms.samples import defaults
+from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, call, defaults
 
 WIDTH = 6
 TEXT_ROLES = ["sink", "template", "prompt", "prompt", "prompt", "template", "template"]
@@ -126,7 +126,7 @@ def test_every_combination_builds(matching, mode, normalization):
     chosen = recipe(alpha=1.0, token_mode=mode, normalization=normalization, length_matching=matching)
     built = build_conditioning(chosen, text, source)
     selected = int(
-        transforms("token_mode")[mode].function(source.roles, **chosen["token_mode"]["parameters"]).sum()
+        call(transforms("token_mode")[mode], source.roles, **chosen["token_mode"]["parameters"]).sum()
     )
     assert built.report["source_tokens"] == selected
     assert built.report["tokens"] == len(built.prompt_embeds) == (selected if matching == "none" else 7)
@@ -134,9 +134,14 @@ def test_every_combination_builds(matching, mode, normalization):
     assert build_conditioning(chosen, text, source).hash == built.hash
 
 
-def test_at_alpha_one_at_its_own_length_the_source_goes_in_bit_for_bit():
+@pytest.mark.parametrize(
+    "blend",
+    [name for name, entry in transforms("blend").items() if entry.takes_own_length == "at alpha 1"],
+)
+def test_at_alpha_one_at_its_own_length_the_source_goes_in_bit_for_bit(blend):
     source = states(SOURCE_ROLES, seed=1)
-    built = build_conditioning(recipe(alpha=1.0, length_matching="none"), states(TEXT_ROLES), source)
+    chosen = recipe(alpha=1.0, length_matching="none", blend=blend)
+    built = build_conditioning(chosen, states(TEXT_ROLES), source)
     assert torch.equal(built.prompt_embeds, torch.from_numpy(source.values))
 
 
@@ -146,7 +151,7 @@ def test_an_empty_selection_names_the_mode(mode):
     with pytest.raises(ValueError, match=f"token_mode '{mode}' selects none of the 3 tokens"):
         build_conditioning(recipe(token_mode=mode), states(TEXT_ROLES), without)
     with pytest.raises(ValueError, match=mode):
-        select_tokens(recipe(token_mode=mode), without)
+        selected_tokens(recipe(token_mode=mode), without)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -238,7 +243,7 @@ def test_every_masking_normalization_and_blend_builds(masking, normalization, bl
     assert built.prompt_embeds.dtype == torch.bfloat16
     assert built.prompt_embeds.shape == (14 if blend == "concat" else 7, WIDTH)
     assert build_conditioning(chosen, text, source).hash == built.hash
-    if transform("blend", blend).whole_source:
+    if WHOLE_SOURCE in transform("blend", blend).needs:
         assert built.report["source_tokens_used"] is None
     else:
         assert built.report["source_tokens_used"] == 1.0
@@ -311,7 +316,7 @@ def test_concat_appends_as_many_tokens_as_it_is_told(matching, concat_tokens, to
 def test_blends_of_the_whole_source_do_not_follow_length_matching():
     text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
     for name, blend in transforms("blend").items():
-        if blend.whole_source:
+        if WHOLE_SOURCE in blend.needs:
             built = [
                 build_conditioning(recipe(blend=name, length_matching=matching), text, source)
                 for matching in ("truncate", "area", "none")

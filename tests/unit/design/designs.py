@@ -1,11 +1,13 @@
 """Designs made of plain values, without any model: for tests of what happens to cells."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from graftwork.core.code_digest import REPOSITORY
 from graftwork.core.errors import require_known
 from graftwork.core.fact_cache import FactCache
 from graftwork.design.cells import Design
@@ -86,3 +88,16 @@ def expand(
     facts = FactCache(root / "facts.json")
     expander = Expander(root, Catalog(models or some_models()), facts, limits or Limits(), defaults or {})
     return expander.expand(name, raw, f"config/experiments/{name}.yaml")
+
+
+def shipped(folder: str, root: Path = REPOSITORY) -> list[Path]:
+    """Returns the files of a folder of the configuration that git tracks; without git, all of them.
+
+    What users add to their checkout is theirs.
+    """
+    found = sorted((root / folder).glob("*.yaml"))
+    listed = subprocess.run(
+        ["git", "-C", root, "ls-files", "--", folder], capture_output=True, text=True, check=False
+    )
+    tracked = {root / line for line in listed.stdout.splitlines()}
+    return [path for path in found if path in tracked] if listed.returncode == 0 else found

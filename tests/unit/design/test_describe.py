@@ -21,6 +21,7 @@ from graftwork.design.describe import (
 from graftwork.design.schema import CellParameters, Experiment
 from graftwork.design.settings import Settings
 from graftwork.transforms.registry import STAGES, transforms
+from tests.unit.design.designs import shipped
 from workflow_scripts.describe_config import main
 
 
@@ -119,9 +120,9 @@ def files(kind: str) -> list:
     return {
         "config": [REPOSITORY / "config/config.yaml"],
         "models": [REPOSITORY / "config/models.yaml"],
-        "experiment": sorted((REPOSITORY / "config/experiments").glob("*.yaml")),
-        "corpus": sorted((REPOSITORY / "config/corpora").glob("*.yaml")),
-        "statistics": sorted((REPOSITORY / "config/statistics").glob("*.yaml")),
+        "experiment": shipped("config/experiments"),
+        "corpus": shipped("config/corpora"),
+        "statistics": shipped("config/statistics"),
     }[kind]
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from graftwork.core.errors import DesignError
-from graftwork.core.identity import NEUTRAL, cell_id
 from graftwork.design.inputs import read_yaml
+from graftwork.design.parameters import NEUTRAL, cell_id
 from graftwork.design.schema import EncodingParameters
 from graftwork.models.catalog import Model
 from tests.unit.design.designs import ENCODER, expand, experiment, some_models

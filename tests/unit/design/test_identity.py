@@ -8,9 +8,14 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
-from graftwork.core import identity
-from graftwork.core.identity import NEUTRAL, canonical_json, cell_id, digest
+from graftwork.core.identity import canonical_json, digest
+from graftwork.core.parameters import ALWAYS, declarations
+from graftwork.design import parameters as identity
+from graftwork.design.parameters import NEUTRAL, cell_id
+from graftwork.design.schema import DECLARATIONS
+from graftwork.transforms.registry import parameter_fields
 
 TEXT_ALONE = {
     "alpha": 0.0,
@@ -37,6 +42,59 @@ GRAFTED = {
     "reference": "ab" * 32,
     "target_std": "prompt",
     "token_mode": "image_no_markers",
+}
+# Neutral values as they were when each was declared. Append-only: a line that is changed or removed renames cells that
+# exist. A new parameter gets its line here from nobody; its declaration decides, and what is not decided fails at import.
+NEUTRAL_SINCE = {
+    "text_hidden_layer": -2,
+    "normalization": "none",
+    "target_std": "prompt",
+    "masking": "none",
+    "masking_tokens": "image",
+    "masking_direction": "both",
+    "masking_threshold": 10.0,
+    "masking_dimensions": None,
+    "masking_sigma": 3.0,
+    "statistics": "prompt",
+    "clip_sigma": 3.0,
+    "hybrid_weight": 0.5,
+    "whiten_shrinkage": 0.01,
+    "pool_temperature": 1.0,
+    "style_dimensions": None,
+    "curve": "linear",
+    "curve_start": 0.0,
+    "curve_end": 1.0,
+    "token_alphas": None,
+    "token_importance": None,
+    "noise_seed": 0,
+    "concat_tokens": None,
+    "image_share": 0.5,
+    "source": "hidden_states",
+    "source_text": "prompt",
+    "prompt_format": "chat",
+    "system_prompt": None,
+    "think_block": "template",
+    "rope_theta": None,
+    "positions": "checkpoint",
+    "text_prompt_format": "chat",
+    "text_system_prompt": None,
+    "text_think_block": "template",
+    "alpha_schedule": None,
+    "negative_prompt": None,
+    "cfg_normalization": 0.0,
+    "cfg_truncation": 1.0,
+    "init_image": None,
+    "strength": 0.6,
+    "token_roles": None,
+    "combination": "none",
+    "reference_weights": None,
+    "layer_weights": None,
+    "neutral_reference": "grey",
+    "delta_normalize": False,
+    "delta_scale_to_text": False,
+    "dimension_fix": "none",
+    "fix_corpus": None,
+    "fix_tokens": "non_sink",
 }
 GOLDEN = {
     "text alone": (TEXT_ALONE, "6aea4d5e3a5e35b7"),
@@ -66,29 +124,7 @@ GOLDEN = {
         "c9b190bfd8bf2e08",
     ),
     "transforms added later, all at their neutral values": (
-        {
-            **GRAFTED,
-            "masking": "none",
-            "masking_tokens": "image",
-            "masking_direction": "both",
-            "masking_threshold": 10.0,
-            "masking_dimensions": None,
-            "masking_sigma": 3.0,
-            "statistics": "prompt",
-            "clip_sigma": 3.0,
-            "hybrid_weight": 0.5,
-            "whiten_shrinkage": 0.01,
-            "pool_temperature": 1.0,
-            "style_dimensions": None,
-            "curve": "linear",
-            "curve_start": 0.0,
-            "curve_end": 1.0,
-            "token_alphas": None,
-            "token_importance": None,
-            "noise_seed": 0,
-            "concat_tokens": None,
-            "image_share": 0.5,
-        },
+        {**GRAFTED, **NEUTRAL_SINCE},
         "23f023cb82b7aaa7",
     ),
     "per dimension": ({**GRAFTED, "normalization": "per_dim", "target_std": None}, "fce94a5f463361a7"),
@@ -108,65 +144,43 @@ def test_cells_keep_their_names(parameters, name):
     assert cell_id(parameters) == name
 
 
-def test_neutral_values_are_only_ever_added():
-    """A line that is changed or removed renames cells that exist; new lines are added to this test as well."""
-    assert {
-        "text_hidden_layer": -2,
-        "normalization": "none",
-        "target_std": "prompt",
-        "masking": "none",
-        "masking_tokens": "image",
-        "masking_direction": "both",
-        "masking_threshold": 10.0,
-        "masking_dimensions": None,
-        "masking_sigma": 3.0,
-        "statistics": "prompt",
-        "clip_sigma": 3.0,
-        "hybrid_weight": 0.5,
-        "whiten_shrinkage": 0.01,
-        "pool_temperature": 1.0,
-        "style_dimensions": None,
-        "curve": "linear",
-        "curve_start": 0.0,
-        "curve_end": 1.0,
-        "token_alphas": None,
-        "token_importance": None,
-        "noise_seed": 0,
-        "concat_tokens": None,
-        "image_share": 0.5,
-        "source": "hidden_states",
-        "source_text": "prompt",
-        "prompt_format": "chat",
-        "system_prompt": None,
-        "think_block": "template",
-        "rope_theta": None,
-        "positions": "checkpoint",
-        "text_prompt_format": "chat",
-        "text_system_prompt": None,
-        "text_think_block": "template",
-        "alpha_schedule": None,
-        "negative_prompt": None,
-        "cfg_normalization": 0.0,
-        "cfg_truncation": 1.0,
-        "init_image": None,
-        "strength": 0.6,
-        "token_roles": None,
-        "combination": "none",
-        "reference_weights": None,
-        "layer_weights": None,
-        "neutral_reference": "grey",
-        "delta_normalize": False,
-        "delta_scale_to_text": False,
-        "dimension_fix": "none",
-        "fix_corpus": None,
-        "fix_tokens": "non_sink",
-    }.items() <= NEUTRAL.items()
+def test_neutral_values_never_change():
+    assert {name: NEUTRAL[name] for name in NEUTRAL_SINCE} == NEUTRAL_SINCE
+    for name, value in NEUTRAL_SINCE.items():
+        assert type(NEUTRAL[name]) is type(value)
+
+
+# Parameters that the name of every cell contains, as they were from the start.
+ALWAYS_SINCE = {
+    "encoder",
+    "hidden_layer",
+    "alpha",
+    "token_mode",
+    "length_matching",
+    "blend",
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+    "generator",
+}
+
+
+def test_every_other_parameter_is_declared_to_be_in_every_name():
+    """A parameter that were added to these would rename every cell that exists."""
+    assert {name for name, declared in DECLARATIONS.items() if declared.neutral is ALWAYS} == ALWAYS_SINCE
+
+
+def test_a_parameter_without_a_decision_is_refused_by_name():
+    class Later(BaseModel):
+        sharpness: float = Field(1.0, description="How sharp.")
+
+    with pytest.raises(TypeError, match="parameters of cells: parameter sharpness has no neutral value"):
+        declarations(Later.model_fields, "parameters of cells")
 
 
 def test_every_parameter_of_a_transform_has_a_neutral_value():
     """Else a transform that is added renames the cells of all others."""
-    from graftwork.transforms.registry import parameter_fields
-
     assert set(parameter_fields()) <= set(NEUTRAL)
 
 
@@ -294,7 +308,7 @@ def test_different_values_have_different_texts(one, other):
 def test_names_do_not_depend_on_the_process():
     """Not on hash randomisation, locale or time zone."""
     program = (
-        "from graftwork.core.identity import cell_id\n"
+        "from graftwork.design.parameters import cell_id\n"
         "from tests.unit.design.test_identity import GOLDEN\n"
         "print([cell_id(parameters) == name for parameters, name in GOLDEN.values()])"
     )

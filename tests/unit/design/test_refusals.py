@@ -131,7 +131,7 @@ FILE = "config/experiments/test.yaml"
         ),
         (
             experiment({}, {"blend": "concat", "concat_tokens": 8, "length_matching": "none"}),
-            ["concat_tokens 8", "length_matching area"],
+            ["concat_tokens 8", "length_matching truncate, linear, area"],
         ),
         (
             experiment({}, {"blend": "adain", "length_matching": "none"}),

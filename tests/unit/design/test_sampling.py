@@ -3,7 +3,7 @@
 import pytest
 
 from graftwork.core.errors import DesignError
-from graftwork.core.identity import NEUTRAL
+from graftwork.design.parameters import NEUTRAL
 from graftwork.design.sampling import GUIDANCE_NOTE, sampling_warnings
 from graftwork.models.catalog import Model
 from graftwork.models.families import first_step

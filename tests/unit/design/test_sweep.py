@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graftwork.core.errors import DesignError
-from graftwork.core.identity import cell_id
+from graftwork.design.parameters import cell_id
 from graftwork.design.settings import Limits
 from tests.unit.design.designs import expand, experiment, some_models
 

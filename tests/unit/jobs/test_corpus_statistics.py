@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from graftwork.core.npz import write_npz
 from graftwork.design.cells import Cell, Design, ModelRecord
-from graftwork.design.schema import DEFAULT_TRANSFORMS
 from graftwork.design.settings import Hardware
 from graftwork.jobs import acceptance
 from graftwork.jobs.record import JobRecord
@@ -30,7 +29,7 @@ from graftwork.transforms.dimension_fixes import apply_dimension_fix, fit_dimens
 from graftwork.transforms.registry import STAGES, transform
 from tests.unit.jobs.recipes import as_recipe, condition_plain
 from tests.unit.planning.test_no_ops import SOME_PARTS
-from tests.unit.transforms.samples import defaults
+from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, call, context, defaults
 
 LOG = logging.getLogger("test")
 WIDTH = 6
@@ -146,7 +145,7 @@ def test_whiten_takes_the_covariance_of_the_corpus(store):
         len(values), values.mean(axis=0), values.std(axis=0, ddof=1), covariance=np.cov(values.T)
     )
     entry = transform("normalization", "whiten")
-    expected = entry.function(source(), text=None, text_roles=None, **defaults(entry, statistics=by_hand))
+    expected = call(entry, source(), around=context(statistics=by_hand))
     torch.testing.assert_close(built, expected, rtol=1e-4, atol=1e-4)
     own_text, _ = build(store, normalization="whiten")
     assert (built - own_text).abs().max() > 0.1

@@ -15,7 +15,6 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 
 from graftwork.conditioning import build
-from graftwork.design.schema import DEFAULT_TRANSFORMS
 from graftwork.models import transformers_encoder
 from graftwork.models.encoders.qwen3 import encoder as qwen3
 from graftwork.models.encoders.qwen3_vl import encoder as qwen3_vl
@@ -34,6 +33,7 @@ from lab.miniature.evaluation import (
     generate,
 )
 from lab.miniature.training.vision import word_ids
+from tests.unit.transforms.samples import DEFAULT_TRANSFORMS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SEEDS = (0, 1, 2)
@@ -216,7 +216,7 @@ def alpha_reversed(monkeypatch, family):
         found = real(stage, name)
         if stage != "blend":
             return found
-        return replace(found, function=lambda t, s, alpha, **k: found.function(t, s, 1 - alpha, **k))
+        return replace(found, function=lambda t, s, alpha, *rest: found.function(t, s, 1 - alpha, *rest))
 
     monkeypatch.setattr(build, "transform", transform)
 

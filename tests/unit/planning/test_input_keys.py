@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from graftwork.core.identity import NEUTRAL
 from graftwork.core.records import to_json
 from graftwork.design.cells import ModelRecord
+from graftwork.design.parameters import NEUTRAL
 from graftwork.design.schema import EncodingParameters, SourceParameters
 from graftwork.design.settings import Hardware
 from graftwork.models.prompts import NEUTRAL_OPTIONS

@@ -13,16 +13,16 @@ import pytest
 from pydantic import Field, create_model
 
 from graftwork.core.code_digest import entry_name
-from graftwork.core.identity import NEUTRAL as SAMPLING_NEUTRAL
 from graftwork.core.identity import digest
 from graftwork.core.records import record_digest, to_json
 from graftwork.design.cells import CorpusRecord, ModelRecord
-from graftwork.design.schema import DEFAULT_TRANSFORMS, CellParameters
+from graftwork.design.parameters import NEUTRAL as SAMPLING_NEUTRAL
+from graftwork.design.schema import CellParameters
 from graftwork.design.settings import Hardware
 from graftwork.models.acceleration import NEUTRAL
-from graftwork.models.families import generator_family
+from graftwork.models.families import encoder_family, generator_family
 from graftwork.planning import code as code_module
-from graftwork.planning.code import ENCODERS, FAST_GENERATORS, GENERATORS, sampling_code
+from graftwork.planning.code import sampling_code
 from graftwork.planning.keys import Keys
 from graftwork.planning.shards import ImageItem
 from graftwork.store.records import EncoderInput, ImageParts, Recipe
@@ -33,6 +33,10 @@ from graftwork.transforms.schedules import AlphaSchedule
 TEXT, TEXT_B, SOURCE, SOURCE_B, IMAGE, IMAGE_B = (
     f"content:{letter * 32}" for letter in ("a", "b", "c", "d", "e", "f")
 )
+
+ENCODER_CODE = encoder_family("qwen3_vl").code
+SAMPLING_CODE = generator_family("z_image").code(from_image=False)
+SAMPLING_CODE_FROM_IMAGES = generator_family("z_image").code(from_image=True)
 
 
 def model(kind: str, family: str, **facts: Any) -> ModelRecord:
@@ -195,7 +199,7 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "dtype": extraction(dtype="bfloat16"),
         "device": (extraction(device="cuda"), extraction(device="another")),
         "cpu_threads": extraction(cpu_threads=3),
-        "code": code(ENCODERS["qwen3_vl"]),
+        "code": code(ENCODER_CODE[0]),
     },
     "recipe": {
         "text.key": cell(prompt="a green apple"),
@@ -242,7 +246,7 @@ CHANGES: dict[str, dict[str, Change | tuple[Change, Change]]] = {
         "attention_backend": generation(attention_backend="flash"),
         "compile": generation(compile="default"),
         **{f"acceleration.{name}": generation(**{name: False}) for name in ACCELERATION},
-        "code": code(FAST_GENERATORS["z_image"]),
+        "code": code(SAMPLING_CODE[0]),
     },
 }
 EVERY = [(kind, ingredient) for kind, changes in CHANGES.items() for ingredient in changes]
@@ -260,7 +264,7 @@ def transforms_with_parameters(monkeypatch):
 
         function.__module__, function.__name__, function.__qualname__ = "somewhere", stage, stage
         for name in ("one", "two"):
-            entry = Transform(stage, name, function, parameters, "", "", lambda cell: None)
+            entry = Transform(stage, name, function, "", "", parameters)
             monkeypatch.setitem(registry._TRANSFORMS[stage], name, entry)
 
 
@@ -373,7 +377,7 @@ def test_every_entry_point_counts(parts_of):
     setting_up = "graftwork.models.hardware:configure_torch"
     plain_hardware = Hardware()
     for kind, hardware, entries in (
-        ("hidden states", plain_hardware, [ENCODERS["qwen3_vl"], setting_up]),
+        ("hidden states", plain_hardware, [*ENCODER_CODE, setting_up]),
         (
             "recipe",
             plain_hardware,
@@ -383,8 +387,8 @@ def test_every_entry_point_counts(parts_of):
                 setting_up,
             ],
         ),
-        ("image", plain_hardware, [GENERATORS["z_image"], setting_up, "graftwork.jobs.generation:_start"]),
-        ("image", accelerated_hardware(), [FAST_GENERATORS["z_image"], setting_up]),
+        ("image", plain_hardware, [*SAMPLING_CODE_FROM_IMAGES, setting_up]),
+        ("image", accelerated_hardware(), [*SAMPLING_CODE_FROM_IMAGES, setting_up]),
     ):
         plain = record_digest(parts_of(kind, Situation(hardware=hardware)))
         for entry in entries:
@@ -393,7 +397,7 @@ def test_every_entry_point_counts(parts_of):
 
 
 def test_code_of_other_families_and_transforms_does_not_count(parts_of):
-    edited = {ENCODERS["qwen3"], GENERATORS["z_image"], "somewhere:else"}
+    edited = {*encoder_family("qwen3").code, "somewhere:else"}
     assert parts_of("hidden states", Situation()) == parts_of("hidden states", Situation(edited_code=edited))
     assert parts_of("image", Situation()) == parts_of("image", Situation(edited_code=edited))
 
@@ -451,26 +455,35 @@ def test_settings_added_later_rename_no_image_made_without_them():
     of_sampling = {"cfg_normalization", "cfg_truncation", "init_image", "first_step"}
     accelerated = {f"acceleration.{name}" for name in ACCELERATION}
     assert set(to_json(image)) == set(CHANGES["image"]) - accelerated - of_sampling
-    assert image.code == sampling_code("z_image", generation)
+    assert image.code == sampling_code("z_image", from_image=False)
 
 
 def test_the_code_of_images_on_the_cpu_is_what_it_was():
     """Where this fails, every image made on the CPU gets another name: change the line only if that is meant."""
-    assert sampling_code("z_image", Hardware().generation.model_dump()) == "547bae30697ce344e3b0ed7346cc6239"
+    assert sampling_code("z_image", from_image=False) == "547bae30697ce344e3b0ed7346cc6239"
 
 
 @pytest.mark.parametrize("change", [{"device": "cuda"}, {"compile": "default"}, {"vae_slicing": True}])
-def test_code_of_the_accelerated_generator_counts_where_it_runs(change):
-    hardware = hardware_with(**change)
-    image = Keys(MODELS, hardware).image(PLAIN, "0" * 32)
-    assert image.code == sampling_code("z_image", hardware.generation.model_dump())
-    assert image.code != sampling_code("z_image", Hardware().generation.model_dump())
+def test_settings_that_accelerate_are_in_the_key(change):
+    """One class serves every device and setting, so its code is the same for all."""
+    image = Keys(MODELS, hardware_with(**change)).image(PLAIN, "0" * 32)
+    assert image.code == Keys(MODELS, Hardware()).image(PLAIN, "0" * 32).code
     plain = to_json(image)
     assert {name: {**plain, **image.acceleration}[name] for name in change} == change
 
 
+def test_the_reader_of_images_counts_where_an_image_is_started_from():
+    assert set(SAMPLING_CODE) < set(SAMPLING_CODE_FROM_IMAGES)
+    keys = Keys(MODELS, Hardware())
+    assert keys.image(CELL, "0" * 32).code == sampling_code("z_image", from_image=True)
+    assert keys.image(PLAIN, "0" * 32).code == sampling_code("z_image", from_image=False)
+    assert sampling_code("z_image", from_image=True) != sampling_code("z_image", from_image=False)
+
+
 def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
     """Over all keys together, and with every transform chosen that has parameters."""
+    from tests.unit.transforms.samples import DEFAULT_TRANSFORMS
+
     real = {**CellParameters().model_dump(), **CELL, **DEFAULT_TRANSFORMS, "fix_corpus": CORPUS}
     others = {
         "generator": IMAGE_B,
@@ -604,7 +617,9 @@ def test_what_shares_a_batch(parts_of):
     """Everything but seed, conditioning and the image to start from, and the padded lengths of both captions."""
 
     def group(parts: ImageParts, tokens: int = 20, negative_tokens: int | None = None) -> Any:
-        return ImageItem("key", parts, tokens, negative_tokens).batch_group(generator_family("z_image").captions.padded_length)
+        return ImageItem("key", parts, tokens, negative_tokens).batch_group(
+            generator_family("z_image").captions.padded_length
+        )
 
     base = parts_of("image", Situation())
     for ingredient in CHANGES["image"]:

@@ -8,12 +8,13 @@ import pytest
 from graftwork.core.identity import digest
 from graftwork.core.records import record_digest, to_json
 from graftwork.design.cells import CorpusRecord
-from graftwork.design.schema import DEFAULT_TRANSFORMS, CellParameters
+from graftwork.design.schema import CellParameters
 from graftwork.design.settings import Hardware
 from graftwork.planning import code as code_module
 from graftwork.planning.inputs import statistics_of
 from graftwork.planning.keys import Keys, corpus_inputs
 from tests.unit.planning.test_keys import CELL, MODELS, SOURCE, TEXT
+from tests.unit.transforms.samples import DEFAULT_TRANSFORMS
 
 PROMPTS, REFERENCES = ["a hat", "a boat"], ["1" * 64, "2" * 64]
 

@@ -6,7 +6,10 @@ from hypothesis import strategies as st
 
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.statistics.reference import ReferenceStatistics
-from graftwork.transforms.registry import Transform
+from graftwork.transforms.context import Context
+from graftwork.transforms.registry import STAGES, Transform
+
+DEFAULT_TRANSFORMS = {stage.name: stage.default for stage in STAGES.values()}
 
 lengths = st.integers(1, 24)
 widths = st.integers(1, 9)
@@ -72,6 +75,27 @@ def roles(names: list[str]) -> np.ndarray:
 def defaults(entry: Transform, **changes) -> dict:
     """The parameters of a transform at their defaults, but for those that are given."""
     return entry.defaults | changes
+
+
+def context(text: torch.Tensor | None = None, **given) -> Context:
+    """What a transform may use, as far as it is given."""
+    names = ("text_roles", "text_token_ids", "source_roles", "source_token_ids")
+    return Context(text, *(given.pop(name, None) for name in names), **given)
+
+
+def call(entry: Transform, *arguments, around: Context | None = None, **parameters):
+    """What a transform makes of its source, with parameters at their defaults but for those that are given.
+
+    Args:
+        entry: The transform.
+        arguments: What its stage takes before the parameters.
+        around: The context, for stages that take one.
+        parameters: Those that are not at their default.
+    """
+    own = entry.parameters_of(defaults(entry, **parameters))
+    if "context" in STAGES[entry.stage].arguments:
+        return entry.function(*arguments, own, around or context())
+    return entry.function(*arguments, own)
 
 
 def as_the_generator_sees(conditioning: torch.Tensor) -> torch.Tensor:

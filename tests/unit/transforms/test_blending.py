@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graftwork.transforms.registry import transform
+from tests.unit.transforms.samples import call
 
 COVERED = {"linear"}
 
@@ -14,8 +15,8 @@ def states(tokens: int, seed: int) -> torch.Tensor:
     return torch.randn(tokens, 6, generator=torch.Generator().manual_seed(seed)) * 50
 
 
-def blend(text, source, alpha, own_length=False):
-    return transform("blend", "linear").function(text, source, alpha, own_length=own_length)
+def blend(text, source, alpha):
+    return call(transform("blend", "linear"), text, source, alpha)
 
 
 lengths = st.integers(1, 40)
@@ -47,11 +48,6 @@ def test_at_alpha_one_covered_rows_are_the_source_bit_for_bit(n, k):
 def test_rows_that_the_source_does_not_reach_are_the_text_bit_for_bit(n, k, alpha):
     text, source = states(n, 0), states(k, 1)
     assert torch.equal(blend(text, source, alpha)[k:], text[k:])
-
-
-def test_a_source_at_its_own_length_is_the_result():
-    source = states(9, 1)
-    assert blend(states(4, 0), source, 1.0, own_length=True) is source
 
 
 @pytest.mark.parametrize("alpha", [0.25, 0.5, 1.0])

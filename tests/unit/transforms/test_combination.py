@@ -10,10 +10,18 @@ from graftwork.transforms.combination import (
     LayerMixParameters,
     MultiReferenceParameters,
     StyleDeltaParameters,
-    blend_style_delta,
 )
 from graftwork.transforms.registry import transform
-from tests.unit.transforms.samples import alphas, kinds_of_states, lengths, seeds, states, widths
+from tests.unit.transforms.samples import (
+    alphas,
+    call,
+    context,
+    kinds_of_states,
+    lengths,
+    seeds,
+    states,
+    widths,
+)
 
 # "none" is the one source that there is; "multi_reference", "layer_mix" and "style_delta" are below.
 COVERED = {"none", "multi_reference", "layer_mix"}
@@ -25,16 +33,16 @@ weight_lists = st.lists(st.floats(0.125, 4, width=32), min_size=1, max_size=4)
 
 
 def combine_references(sources, weights=None):
-    return transform("combination", "multi_reference").function(sources, reference_weights=weights)
+    return call(transform("combination", "multi_reference"), sources, reference_weights=weights)
 
 
 def mix_layers(sources, weights=None):
-    return transform("combination", "layer_mix").function(sources, layer_weights=weights)
+    return call(transform("combination", "layer_mix"), sources, layer_weights=weights)
 
 
 def style_delta(text, source, neutral, alpha=1.0, **options):
-    options = {"delta_normalize": False, "delta_scale_to_text": False, **options}
-    return blend_style_delta(text, source, alpha, own_length=False, neutral=neutral, **options)
+    entry = transform("blend", "style_delta")
+    return call(entry, text, source, alpha, around=context(text, neutral=neutral), **options)
 
 
 @settings(deadline=None)
@@ -72,12 +80,12 @@ def test_without_weights_all_count_the_same():
 
 def test_one_source_is_taken_as_it_is():
     source = states(5)
-    assert transform("combination", "none").function([source]) is source
+    assert call(transform("combination", "none"), [source]) is source
     with pytest.raises(ValueError, match="unpack"):
-        transform("combination", "none").function([source, source])
+        call(transform("combination", "none"), [source, source])
 
 
-ONE = {"references": 1, "layers": 1, "blend": "linear", "takes_whole_source": False}
+ONE = {"references": 1, "layers": 1, "blend": "linear"}
 
 
 @pytest.mark.parametrize(
@@ -93,11 +101,11 @@ ONE = {"references": 1, "layers": 1, "blend": "linear", "takes_whole_source": Fa
         ("multi_reference", {"layers": 2}, ["hidden_layer is a set of 2", "'multi_reference'"]),
         (
             "multi_reference",
-            {"references": 2, "takes_whole_source": True},
-            ["'linear'", "before length matching"],
+            {"references": 2, "blend": "intra"},
+            ["'intra'", "before length matching"],
         ),
         ("layer_mix", {"layers": 2}, None),
-        ("layer_mix", {"layers": 2, "takes_whole_source": True}, None),
+        ("layer_mix", {"layers": 2, "blend": "intra"}, None),
         ("layer_mix", {"layers": 2, "layer_weights": [1.0]}, ["has 1 numbers", "there are 2 layers"]),
         ("layer_mix", {"references": 2}, ["reference is a set of 2", "'layer_mix'"]),
     ],

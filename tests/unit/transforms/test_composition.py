@@ -10,34 +10,29 @@ from hypothesis import strategies as st
 
 from graftwork.transforms.composition import pair_tokens
 from graftwork.transforms.registry import transform
-from tests.unit.transforms.samples import alphas, kinds_of_states, lengths, roles, states
+from tests.unit.transforms.samples import alphas, call, context, kinds_of_states, lengths, roles, states
 
 COVERED = {"concat", "intra", "ensemble"}
 KINDS = sorted(kinds_of_states(2, 2))
 
 
 def concat(text, source, **parameters):
-    function = transform("blend", "concat").function
-    return function(text, source, 1.0, own_length=False, **{"concat_tokens": None, **parameters})
+    return call(transform("blend", "concat"), text, source, 1.0, **parameters)
 
 
 def intra(text, source, source_roles, alpha=1.0, image_share=0.5):
-    return transform("blend", "intra").function(
-        text, source, alpha, own_length=True, source_roles=source_roles, image_share=image_share
-    )
+    around = context(source_roles=source_roles)
+    return call(transform("blend", "intra"), text, source, alpha, around=around, image_share=image_share)
 
 
 def ensemble(text, source, ids, source_ids, alpha=0.5, text_roles=None, source_roles=None):
-    return transform("blend", "ensemble").function(
-        text,
-        source,
-        alpha,
-        own_length=True,
+    around = context(
         text_token_ids=np.array(ids),
         text_roles=roles(text_roles or ["prompt"] * len(ids)),
         source_token_ids=np.array(source_ids),
         source_roles=roles(source_roles or ["prompt"] * len(source_ids)),
     )
+    return call(transform("blend", "ensemble"), text, source, alpha, around=around)
 
 
 @settings(deadline=None)
@@ -57,7 +52,10 @@ def test_concat_is_one_after_the_other_bit_for_bit(n, k, kind):
         ({"concat_tokens": 8, "length_matching": "area"}, None),
         ({"length_matching": "none"}, None),
         ({"alpha": 0.5}, ["no alpha", "0.5", "allowed: 1"]),
-        ({"concat_tokens": 8, "length_matching": "none"}, ["concat_tokens 8", "length_matching area"]),
+        (
+            {"concat_tokens": 8, "length_matching": "none"},
+            ["concat_tokens 8", "length_matching truncate, linear, area"],
+        ),
         ({"concat_tokens": 96, "most_tokens": 96}, ["concat_tokens 96", "takes 96 tokens"]),
         ({"concat_tokens": 95, "most_tokens": 96}, None),
     ],
@@ -174,13 +172,10 @@ def test_equal_sequences_at_alpha_one_give_the_source_in_the_prompt():
 
 
 def test_what_these_blends_need_beside_the_source():
-    assert transform("blend", "intra").inputs == ("source_roles",)
-    assert set(transform("blend", "ensemble").inputs) == {
-        "text_token_ids",
-        "text_roles",
-        "source_token_ids",
-        "source_roles",
+    assert set(transform("blend", "intra").needs) == {
+        "whole_source",
+        "text_tokens",
+        "image_tokens",
     }
-    assert transform("blend", "intra").whole_source
-    assert transform("blend", "ensemble").whole_source
-    assert not transform("blend", "concat").whole_source
+    assert set(transform("blend", "ensemble").needs) == {"whole_source", "text_tokens"}
+    assert transform("blend", "concat").needs == ()

@@ -1,5 +1,6 @@
 """Fixes of single dimensions, fitted on statistics and applied to states."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -17,7 +18,7 @@ from graftwork.transforms.dimension_fixes import (
     host_class,
 )
 from graftwork.transforms.registry import transform
-from tests.unit.transforms.samples import kinds_of_states, roles, seeds, states
+from tests.unit.transforms.samples import call, context, kinds_of_states, roles, seeds, states
 
 MODES = get_args(FixMode)
 COVERED = {"none", "rescale", "mask", "clamp", "full"}
@@ -135,13 +136,13 @@ def test_what_is_refused():
 
 
 ROLES = roles(["sink", "template", "prompt", "prompt", "image", "image", "template"])
-PAIR = (DONOR_STATISTICS, HOST_STATISTICS)
+AROUND = context(source_roles=ROLES, donor=DONOR_STATISTICS, host=HOST_STATISTICS)
 
 
 def registered(name, source, tokens="non_sink"):
     entry = transform("dimension_fix", name)
-    given = {"fix_corpus": PAIR, "fix_tokens": tokens} if entry.parameters else {}
-    return entry.function(source, ROLES, **given)
+    own = {"fix_tokens": tokens} if entry.parameters.model_fields else {}
+    return call(entry, source, around=AROUND, **own)
 
 
 def test_the_transforms_are_the_modes_and_none():
@@ -180,7 +181,9 @@ def test_a_class_that_was_not_selected_is_said_so():
     source = states(7, 8)
     entry = transform("dimension_fix", "full")
     with pytest.warns(UserWarning, match="none of class image; nothing is fixed"):
-        result, changed = entry.function(source, roles(["prompt"] * 7), fix_corpus=PAIR, fix_tokens="image")
+        result, changed = call(
+            entry, source, around=replace(AROUND, source_roles=roles(["prompt"] * 7)), fix_tokens="image"
+        )
     assert result is source
     assert changed == []
 

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graftwork.conditioning.build import share_of_tokens_used, share_of_weights
-from graftwork.transforms.length_matching import attention_pool_weights
+from graftwork.conditioning.build import Step, share_of_source_used, share_of_weights
+from graftwork.transforms.length_matching import AttentionPoolParameters, attention_pool_weights
 from graftwork.transforms.registry import transform
-from tests.unit.transforms.samples import defaults, kinds_of_states
+from tests.unit.transforms.samples import call, kinds_of_states
 
 COVERED = {"truncate", "linear", "area", "pad", "attention_pool", "none"}
 RESAMPLING = ("linear", "area")
@@ -22,7 +22,12 @@ lengths = st.integers(1, 70)
 
 def match(name: str, source: torch.Tensor, tokens: int, **parameters: float) -> torch.Tensor:
     entry = transform("length_matching", name)
-    return entry.function(source, tokens, **defaults(entry, **parameters))
+    return call(entry, source, tokens, **parameters)
+
+
+def share_used(name: str, source: torch.Tensor, tokens: int) -> float:
+    entry = transform("length_matching", name)
+    return share_of_source_used(Step(entry, entry.parameters(), {}), source, tokens)
 
 
 def states(tokens: int, width: int = 6, seed: int = 0) -> torch.Tensor:
@@ -132,8 +137,7 @@ def test_the_share_of_tokens_used_is_what_changing_them_one_by_one_finds(name, m
         changed = source.clone()
         changed[token] += 1e3
         used += not torch.equal(match(name, changed, n), plain)
-    share = share_of_tokens_used(transform("length_matching", name).function, m, n, {})
-    assert share == pytest.approx(used / m)
+    assert share_used(name, source, n) == pytest.approx(used / m)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +146,7 @@ def test_the_share_of_tokens_used_is_what_changing_them_one_by_one_finds(name, m
 )
 def test_the_share_of_an_image_of_1041_tokens_in_a_prompt_of_11(name, share):
     """Two neighbours for each of the 11 rows; the middle one falls on a token."""
-    function = transform("length_matching", name).function
-    assert share_of_tokens_used(function, 1041, 11, {}) == pytest.approx(share)
+    assert share_used(name, states(1041), 11) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
@@ -165,9 +168,7 @@ def test_pad_appends_the_mean_token(m, n):
     result = match("pad", source, n)
     assert torch.equal(result[:m], source[:n])
     torch.testing.assert_close(result[m:], source.mean(dim=0).expand(max(n - m, 0), -1))
-    assert share_of_tokens_used(transform("length_matching", "pad").function, m, n, {}) == pytest.approx(
-        min(1.0, n / m)
-    )
+    assert share_used("pad", source, n) == pytest.approx(min(1.0, n / m))
 
 
 def by_hand(source: torch.Tensor, n: int, temperature: float) -> torch.Tensor:
@@ -211,7 +212,7 @@ def test_attention_pool_at_a_high_temperature_is_area(m, n):
 def test_attention_pool_prefers_the_token_that_differs():
     source = torch.ones(9, 4)
     source[4] = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    weights = attention_pool_weights(source, 1, pool_temperature=0.1)[0]
+    weights = attention_pool_weights(source, 1, AttentionPoolParameters(pool_temperature=0.1))[0]
     assert int(weights.argmax()) == 4
     assert weights[4] > 0.9
 
@@ -220,7 +221,7 @@ def test_attention_pool_prefers_the_token_that_differs():
 @given(lengths, lengths, st.sampled_from([1e-4, 1.0]))
 def test_weights_of_attention_pool_are_means_over_the_windows_of_area(m, n, temperature):
     source = states(m)
-    share = attention_pool_weights(source, n, pool_temperature=temperature)
+    share = attention_pool_weights(source, n, AttentionPoolParameters(pool_temperature=temperature))
     assert (share >= 0).all()
     torch.testing.assert_close(share.sum(dim=1), torch.ones(n), rtol=0, atol=1e-6)
     assert ((share > 0) <= (weights("area", m, n) > 0)).all()

@@ -16,7 +16,8 @@ from graftwork.transforms.masking import ClipParameters, MaskingParameters
 from graftwork.transforms.outliers import rows_of_class
 from graftwork.transforms.registry import transform
 from tests.unit.transforms.samples import (
-    defaults,
+    call,
+    context,
     kinds_of_states,
     roles,
     seeds,
@@ -34,12 +35,13 @@ def mask(name, source, source_roles=None, reference=None, **parameters):
     """Result, what was masked, and warnings."""
     entry = transform("masking", name)
     source_roles = roles(["image"] * len(source)) if source_roles is None else source_roles
-    arguments = defaults(entry, **parameters)
-    if "statistics" in arguments:
-        arguments["statistics"] = statistics(source.shape[1]) if reference is None else reference
+    around = context(
+        source_roles=source_roles,
+        statistics=statistics(source.shape[1]) if reference is None else reference,
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result, masked = entry.function(source, source_roles, **arguments)
+        result, masked = call(entry, source, around=around, **parameters)
     return result, masked, [str(item.message) for item in caught]
 
 

@@ -1,110 +1,280 @@
-"""Adding a blend touches one module and its test: everything else follows from the registry.
+"""Adding a transform touches one module and its test: everything else follows from the registration.
 
-The schema of experiments is made from the registry when it is imported, so the new blend is registered in a process of its
-own, before that. A parameter that the blend brings along has one line in `identity.NEUTRAL`, which the process adds.
+The modules below are dropped into a copy of the tree, where nothing else is changed. Each question is asked in a process of
+its own, for the registry is read when it is imported.
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
-from graftwork.core.code_digest import REPOSITORY, code_digest
+from graftwork.core.code_digest import REPOSITORY
+from graftwork.design.project import Project
 from graftwork.transforms.registry import transforms
 
-PROGRAM = """
-import json, sys, tempfile
-from pathlib import Path
-from graftwork.core.identity import NEUTRAL
-NEUTRAL["throwaway_sharpness"] = 1.0
-from graftwork.transforms import registry
-registry.transforms("blend")
-import tests.unit.transforms.throwaway_blend
+MIDPOINT = '''
+"""A blend as somebody might add it."""
 
-import torch
-from tests.unit.conditioning.test_build import SOURCE_ROLES, TEXT_ROLES, recipe, states
-from tests.unit.design.designs import expand, experiment
-from graftwork.conditioning.build import build_conditioning
-from graftwork.design.describe import SCHEMAS, reference_text, schema_text
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from graftwork.core.parameters import parameter
+from graftwork.transforms.context import Context
+from graftwork.transforms.registry import TransformParameters, register
+
+if TYPE_CHECKING:
+    import torch
+
+
+class MidpointParameters(TransformParameters):
+    """Parameters of `blend_at_midpoint`."""
+
+    midpoint_share: Annotated[float, Field(ge=0, le=1)] = parameter(
+        0.5,
+        neutral=0.5,
+        label="share of the midpoint",
+        unit="of alpha",
+        description="How much of the source is in the point that `midpoint` moves to.",
+    )
+
+
+def _problem(parameters):
+    return "midpoint_share 0.25 is unlucky; allowed: any other" if parameters["midpoint_share"] == 0.25 else None
+
+
+@register(
+    "blend",
+    "midpoint",
+    formula="t + alpha * midpoint_share * (v - t)",
+    source="nobody",
+    parameters=MidpointParameters,
+    problem_with=_problem,
+    examples={"midpoint": {"midpoint_share": 0.75}},
+)
+def blend_at_midpoint(
+    text: "torch.Tensor",
+    source: "torch.Tensor",
+    alpha: float,
+    parameters: MidpointParameters,
+    context: Context,
+) -> "torch.Tensor":
+    """Moves the text towards a point between text and source."""
+    return text + alpha * parameters.midpoint_share * (source - text)
+'''
+
+WITH_COVARIANCE = '''
+"""A masking as somebody might add it, of a stage in which none takes a covariance so far."""
+
+from graftwork.transforms.context import COVARIANCE, Context
+from graftwork.transforms.reference_choice import StatisticsChoice, statistics_parameter
+from graftwork.transforms.registry import TransformParameters, register
+
+
+class CorrelatedParameters(TransformParameters):
+    """Parameters of `mask_correlated`."""
+
+    statistics: StatisticsChoice = statistics_parameter()
+
+
+@register(
+    "masking",
+    "correlated",
+    formula="x_d = 0 where the covariance with dimension 0 is positive",
+    source="nobody",
+    parameters=CorrelatedParameters,
+    needs=(COVARIANCE,),
+    examples={"correlated": {}},
+)
+def mask_correlated(source, parameters: CorrelatedParameters, context: Context):
+    """Silences dimensions that go with the first."""
+    import torch
+
+    found = torch.from_numpy(context.statistics.require("covariance")[0] > 0)
+    return torch.where(found, 0.0, source), [f"{int(found.sum())} silenced"]
+'''
+
+DEMO = """
+import json
+from pathlib import Path
+import yaml
+from graftwork.design.project import Project
+project = Project(yaml.safe_load(Path("config/config.yaml").read_text()), Path.cwd())
+print(json.dumps([cell.cell for cell in project.design("demo").cells]))
+"""
+
+CELLS = """
+import json, tempfile
+from pathlib import Path
 from graftwork.core.errors import DesignError
+from graftwork.design.describe import SCHEMAS, generated_tables, schema_text
+from graftwork.design.examples import settings_text
+from graftwork.design.parameters import label_of, takes_part
 from graftwork.design.settings import Hardware
 from graftwork.planning.keys import Keys
-from graftwork.core.labels import label
 from graftwork.reports.table import parameter_columns
+from tests.unit.design.designs import expand, experiment
 
-def refusal(base):
+def refusal(value):
     try:
-        expand(Path(folder), experiment({}, {"blend": "throwaway", **base}))
+        expand(Path(folder), experiment({}, {"blend": "midpoint", "midpoint_share": value}))
     except DesignError as error:
         return str(error)
 
 said = {}
 with tempfile.TemporaryDirectory() as folder:
-    design = expand(
-        Path(folder),
-        experiment({"blend": ["linear", "throwaway"], "throwaway_sharpness": [1.0, 2.0]}, {"alpha": 0.5}),
-    )
-    said["refusals"] = [refusal({"throwaway_sharpness": value}) for value in (10.0, 7.0)]
+    axes = {"blend": ["linear", "midpoint"], "midpoint_share": [0.5, 1.0]}
+    design = expand(Path(folder), experiment(axes, {"alpha": 0.5}))
+    said["refusals"] = [refusal(value) for value in (1.5, 0.25)]
+cells = [cell.parameters for cell in design.cells if cell.role == "cell"]
+said["cells"] = len({cell.cell for cell in design.cells if cell.role == "cell"})
 keys = Keys(design.models, Hardware().model_dump())
-said["labels"] = [label("blend", text) for text in design.axes[3].labels]
-said["recipes"] = [keys.recipe(cell.parameters)["blend"] for cell in design.cells if cell.role == "cell"][:4]
-said["ids"] = len({cell.cell for cell in design.cells if cell.role == "cell"})
+said["recipes"] = [json.loads(json.dumps(keys.recipe(cell)["blend"], default=vars)) for cell in cells][:4]
+corpus = {"corpus": "c", "encoder": cells[0]["text_encoder"], "hidden_layer": -2, "tokens": "prompt"}
+over_corpus = Keys(design.models, Hardware().model_dump(), {"c": {"name": "c", "prompts": ["a"], "references": []}})
+said["covariance_of"] = [
+    over_corpus.stage_statistics({**cells[0], "masking": name, "statistics": corpus}, "masking")["statistics"].item()
+    for name in ("zero", "correlated")
+]
 said["columns"] = parameter_columns(design.to_json())
-said["reference"] = reference_text()
+said["label"] = label_of("midpoint_share")
+said["tables"] = [generated_tables()[name] for name in ("choices", "transforms")]
 said["schema"] = json.loads(schema_text(SCHEMAS["experiment"]))["$defs"]["Base"]["properties"]
+said["takes_part"] = [takes_part("midpoint_share", cell) for cell in cells if cell["midpoint_share"] == 1.0][:2]
+said["settings"] = settings_text()
+print(json.dumps(said))
+"""
+
+BUILT = """
+import json
+import torch
+from tests.unit.conditioning.test_build import SOURCE_ROLES, TEXT_ROLES, build_conditioning, recipe, states
 text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
 def build(**chosen):
-    return build_conditioning(recipe(**chosen), lambda key, layer: {"t": text, "s": source}[key]).prompt_embeds
-made = build(alpha=0.5, blend="throwaway", throwaway_sharpness=2.0)
-said["built"] = torch.allclose(made, build(alpha=0.25, blend="linear"), rtol=1e-5, atol=1e-4)
-print(json.dumps(said))
+    return build_conditioning(recipe(alpha=0.5, **chosen), text, source)
+made = build(blend="midpoint", midpoint_share=0.5).prompt_embeds
+like = build_conditioning(recipe(alpha=0.25, blend="linear"), text, source).prompt_embeds
+masked = build(masking="correlated")
+print(json.dumps([torch.allclose(made, like, rtol=1e-5, atol=1e-4), masked.report["masked_dimensions"]]))
 """
 
 
 @pytest.fixture(scope="module")
-def said():
-    run = subprocess.run([sys.executable, "-c", PROGRAM], cwd=REPOSITORY, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+def copy(tmp_path_factory):
+    """The tree with the two modules in it."""
+    root = tmp_path_factory.mktemp("copy")
+    for name in ("graftwork", "tests", "lab", "workflow_scripts", "config"):
+        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "resources").symlink_to(REPOSITORY / "resources")
+    (root / "graftwork/transforms/midpoint.py").write_text(MIDPOINT)
+    (root / "graftwork/transforms/correlated.py").write_text(WITH_COVARIANCE)
+    return root
 
 
-def test_nothing_of_it_is_left_here():
-    assert "throwaway" not in transforms("blend")
+def run(root: Path, program: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def answer(root: Path, program: str):
+    done = run(root, program)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def said(copy):
+    return answer(copy, CELLS)
+
+
+def test_nothing_of_them_is_here():
+    assert "midpoint" not in transforms("blend")
+    assert "correlated" not in transforms("masking")
+
+
+def test_cells_that_exist_keep_their_names(copy, tmp_path, monkeypatch):
+    for name in ("config", "resources"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    monkeypatch.chdir(tmp_path)
+    project = Project(yaml.safe_load(Path("config/config.yaml").read_text()), tmp_path)
+    assert answer(copy, DEMO) == [cell.cell for cell in project.design("demo").cells]
 
 
 def test_experiments_may_choose_it(said):
-    assert "throwaway" in said["schema"]["blend"]["enum"]
-    assert said["schema"]["throwaway_sharpness"]["maximum"] == 9
-    assert said["labels"] == ["blend = linear", "blend = throwaway"]
-    # For each of two prompts: both blends at 1, and at 2, where the parameter of a blend that was not chosen names too.
-    assert said["ids"] == 2 * 4
-
-
-def test_what_it_does_not_take_is_refused(said):
+    assert "midpoint" in said["schema"]["blend"]["enum"]
+    assert "correlated" in said["schema"]["masking"]["enum"]
+    assert said["schema"]["midpoint_share"]["maximum"] == 1
+    # For each of two prompts: both blends at both shares.
+    assert said["cells"] == 2 * 4
     bounds, own = said["refusals"]
-    assert "config/experiments/test.yaml: base.throwaway_sharpness: 10.0 is not allowed" in bounds
-    assert own == "config/experiments/test.yaml: throwaway_sharpness 7.0 is unlucky; allowed: any other"
+    assert "config/experiments/test.yaml: base.midpoint_share: 1.5 is not allowed" in bounds
+    assert own == "config/experiments/test.yaml: midpoint_share 0.25 is unlucky; allowed: any other"
 
 
 def test_recipes_have_its_parameters_and_code(said):
-    code = code_digest(["tests.unit.transforms.throwaway_blend:blend_throwaway"])
-    chosen = [recipe for recipe in said["recipes"] if recipe["name"] == "throwaway"]
-    assert chosen == [
-        {"name": "throwaway", "parameters": {"throwaway_sharpness": value}, "code": code}
-        for value in (1.0, 2.0)
+    chosen = [recipe for recipe in said["recipes"] if recipe["name"] == "midpoint"]
+    assert [recipe["parameters"] for recipe in chosen] == [
+        {"midpoint_share": 0.5},
+        {"midpoint_share": 1.0},
     ]
+    assert len({recipe["code"] for recipe in chosen}) == 1
 
 
-def test_it_is_built(said):
-    assert said["built"]
+def test_the_covariance_that_it_needs_is_measured(said):
+    assert [item["covariance_of"] for item in said["covariance_of"]] == [None, "prompt"]
 
 
-def test_it_is_documented_and_has_columns(said):
-    blends = said["reference"].split("### `blend`\n")[1].split("\n## ")[0]
-    (row,) = [line for line in blends.split("\n") if line.startswith("| `throwaway` |")]
-    assert "alpha^throwaway_sharpness * v" in row
-    assert "| nobody |" in row
-    (row,) = [line for line in blends.split("\n") if line.startswith("| `throwaway_sharpness` |")]
-    assert "| `throwaway` | number (0 to 9) | `1.0` | `1.0` | How sharply `throwaway` mixes. |" in row
-    assert "throwaway_sharpness" in said["columns"]
+def test_both_are_built(copy):
+    like_by_hand, silenced = answer(copy, BUILT)
+    assert like_by_hand
+    assert silenced[0].endswith(" silenced")
+
+
+def test_it_has_a_column_a_label_documentation_and_an_example(said):
+    assert said["columns"].index("midpoint_share") < said["columns"].index("seed")
+    assert said["label"] == "share of the midpoint (of alpha)"
+    choices, table = said["tables"]
+    assert "| `midpoint_share` | number (0 to 1) | `0.5` | How much of the source" in choices
+    (row,) = [line for line in table.split("\n") if "| `midpoint` |" in line]
+    assert "t + alpha * midpoint_share * (v - t)" in row
+    assert "| nobody | `midpoint_share` | `midpoint_share: 0.5` |" in row
+    assert said["takes_part"] == [False, True]
+    assert "  midpoint: {blend: midpoint, midpoint_share: 0.75}\n" in said["settings"]
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "error"),
+    [
+        (
+            "midpoint",
+            "        neutral=0.5,\n",
+            "blend 'midpoint': parameter midpoint_share has no neutral value",
+        ),
+        ("midpoint", "    examples={", "blend 'midpoint': no setting shows what it does"),
+        ("correlated", "    needs=(COVARIANCE,),\n", "masking 'correlated': it has parameter statistics"),
+    ],
+)
+def test_what_is_left_out_is_said_when_it_is_imported(copy, module, line, error):
+    file = copy / f"graftwork/transforms/{module}.py"
+    whole = file.read_text()
+    (left_out,) = [part for part in whole.splitlines(keepends=True) if part.startswith(line.rstrip("\n"))]
+    file.write_text(whole.replace(left_out, ""))
+    try:
+        done = run(copy, "import graftwork.design.schema")
+    finally:
+        file.write_text(whole)
+    assert done.returncode != 0
+    assert f"Error: {error}" in done.stderr

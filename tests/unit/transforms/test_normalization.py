@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.transforms.normalization import GlobalParameters, std_without_sink
 from graftwork.transforms.registry import transform
+from tests.unit.transforms.samples import call, context
 
 COVERED = {"none", "global"}
 PROMPT, SINK = ROLE_CODES["prompt"], ROLE_CODES["sink"]
@@ -27,7 +28,9 @@ def states(
 def normalize(source: torch.Tensor, text: torch.Tensor | None = None, name: str = "global", **parameters):
     text = states(5, source.shape[1], seed=9) if text is None else text
     roles = np.array([SINK] + [PROMPT] * (text.shape[0] - 1), dtype=np.uint8)
-    return transform("normalization", name).function(source, text=text, text_roles=roles, **parameters)
+    return call(
+        transform("normalization", name), source, around=context(text, text_roles=roles), **parameters
+    )
 
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 12)).filter(lambda size: size[0] * size[1] > 1)

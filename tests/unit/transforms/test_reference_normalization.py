@@ -28,7 +28,8 @@ from graftwork.transforms.normalization import (
 from graftwork.transforms.registry import transform
 from tests.unit.transforms.samples import (
     as_the_generator_sees,
-    defaults,
+    call,
+    context,
     kinds_of_states,
     lengths,
     roles,
@@ -48,13 +49,14 @@ def normalize(name, source, reference=None, text=None, **parameters):
     """Result and warnings."""
     entry = transform("normalization", name)
     text = states(5, source.shape[1], seed=9) if text is None else text
-    arguments = defaults(entry, **parameters)
-    if "statistics" in arguments:
-        arguments["statistics"] = statistics(source.shape[1]) if reference is None else reference
-    text_roles = roles(["sink"] + ["prompt"] * (len(text) - 1))
+    around = context(
+        text,
+        text_roles=roles(["sink"] + ["prompt"] * (len(text) - 1)),
+        statistics=statistics(source.shape[1]) if reference is None else reference,
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = entry.function(source, text=text, text_roles=text_roles, **arguments)
+        result = call(entry, source, around=around, **parameters)
     return result, [str(item.message) for item in caught]
 
 

@@ -16,8 +16,17 @@ from graftwork.transforms.blending import (
     StyleOnlyParameters,
     curve_values,
 )
+from graftwork.transforms.context import WHOLE_SOURCE
 from graftwork.transforms.registry import transform
-from tests.unit.transforms.samples import alphas, defaults, kinds_of_states, lengths, seeds, states, widths
+from tests.unit.transforms.samples import (
+    alphas,
+    call,
+    kinds_of_states,
+    lengths,
+    seeds,
+    states,
+    widths,
+)
 
 COVERED = {
     "slerp",
@@ -39,10 +48,9 @@ LISTS = {
 }
 
 
-def blend(name, text, source, alpha, own_length=False, **parameters):
+def blend(name, text, source, alpha, **parameters):
     entry = transform("blend", name)
-    arguments = defaults(entry, **{**LISTS.get(name, {}), **parameters})
-    return entry.function(text, source, alpha, own_length=own_length, **arguments)
+    return call(entry, text, source, alpha, **{**LISTS.get(name, {}), **parameters})
 
 
 def pair(tokens: int, width: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -142,7 +150,6 @@ def test_slerp_turns_by_a_share_of_the_angle_and_mixes_magnitudes(n, width, seed
 def test_slerp_at_alpha_one_is_the_source_bit_for_bit(n, width, seed):
     text, source = pair(n, width, seed)
     assert torch.equal(blend("slerp", text, source, 1.0), source)
-    assert blend("slerp", text, source, 1.0, own_length=True) is source
 
 
 @pytest.mark.parametrize("factor", [1.0, 7.0, 1e-3])
@@ -192,13 +199,13 @@ def test_adain_per_dim_gives_each_dimension_the_statistics_of_all_tokens(n, m, w
     moved = (t - t.mean(0)) / t.std(0) * std + v.mean(0)
     expected = alpha * moved + (1 - alpha) * t
     torch.testing.assert_close(
-        blend("adain_per_dim", text, source, alpha, own_length=True).double(), expected, rtol=1e-3, atol=1e-2
+        blend("adain_per_dim", text, source, alpha).double(), expected, rtol=1e-3, atol=1e-2
     )
 
 
 def test_adain_per_dim_takes_all_tokens():
-    assert transform("blend", "adain_per_dim").whole_source
-    assert not transform("blend", "adain").whole_source
+    assert WHOLE_SOURCE in transform("blend", "adain_per_dim").needs
+    assert WHOLE_SOURCE not in transform("blend", "adain").needs
 
 
 def test_adain_per_dim_of_one_token_of_text_is_the_mean():
@@ -302,8 +309,8 @@ def test_attention_weighted_with_equal_importance_is_linear():
 )
 def test_lists_that_are_needed_are_asked_for(name, parameter):
     problem = transform("blend", name).problem_with
-    assert f"{parameter}: [" in problem({parameter: None})
-    assert problem({parameter: [1.0]}) is None
+    assert f"{parameter}: [" in problem({"blend": name, parameter: None})
+    assert problem({"blend": name, parameter: [1.0]}) is None
 
 
 @settings(deadline=None)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from graftwork.models.tokens import ROLE_CODES, ROLES
 from graftwork.transforms.registry import transforms
 from graftwork.transforms.token_modes import RolesParameters
+from tests.unit.transforms.samples import call
 
 SELECTED = {
     "full": {"template", "sink", "vision_marker", "image", "prompt", "think", "system"},
@@ -25,7 +26,7 @@ role_sequences = st.lists(st.sampled_from(ROLES), max_size=60)
 def select(mode: str, roles: list[str]) -> np.ndarray:
     codes = np.array([ROLE_CODES[role] for role in roles], dtype=np.uint8)
     parameters = {"token_roles": ["image", "system"]} if mode == "roles" else {}
-    return transforms("token_mode")[mode].function(codes, **parameters)
+    return call(transforms("token_mode")[mode], codes, **parameters)
 
 
 @pytest.mark.parametrize("mode", SELECTED)
@@ -52,7 +53,7 @@ def test_the_narrower_modes_are_parts_of_the_wider(roles):
 @given(st.lists(st.sampled_from(ROLES), min_size=1, unique=True), role_sequences)
 def test_any_set_of_roles_is_selected(chosen, roles):
     codes = np.array([ROLE_CODES[role] for role in roles], dtype=np.uint8)
-    mask = transforms("token_mode")["roles"].function(codes, token_roles=chosen)
+    mask = call(transforms("token_mode")["roles"], codes, token_roles=chosen)
     assert mask.tolist() == [role in chosen for role in roles]
 
 

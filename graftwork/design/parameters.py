@@ -1,0 +1,97 @@
+"""What is derived from the declarations of a cell's parameters: names of cells, order, labels, and what takes part.
+
+A cell is named by what makes its image, so that the same cell has the same name in every experiment, on every machine and
+after every refactoring.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from graftwork.core.identity import canonical_json, digest
+from graftwork.core.labels import format_values
+from graftwork.core.parameters import ALWAYS
+from graftwork.design.schema import DECLARATIONS, EncodingParameters, SamplingParameters, SourceParameters
+from graftwork.transforms.registry import STAGES, owners_of, transform, transforms
+
+CELL_ID_LENGTH = 16
+
+# Parameter -> the value at which a cell's name leaves it out.
+NEUTRAL: dict[str, Any] = {
+    name: declared.neutral for name, declared in DECLARATIONS.items() if declared.neutral is not ALWAYS
+}
+# What a baseline, the image of the text alone, depends on; all else about a cell concerns the source.
+BASELINE_PARAMETERS = (
+    "prompt",
+    "seed",
+    *(name for name, declared in DECLARATIONS.items() if declared.in_baseline),
+)
+
+
+def cell_id(parameters: Mapping[str, Any]) -> str:
+    """Returns the name of the cell with these resolved parameters.
+
+    Args:
+        parameters: Resolved: prompts as text, references as content hashes, models as identities. A parameter at
+            its neutral value is left out, so that parameters added later rename nothing.
+    """
+    explicit = {
+        name: value
+        for name, value in parameters.items()
+        if not (name in NEUTRAL and canonical_json(NEUTRAL[name]) == canonical_json(value))
+    }
+    return digest(explicit)[:CELL_ID_LENGTH]
+
+
+def acting_with(name: str) -> list[str]:
+    """Returns the parameters that do nothing where the parameter `name` is 0 or null."""
+    return [other for other, declared in DECLARATIONS.items() if declared.acts_with == name]
+
+
+def takes_part(name: str, parameters: Mapping[str, Any]) -> bool:
+    """Returns whether a parameter says something about a cell.
+
+    It does where what it belongs to is chosen; a parameter that belongs to nothing does where it is not neutral.
+
+    Args:
+        name: Name of the parameter.
+        parameters: Parameters of the cell, by name.
+    """
+    declared = DECLARATIONS.get(name)
+    if declared is not None and declared.acts_with is not None:
+        return bool(parameters.get(declared.acts_with))
+    if declared is not None and declared.needed_as is not None:
+        chosen = (
+            transform(stage, parameters[stage]) for stage in STAGES if parameters.get(stage) is not None
+        )
+        return any(declared.needed_as in entry.needs for entry in chosen)
+    owners = owners_of(name)
+    if owners:
+        return any(parameters.get(owner.stage) == owner.name for owner in owners)
+    return name in STAGES or name not in NEUTRAL or NEUTRAL[name] != parameters.get(name)
+
+
+def ordered_parameters() -> list[str]:
+    """Returns the parameters of cells in the order of tables: inputs, source, stages with their parameters, sampling."""
+    order = ["prompt", "reference"]
+    order += [name for name in SourceParameters.model_fields if not DECLARATIONS[name].in_baseline]
+    order += [name for name in EncodingParameters.model_fields if not DECLARATIONS[name].in_baseline]
+    for stage in STAGES:
+        order.append(stage)
+        for entry in transforms(stage).values():
+            order += entry.parameters.model_fields
+    order += ["seed", "generator", *BASELINE_PARAMETERS]
+    order += SamplingParameters.model_fields
+    return list(dict.fromkeys([*order, *DECLARATIONS]))
+
+
+def label_of(name: str) -> str:
+    """Returns what grids, plots and tables for people call a parameter or an axis, with its unit."""
+    declared = DECLARATIONS.get(name)
+    if declared is None:
+        return name
+    return f"{declared.label or name} ({declared.unit})" if declared.unit else declared.label or name
+
+
+def format_of(name: str) -> Callable[[Sequence[Any]], list[str]]:
+    """Returns what writes values of a parameter or an axis for people."""
+    return DECLARATIONS[name].format if name in DECLARATIONS else format_values
