@@ -36,11 +36,11 @@ SIZES = {
     "steps": {"cell": 48, "baseline": 16},
     "style_delta": {"cell": 128, "baseline": 4},
     "style_transfer": {"cell": 128, "baseline": 4},
-    "think_block": {"cell": 64, "baseline": 4},
+    "think_block": {"cell": 128, "baseline": 4},
     "timestep_alpha": {"cell": 80, "baseline": 4},
     "token_modes": {"cell": 96, "baseline": 4},
     "variants": {"cell": 72, "baseline": 2},
-    "vl_only_vs_text": {"cell": 64, "baseline": 16},
+    "vl_only_vs_text": {"cell": 80, "baseline": 16},
     "vl_text_variations": {"cell": 96, "baseline": 2},
 }
 # Experiments that are no presets.
