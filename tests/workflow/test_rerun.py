@@ -154,8 +154,9 @@ def only_the_images_at_half(workspace: Workspace, run: Run) -> None:
 def write_comments_and_touch_all(workspace: Workspace) -> None:
     for file in (
         "conditioning/blending",
-        "models/z_image",
-        "models/qwen3_vl",
+        "models/generator",
+        "models/generators/z_image/generator",
+        "models/encoders/qwen3_vl/encoder",
         "presentation/grid",
         "design/sweep",
     ):
@@ -164,7 +165,7 @@ def write_comments_and_touch_all(workspace: Workspace) -> None:
     edit("conditioning/blending.py", '"""Mixes row by row.', '"""Mixes row by row, in other words.')(
         workspace
     )
-    edit("models/z_image.py", '"""Makes one image per row with', '"""Makes some images with')(workspace)
+    edit("models/generator.py", '"""Makes one image per row.', '"""Makes some images.')(workspace)
     for name in (
         "Snakefile",
         "rules",
