@@ -32,9 +32,8 @@ PAGES = [
 ]
 # Written by jobs beside their declared outputs, or by the user.
 UNDECLARED = (
-    r"results/store/\w+/",
+    r"results/store/\w+/?",
     r"results/\.devices/",
-    r"results/\{experiment\}/(cells_full|constants)\.csv",
     r"config/experiments/vision\.yaml",
     r"data/\w+\.npz",
 )

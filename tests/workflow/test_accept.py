@@ -7,14 +7,16 @@ from tests.workflow.harness import Workspace
 pytestmark = pytest.mark.slow
 
 SAMPLING = "graftwork/models/generators/z_image/generator.py"
+NOISE = "graftwork/models/generator.py"
 
 
 def test_images_are_adopted_when_a_sample_is_equal(built: Workspace) -> None:
     before = built.stored("images/*/*.png")
-    old = "    device, dtype = pipeline._execution_device, pipeline.transformer.dtype\n"
-    built.edit(
-        SAMPLING, old, "    dtype = pipeline.transformer.dtype\n    device = pipeline._execution_device\n"
+    old = (
+        "        vae, device, dtype = pipeline.vae, pipeline._execution_device, pipeline.transformer.dtype\n"
     )
+    new = "        vae, dtype = pipeline.vae, pipeline.transformer.dtype\n        device = pipeline._execution_device\n"
+    built.edit(SAMPLING, old, new)
     built.config["accept_samples"] = 2
     built.save()
 
@@ -36,7 +38,7 @@ def test_images_are_adopted_when_a_sample_is_equal(built: Workspace) -> None:
 
 def test_nothing_is_adopted_when_an_image_differs(built: Workspace) -> None:
     before = built.stored("images/*/*.png")
-    built.edit(SAMPLING, "    return torch.stack(rows)\n", "    return torch.stack(rows) * 0.99\n")
+    built.edit(NOISE, "    return torch.stack(rows)\n", "    return torch.stack(rows) * 0.99\n")
 
     accepted = built.run("accept")
     assert accepted.returncode == 1

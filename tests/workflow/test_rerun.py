@@ -154,19 +154,16 @@ def only_the_images_at_half(workspace: Workspace, run: Run) -> None:
 def write_comments_and_touch_all(workspace: Workspace) -> None:
     for file in (
         "transforms/blending",
+        "models/generator",
         "models/generators/z_image/generator",
-        "models/encoders/qwen3_vl",
+        "models/encoders/qwen3_vl/encoder",
         "reports/grid",
         "design/sweep",
     ):
         path = workspace.folder / LIBRARY / f"{file}.py"
         path.write_text("# A comment.\n" + path.read_text() + "\n# Another.\n")
     edit("transforms/blending.py", '"""Mixes row by row.', '"""Mixes row by row, in other words.')(workspace)
-    edit(
-        "models/generators/z_image/generator.py",
-        '"""Makes one image per row with',
-        '"""Makes some images with',
-    )(workspace)
+    edit("models/generator.py", '"""Makes one image per row.', '"""Makes some images.')(workspace)
     for name in (
         "Snakefile",
         "rules",

@@ -52,8 +52,10 @@ def test_sampling_options_from_cells_to_images(built: Workspace) -> None:
     assert again.made == {}
 
     # Under other code that computes the same, all of them are rendered once more and adopted.
-    old = "    device, dtype = pipeline._execution_device, pipeline.transformer.dtype\n"
-    new = "    dtype = pipeline.transformer.dtype\n    device = pipeline._execution_device\n"
+    old = (
+        "        vae, device, dtype = pipeline.vae, pipeline._execution_device, pipeline.transformer.dtype\n"
+    )
+    new = "        vae, dtype = pipeline.vae, pipeline.transformer.dtype\n        device = pipeline._execution_device\n"
     built.edit("graftwork/models/generators/z_image/generator.py", old, new)
     built.config["accept_samples"] = 16
     built.save()
