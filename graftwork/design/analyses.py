@@ -12,9 +12,9 @@ from pydantic import Field, ValidationError
 from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.identity import digest
 from graftwork.core.labels import slugify
+from graftwork.core.parameters import GivenText, Instruct, Strict, Text
 from graftwork.design.corpora import Corpora, CorpusInputs, check_class, check_corpus_for
 from graftwork.design.encoding import check_prompting, fill_in_formats
-from graftwork.design.forms import GivenText, Instruct, Strict, Text
 from graftwork.design.inputs import read_yaml
 from graftwork.design.statistics_of_cells import add_model, check_layer, not_neutral
 from graftwork.models.catalog import Model, ModelCatalog

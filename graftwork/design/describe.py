@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from graftwork.core.parameters import GivenText, Instruct
 from graftwork.design.analyses import (
     Analysis,
     AnalysisEncoder,
@@ -21,7 +22,6 @@ from graftwork.design.analyses import (
 )
 from graftwork.design.corpora import Corpus
 from graftwork.design.examples import EXPERIMENT, experiment_text
-from graftwork.design.forms import GivenText, Instruct
 from graftwork.design.parameters import NEUTRAL
 from graftwork.design.schema import (
     Base,
