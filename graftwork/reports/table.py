@@ -8,19 +8,78 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.core.png import is_complete_png
-from graftwork.design.parameters import ordered_parameters
 from graftwork.design.sampling import sampling_warnings
 from graftwork.planning.no_ops import first_alike
 from graftwork.store.layout import Store
 
 STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error")
-# Columns beside those of a parameter: before it, and after it.
-_NAMES, _HASHES = {"prompt": "prompt_name"}, {name: f"{name}_sha256" for name in ("reference", "init_image")}
-PARAMETER_COLUMNS = tuple(
-    column
-    for name in ordered_parameters()
-    for column in (_NAMES.get(name), name, _HASHES.get(name))
-    if column is not None
+PARAMETER_COLUMNS = (
+    "prompt_name",
+    "prompt",
+    "reference",
+    "reference_sha256",
+    "encoder",
+    "source",
+    "hidden_layer",
+    "neutral_reference",
+    "source_text",
+    "prompt_format",
+    "system_prompt",
+    "think_block",
+    "rope_theta",
+    "positions",
+    "token_mode",
+    "token_roles",
+    "masking",
+    "masking_tokens",
+    "masking_direction",
+    "masking_threshold",
+    "masking_dimensions",
+    "masking_sigma",
+    "statistics",
+    "dimension_fix",
+    "fix_corpus",
+    "fix_tokens",
+    "normalization",
+    "target_std",
+    "clip_sigma",
+    "hybrid_weight",
+    "whiten_shrinkage",
+    "length_matching",
+    "pool_temperature",
+    "combination",
+    "reference_weights",
+    "layer_weights",
+    "blend",
+    "alpha",
+    "alpha_schedule",
+    "delta_normalize",
+    "delta_scale_to_text",
+    "style_dimensions",
+    "curve",
+    "curve_start",
+    "curve_end",
+    "token_alphas",
+    "token_importance",
+    "noise_seed",
+    "concat_tokens",
+    "image_share",
+    "seed",
+    "generator",
+    "text_hidden_layer",
+    "text_prompt_format",
+    "text_system_prompt",
+    "text_think_block",
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+    "negative_prompt",
+    "cfg_normalization",
+    "cfg_truncation",
+    "init_image",
+    "init_image_sha256",
+    "strength",
 )
 REPORT_COLUMNS = (
     "tokens",
