@@ -28,10 +28,3 @@ class ReferenceSet:
 
     name: str
     parts: tuple[Reference, ...]
-
-
-def parts_of(reference: Reference | ReferenceSet | None) -> tuple[Reference, ...]:
-    """Returns the images of a value of the axis `reference`; none for None."""
-    if reference is None:
-        return ()
-    return reference.parts if isinstance(reference, ReferenceSet) else (reference,)

@@ -6,12 +6,35 @@ Parameters of cells stand in Pydantic models: those of transforms in the module 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from graftwork.core.labels import format_values
+
+# Forms that values have in every configuration file.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Text = Annotated[str, Field(pattern=r"\S")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """Unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class GivenText(Strict):
+    """A text of the user's own, where the other values are words with a meaning."""
+
+    text: Text
+
+
+class Instruct(Strict):
+    """A task that stands before a prompt."""
+
+    instruct: Text
 
 
 class _Always:

@@ -10,8 +10,8 @@ from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.identity import digest
 from graftwork.core.inputs import Prompt, Reference
+from graftwork.core.parameters import Strict
 from graftwork.design.cells import CorpusRecord
-from graftwork.design.forms import Strict
 from graftwork.design.inputs import find_reference, read_prompts, read_yaml
 from graftwork.design.schema import NamedPrompt
 from graftwork.models.catalog import Model

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from graftwork.core.errors import DesignError, expected
-from graftwork.core.inputs import parts_of
+from graftwork.design.inputs import parts_of
 from graftwork.models.catalog import Model
 from graftwork.models.description import resolve_layer
 from graftwork.models.families import families_with_images

@@ -10,11 +10,18 @@ import yaml
 
 from graftwork.core.errors import DesignError, suggest
 from graftwork.core.fact_cache import FactCache
-from graftwork.core.inputs import Prompt, Reference
+from graftwork.core.inputs import Prompt, Reference, ReferenceSet
 
 REFERENCE_FOLDERS = ("config/references", "resources/references")
 REFERENCE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 PROMPT_FOLDER = "config/prompts"
+
+
+def parts_of(reference: Reference | ReferenceSet | None) -> tuple[Reference, ...]:
+    """Returns the images of a value of the axis `reference`; none for None."""
+    if reference is None:
+        return ()
+    return reference.parts if isinstance(reference, ReferenceSet) else (reference,)
 
 
 def read_prompts(value: str | Sequence[Any], root: Path, where: str) -> list[Prompt]:

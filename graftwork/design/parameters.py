@@ -10,8 +10,8 @@ from typing import Any
 from graftwork.core.identity import canonical_json, digest
 from graftwork.core.labels import format_values
 from graftwork.core.parameters import ALWAYS
-from graftwork.design.schema import DECLARATIONS, EncodingParameters, SamplingParameters, SourceParameters
-from graftwork.transforms.registry import STAGES, owners_of, transform, transforms
+from graftwork.design.schema import DECLARATIONS
+from graftwork.transforms.registry import STAGES, owners_of, transform
 
 CELL_ID_LENGTH = 16
 
@@ -68,20 +68,6 @@ def takes_part(name: str, parameters: Mapping[str, Any]) -> bool:
     if owners:
         return any(parameters.get(owner.stage) == owner.name for owner in owners)
     return name in STAGES or name not in NEUTRAL or NEUTRAL[name] != parameters.get(name)
-
-
-def ordered_parameters() -> list[str]:
-    """Returns the parameters of cells in the order of tables: inputs, source, stages with their parameters, sampling."""
-    order = ["prompt", "reference"]
-    order += [name for name in SourceParameters.model_fields if not DECLARATIONS[name].in_baseline]
-    order += [name for name in EncodingParameters.model_fields if not DECLARATIONS[name].in_baseline]
-    for stage in STAGES:
-        order.append(stage)
-        for entry in transforms(stage).values():
-            order += entry.parameters.model_fields
-    order += ["seed", "generator", *BASELINE_PARAMETERS]
-    order += SamplingParameters.model_fields
-    return list(dict.fromkeys([*order, *DECLARATIONS]))
 
 
 def label_of(name: str) -> str:

@@ -10,8 +10,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, create_model
 from pydantic_core import PydanticCustomError
 
-from graftwork.core.parameters import ALWAYS, declarations, parameter
-from graftwork.design.forms import GivenText, Instruct, Seed, Share, Strict, Text
+from graftwork.core.parameters import (
+    ALWAYS,
+    GivenText,
+    Instruct,
+    Seed,
+    Share,
+    Strict,
+    Text,
+    declarations,
+    parameter,
+)
 from graftwork.scores.registry import scores
 from graftwork.transforms.context import NEUTRAL_SOURCE
 from graftwork.transforms.registry import STAGES, Transform, names_of, parameter_fields, transforms

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from graftwork.design.forms import Instruct, Strict
+from graftwork.core.parameters import Instruct, Strict
 from graftwork.models.acceleration import ATTENTION_BACKENDS, COMPILE_MODES
 from graftwork.models.families import encoder_families, generator_families
 

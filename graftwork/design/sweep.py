@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.fact_cache import FactCache
-from graftwork.core.inputs import Prompt, Reference, ReferenceSet, parts_of
+from graftwork.core.inputs import Prompt, Reference, ReferenceSet
 from graftwork.design.axes import (
     SETTING,
     axis_labels,
@@ -21,7 +21,7 @@ from graftwork.design.axes import (
 from graftwork.design.cells import Axis, Cell, Design, ModelRecord
 from graftwork.design.encoding import check_encoding, check_texts, fill_in_formats
 from graftwork.design.fit import CellModels, check_fit
-from graftwork.design.inputs import find_reference, read_prompts
+from graftwork.design.inputs import find_reference, parts_of, read_prompts
 from graftwork.design.parameters import BASELINE_PARAMETERS, NEUTRAL, cell_id
 from graftwork.design.sampling import (
     check_sampling,

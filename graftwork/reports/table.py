@@ -7,7 +7,7 @@ from typing import Any
 from graftwork.core.png import is_complete_png
 from graftwork.core.records import from_json, to_json
 from graftwork.design.cells import Design
-from graftwork.design.parameters import ordered_parameters, takes_part
+from graftwork.design.parameters import takes_part
 from graftwork.design.sampling import sampling_warnings
 from graftwork.design.schema import Base, CellParameters
 from graftwork.design.sweep import INPUT_AXES
@@ -17,14 +17,6 @@ from graftwork.store.layout import Store
 from graftwork.transforms.registry import STAGES, transform
 
 STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error")
-# Columns beside those of a parameter: before it, and after it.
-_NAMES, _HASHES = {"prompt": "prompt_name"}, {name: f"{name}_sha256" for name in ("reference", "init_image")}
-PARAMETER_COLUMNS = tuple(
-    column
-    for name in ordered_parameters()
-    for column in (_NAMES.get(name), name, _HASHES.get(name))
-    if column is not None
-)
 REPORT_COLUMNS = (
     "tokens",
     "negative_tokens",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from graftwork.core.parameters import parameter
+from graftwork.core.parameters import Share, parameter
 from graftwork.transforms.context import WHOLE_SOURCE, Context
 from graftwork.transforms.moments import channel_moments, token_moments
 from graftwork.transforms.registry import TransformParameters, register
@@ -170,10 +170,10 @@ class GraduatedParameters(TransformParameters):
         neutral="linear",
         description="How `graduated` goes from `curve_start` to `curve_end` over the tokens of the text.",
     )
-    curve_start: Annotated[float, Field(ge=0, le=1)] = parameter(
+    curve_start: Share = parameter(
         0.0, neutral=0.0, description="What `graduated` multiplies alpha with at the first token of the text."
     )
-    curve_end: Annotated[float, Field(ge=0, le=1)] = parameter(
+    curve_end: Share = parameter(
         1.0, neutral=1.0, description="What `graduated` multiplies alpha with at the last token of the text."
     )
 
@@ -214,9 +214,7 @@ def blend_graduated(
 class PerTokenParameters(TransformParameters):
     """Parameters of `blend_per_token`."""
 
-    token_alphas: (
-        Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1, max_length=4096)] | None
-    ) = parameter(
+    token_alphas: Annotated[list[Share], Field(min_length=1, max_length=4096)] | None = parameter(
         None,
         neutral=None,
         description="What `per_token` multiplies alpha with, from the first token of the text on; the last holds for "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from graftwork.core.parameters import parameter
+from graftwork.core.parameters import Share, parameter
 from graftwork.transforms.context import IMAGE_TOKENS, TEXT_TOKENS, WHOLE_SOURCE, Context
 from graftwork.transforms.length_matching import average_areas
 from graftwork.transforms.registry import DEFAULT, TransformParameters, choice_of, names_of, register
@@ -80,7 +80,7 @@ def blend_by_appending(
 class IntraParameters(TransformParameters):
     """Parameters of `blend_within_source`."""
 
-    image_share: Annotated[float, Field(ge=0, le=1)] = parameter(
+    image_share: Share = parameter(
         0.5,
         neutral=0.5,
         description="Weight of the image tokens in `intra`; the rest is the encoder's own text tokens.",

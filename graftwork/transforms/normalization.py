@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from pydantic import Field
 
-from graftwork.core.parameters import parameter
+from graftwork.core.parameters import Share, parameter
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.transforms.context import COVARIANCE, STATISTICS, TOKEN_RMS, Context
 from graftwork.transforms.moments import (
@@ -120,7 +120,7 @@ class PerDimensionParameters(ReferenceParameters):
 class HybridParameters(PerDimensionParameters):
     """Parameters of `normalize_hybrid`."""
 
-    hybrid_weight: Annotated[float, Field(ge=0, le=1)] = parameter(
+    hybrid_weight: Share = parameter(
         0.5, neutral=0.5, description="Weight of `per_dim` in `hybrid`; the rest is `global`."
     )
 

@@ -7,19 +7,17 @@ encoder its identity, a file its SHA-256.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 from typing_extensions import TypeAliasType
 
-from graftwork.core.parameters import parameter
+from graftwork.core.parameters import Strict, parameter
 from graftwork.statistics.token_classes import TOKEN_CLASSES
 
 TokenClass = Literal[tuple(TOKEN_CLASSES)]  # type: ignore[valid-type]
 
 
-class CorpusStatistics(BaseModel):
+class CorpusStatistics(Strict):
     """Statistics measured on a corpus."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     corpus: str = Field(description="Name of a file in config/corpora/.")
     encoder: str | None = Field(
@@ -34,10 +32,8 @@ class CorpusStatistics(BaseModel):
     tokens: TokenClass = Field("non_sink", description="Tokens that are measured, by class.")
 
 
-class FileStatistics(BaseModel):
+class FileStatistics(Strict):
     """Statistics from a file: as llm-dit-experiments publishes them, or as this workflow writes them."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     npz: str = Field(
         description="Path of an `.npz` file with `per_dim_mean` and `per_dim_std`, or with `n`, `mean` and `std`."

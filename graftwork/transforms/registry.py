@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from graftwork.core.code_digest import code_digest, outside_digests
-from graftwork.core.parameters import ALWAYS, Declaration, declarations
+from graftwork.core.parameters import ALWAYS, Declaration, Strict, declarations
 from graftwork.transforms.context import FIT_STATISTICS, NEEDS, STATISTICS, STATISTICS_WITH
 
 # In an example, for a stage: its default, whatever the experiment around the example has.
@@ -104,10 +103,8 @@ STAGES = {
 
 
 @outside_digests("holds values, which are in the recipe")
-class TransformParameters(BaseModel):
+class TransformParameters(Strict):
     """Parameters of a transform. Each field is made by `parameter` and becomes a parameter of cells, under its name."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 @outside_digests("holds a function, whose digest is in the recipe")

@@ -10,18 +10,15 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from graftwork.core.labels import format_value, format_values
+from graftwork.core.parameters import Share, Strict
 
-Share = Annotated[float, Field(ge=0, le=1)]
 
-
-class AlphaSchedule(BaseModel):
+class AlphaSchedule(Strict):
     """A schedule, as an experiment may say it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     kind: Literal["constant", "linear", "cosine", "step", "peak_early", "points"] = Field(
         "constant", description="Form of the schedule."

@@ -16,8 +16,8 @@ from graftwork.conditioning.build import (
 from graftwork.conditioning.reference import prompt_statistics
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.store.hidden_states import HiddenStates
-from graftwork.transforms.context import WHOLE_SOURCE
-from graftwork.transforms.registry import STAGES, transform, transforms
+from graftwork.transforms.context import NEUTRAL_SOURCE, WHOLE_SOURCE
+from graftwork.transforms.registry import STAGES, Transform, transform, transforms
 from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, call, defaults
 
 WIDTH = 6
@@ -41,24 +41,26 @@ def states(roles: list[str], dtype: str = "float32", seed: int = 0, values=None)
     return HiddenStates(stored, dtype, ids, codes, counted[None])
 
 
-# What a transform needs that has no default.
-NEEDED = {
-    "roles": {"token_roles": ["image", "prompt"]},
-    "per_token": {"token_alphas": [0.5, 1.0]},
-    "attention_weighted": {"token_importance": [0.0, 1.0]},
-}
+def needed(entry: Transform) -> dict[str, Any]:
+    """Parameters that a transform refuses to be without, as an example of it has them."""
+    cell = {**DEFAULT_TRANSFORMS, "alpha": 1.0, **defaults(entry), entry.stage: entry.name}
+    if entry.problem_with(cell) is None:
+        return {}
+    example = next(iter(entry.examples.values()))
+    return {name: value for name, value in example.items() if name in entry.parameters.model_fields}
 
 
 def recipe(dtype: str = "float32", alpha: float = 0.5, **chosen: Any) -> dict:
     names = {stage: chosen.pop(stage, default) for stage, default in DEFAULT_TRANSFORMS.items()}
     stages = {}
     for stage in STAGES:
-        parameters = defaults(transform(stage, names[stage])) | NEEDED.get(names[stage], {})
+        parameters = defaults(transform(stage, names[stage])) | needed(transform(stage, names[stage]))
         parameters |= {name: chosen.pop(name) for name in list(chosen) if name in parameters}
         stages[stage] = {"name": names[stage], "parameters": parameters, "code": ""}
     assert not chosen
+    takes_neutral = NEUTRAL_SOURCE in transform("blend", names["blend"]).needs
     whole = {"text": ["t", 7], "sources": [["s", 7]], "dtype": dtype, "code": "", "alpha": alpha, **stages}
-    return whole | ({"neutral_sources": [["n", 7]]} if names["blend"] == "style_delta" else {})
+    return whole | ({"neutral_sources": [["n", 7]]} if takes_neutral else {})
 
 
 TEXT_ALONE = {"text": ["t", 7], "code": ""}

@@ -9,6 +9,7 @@ from graftwork.transforms.registry import transform
 from tests.unit.transforms.samples import call
 
 COVERED = {"linear"}
+TESTED = {"blend": COVERED}
 
 
 def states(tokens: int, seed: int) -> torch.Tensor:

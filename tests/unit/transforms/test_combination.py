@@ -25,7 +25,7 @@ from tests.unit.transforms.samples import (
 
 # "none" is the one source that there is; "multi_reference", "layer_mix" and "style_delta" are below.
 COVERED = {"none", "multi_reference", "layer_mix"}
-COVERED_BLENDS = {"style_delta"}
+TESTED = {"combination": COVERED, "blend": {"style_delta"}}
 
 KINDS = sorted(kinds_of_states(2, 2))
 WEIGHTS = {"multi_reference": "reference_weights", "layer_mix": "layer_weights"}

@@ -13,6 +13,7 @@ from graftwork.transforms.registry import transform
 from tests.unit.transforms.samples import alphas, call, context, kinds_of_states, lengths, roles, states
 
 COVERED = {"concat", "intra", "ensemble"}
+TESTED = {"blend": COVERED}
 KINDS = sorted(kinds_of_states(2, 2))
 
 

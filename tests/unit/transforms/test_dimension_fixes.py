@@ -22,6 +22,7 @@ from tests.unit.transforms.samples import call, context, kinds_of_states, roles,
 
 MODES = get_args(FixMode)
 COVERED = {"none", "rescale", "mask", "clamp", "full"}
+TESTED = {"dimension_fix": COVERED}
 # Dimension:         0 equal, 1 outlier, 2 outlier, 3 dead here, 4 dead in both, 5 hyperactive here, 6 there too, 7 dead there
 DONOR = np.array([2.0, 9.0, 0.5, 0.001, 0.001, 60.0, 90.0, 3.0])
 HOST = np.array([2.0, 2.0, 2.0, 2.0, 0.002, 25.0 / 6, 80.0, 0.001])

@@ -13,6 +13,7 @@ from graftwork.transforms.registry import transform
 from tests.unit.transforms.samples import call, kinds_of_states
 
 COVERED = {"truncate", "linear", "area", "pad", "attention_pool", "none"}
+TESTED = {"length_matching": COVERED}
 RESAMPLING = ("linear", "area")
 # What a row is made of does not depend on what is in the tokens.
 LINEAR = sorted(COVERED - {"attention_pool"})

@@ -27,6 +27,7 @@ from tests.unit.transforms.samples import (
 )
 
 COVERED = {"none", "zero", "mean", "clamp", "scale", "clip"}
+TESTED = {"masking": COVERED}
 MASKS = sorted(COVERED - {"none"})
 KINDS = sorted(kinds_of_states(2, 2))
 

@@ -15,6 +15,7 @@ from graftwork.transforms.registry import transform
 from tests.unit.transforms.samples import call, context
 
 COVERED = {"none", "global"}
+TESTED = {"normalization": COVERED}
 PROMPT, SINK = ROLE_CODES["prompt"], ROLE_CODES["sink"]
 
 

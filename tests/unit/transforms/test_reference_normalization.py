@@ -40,6 +40,7 @@ from tests.unit.transforms.samples import (
 )
 
 COVERED = {"per_dim", "hybrid", "rms", "whiten"}
+TESTED = {"normalization": COVERED}
 MODES = sorted(COVERED)
 ALL_MODES = sorted(COVERED | {"none", "global"})
 KINDS = sorted(kinds_of_states(2, 2))

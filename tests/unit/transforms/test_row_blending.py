@@ -38,6 +38,7 @@ COVERED = {
     "adain",
     "adain_per_dim",
 }
+TESTED = {"blend": COVERED}
 BLENDS = sorted(COVERED)
 # Those that leave the rows alone which the source does not reach.
 BY_ROW = sorted(COVERED - {"adain_per_dim"})

@@ -19,6 +19,7 @@ SELECTED = {
     "prompt_only": {"prompt"},
     "roles": {"image", "system"},
 }
+TESTED = {"token_mode": set(SELECTED)}
 
 role_sequences = st.lists(st.sampled_from(ROLES), max_size=60)
 
