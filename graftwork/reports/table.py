@@ -13,7 +13,6 @@ from graftwork.planning.no_ops import first_alike, settings_of
 from graftwork.store.layout import Store
 from graftwork.transforms.registry import STAGES, transform
 
-STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error")
 REPORT_COLUMNS = (
     "tokens",
     "negative_tokens",
