@@ -39,7 +39,9 @@ rule summarize_scores:
     params:
         scores=of_experiment(SCOPES.scores_asked_for),
         code=design_error(
-            lambda wildcards: report_code.score_summary_code(wildcards.summary, SCOPES.scores(wildcards.experiment))
+            lambda wildcards: report_code.score_summary_code(
+                wildcards.summary, SCOPES.scores(wildcards.experiment)
+            )
         ),
     message:
         "Summarizing scores of {wildcards.experiment}: {wildcards.summary}"
