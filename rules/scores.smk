@@ -45,7 +45,9 @@ rule summarize_scores:
     params:
         scores=of_experiment(OUTPUTS.scores_asked_for),
         code=design_error(
-            lambda wildcards: report_code.score_summary_code(wildcards.summary, OUTPUTS.scores(wildcards.experiment))
+            lambda wildcards: report_code.score_summary_code(
+                wildcards.summary, OUTPUTS.scores(wildcards.experiment)
+            )
         ),
     message:
         "Summarizing scores of {wildcards.experiment}: {wildcards.summary}"

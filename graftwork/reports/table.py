@@ -16,7 +16,6 @@ from graftwork.planning.plan import PlanEntry
 from graftwork.store.layout import Store
 from graftwork.transforms.registry import STAGES, transform
 
-STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error")
 REPORT_COLUMNS = (
     "tokens",
     "negative_tokens",

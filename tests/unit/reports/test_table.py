@@ -10,7 +10,6 @@ from graftwork.core.tables import read_table, write_table
 from graftwork.design.schema import CellParameters
 from graftwork.reports.table import (
     REPORT_COLUMNS,
-    STATE_COLUMNS,
     cell_rows,
     constant_rows,
     parameter_columns,
@@ -18,6 +17,9 @@ from graftwork.reports.table import (
 )
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import PNG, Situation
+
+# What tools and tests may rely on, in cells.csv too.
+STATE_COLUMNS = ("cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error")
 
 
 @pytest.fixture
@@ -208,6 +210,7 @@ def test_people_see_what_varies_and_what_came_of_it(tmp_path):
         "brightness",
         "warnings",
     ]
+    assert set(STATE_COLUMNS) <= set(rows[0])
     assert [row["cell"] for row in rows] == [row["cell"] for row in full]
     assert {row["prompt"] for row in rows} == {"a red apple", "boat"}
     assert [row["alpha"] for row in rows if row["role"] == "cell"] == [0.0, 0.5] * 2
