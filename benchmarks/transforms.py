@@ -100,12 +100,12 @@ def make_call(
         roles[: TOKENS // 2] = ROLE_CODES["prompt"]
     names = entry.parameters.model_fields
     own = entry.parameters_of({name: value for name, value in CHOSEN.items() if name in names})
-    short = entry.stage != "blend" or WHOLE_SOURCE in entry.needs
     # Blends of the whole source give the text something of it; the others are measured on a text as long as the source.
+    short = WHOLE_SOURCE in entry.needs or entry.stage == "normalization"
     text_tokens = PROMPT_TOKENS if short else TOKENS
     texts = itertools.cycle([states[:text_tokens] for states in sources[5:] + sources[:5]])
     context = Context(
-        text=sources[2][:PROMPT_TOKENS],
+        text=sources[2][:text_tokens],
         text_roles=roles[:text_tokens],
         text_token_ids=np.arange(text_tokens),
         source_roles=roles,
