@@ -70,8 +70,9 @@ class Scope(ABC):
 
     def heal(self) -> str | None:
         """Forgets a plan that does not hold; returns why, or None where it holds or there is none."""
-        plan = self.plan()
-        if plan is None or plan.digest != self.digest:
+        # The digest first: mistakes in what the plan is made from are found here, before anything runs.
+        digest, plan = self.digest, self.plan()
+        if plan is None or plan.digest != digest:
             # The rules compare this too, but not where their records are gone: results moved into a fresh clone.
             self.forget(inputs_changed=True)
             return plan and f"{self.inputs}, settings or code are others now"
