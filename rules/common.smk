@@ -15,7 +15,9 @@ from snakemake.cli import parse_args
 
 sys.path.insert(0, workflow.basedir)
 # Scripts run in processes of their own.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])
+)
 
 from graftwork.core.errors import DesignError
 from graftwork.core.records import read_record

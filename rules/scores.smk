@@ -74,7 +74,8 @@ rule plot_scores:
         shows=design_error(lambda wildcards: OUTPUTS.plot(wildcards.experiment, wildcards.plot).shows),
         code=design_error(
             lambda wildcards: report_code.score_plot_code(
-                OUTPUTS.plot(wildcards.experiment, wildcards.plot).table, OUTPUTS.scores(wildcards.experiment)
+                OUTPUTS.plot(wildcards.experiment, wildcards.plot).table,
+                OUTPUTS.scores(wildcards.experiment),
             )
         ),
     message:
