@@ -13,6 +13,7 @@ from graftwork.core.fact_cache import FactCache
 from graftwork.design.analyses import ANALYSIS_FOLDER, AnalysisReader
 from graftwork.design.cells import Design
 from graftwork.design.corpora import Corpora
+from graftwork.design.families import check_families, experiment_of_family
 from graftwork.design.inputs import read_yaml
 from graftwork.design.schema import Base
 from graftwork.design.settings import Models, Settings
@@ -58,12 +59,13 @@ class Project:
             models = Models.model_validate(read_yaml(root / models_file, models_file))
         except ValidationError as error:
             raise explain(error, models_file, Models) from error
+        self._families = models.families
+        check_families(models, self.settings.family, models_file, file)
+        defaults = {**self._family_defaults(), **self.settings.defaults}
         facts = root / FACTS_FOLDER
         self._references = FactCache(facts / "references.json")
         self.models = ModelCatalog(models.model_dump(), models_file, facts)
-        self._expander = Expander(
-            root, self.models, self._references, self.settings.limits, self.settings.defaults
-        )
+        self._expander = Expander(root, self.models, self._references, self.settings.limits, defaults)
         self.design = cache(self._design)
         self._analyses = AnalysisReader(root, self.models, Corpora(root, self._references))
         self.analysis = cache(self._analyses.read)
@@ -107,7 +109,13 @@ class Project:
                 f"{file}: an experiment cannot be called {experiment!r}, for its results are in results/{experiment}; "
                 f"allowed: letters, digits, _ and -, but not {', '.join(TAKEN)}"
             )
-        return self._expander.expand(experiment, read_yaml(self.root / file, file), file)
+        raw = experiment_of_family(
+            read_yaml(self.root / file, file), self.settings.family, self._families, file
+        )
+        return self._expander.expand(experiment, raw, file)
+
+    def _family_defaults(self) -> dict[str, Any]:
+        return self._families[self.settings.family].defaults if self.settings.family else {}
 
     def save_facts(self) -> None:
         """Keeps hashes and decoded facts for the next start."""
@@ -117,4 +125,4 @@ class Project:
     def identity_settings(self) -> dict[str, Any]:
         """Returns the settings that decide what experiments expand to, as `Project` takes them."""
         settings = self.settings.model_dump()
-        return {key: settings[key] for key in ("experiments", "models", "limits", "defaults")}
+        return {key: settings[key] for key in ("experiments", "models", "family", "limits", "defaults")}

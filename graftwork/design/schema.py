@@ -269,6 +269,26 @@ class Grid(Strict):
 ScoreName = Literal[tuple(scores())]  # type: ignore[valid-type]
 
 
+class FamilyChanges(Strict):
+    """What an experiment does otherwise with a family of models."""
+
+    base: dict[str, Any] = Field(
+        default_factory=dict, description="Values that take the place of those in `base`."
+    )
+    axes: dict[str, list[Any] | Range | None] = Field(
+        default_factory=dict,
+        description="Axes that take the place of those in `axes`; `null` takes one away.",
+    )
+    settings: dict[str, dict[str, Any] | None] = Field(
+        default_factory=dict,
+        description="Settings to add, or parameters of those in `settings`; `null` takes a setting away.",
+    )
+    grids: list[Grid] = Field(default_factory=list, description="In place of `grids`, where it is given.")
+    scores: list[ScoreName] = Field(
+        default_factory=list, description="In place of `scores`, where it is given."
+    )
+
+
 class Experiment(Strict):
     """A file in config/experiments/: one sweep."""
 
@@ -286,6 +306,10 @@ class Experiment(Strict):
     grids: list[Grid] = Field(default_factory=list, description="Grids to draw.")
     scores: list[ScoreName] = Field(
         default_factory=list, description="What to measure of the images; see the table of scores."
+    )
+    families: dict[str, FamilyChanges] = Field(
+        default_factory=dict,
+        description="What changes with a family of models: name of the family, as in config/models.yaml, to changes.",
     )
     baseline: bool = Field(
         True, description="Add for each prompt and seed the image of the text alone (role `baseline`)."

@@ -44,11 +44,24 @@ class GeneratorEntry(ModelSource):
     text_encoder: str = Field(description="The encoder it was trained on, a name under `encoders`.")
 
 
+class Family(Strict):
+    """Models that belong together, by role."""
+
+    encoders: dict[str, str] = Field(
+        description="Role to the name of an encoder. Experiments may give a role wherever they give an encoder."
+    )
+    defaults: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Values for `base` of every experiment; `defaults` in config/config.yaml comes first.",
+    )
+
+
 class Models(Strict):
     """config/models.yaml."""
 
     encoders: dict[str, EncoderEntry] = Field(description="Encoders by name.")
     generators: dict[str, GeneratorEntry] = Field(description="Generators by name.")
+    families: dict[str, Family] = Field(default_factory=dict, description="Families of models by name.")
 
 
 # config/config.yaml
@@ -133,6 +146,10 @@ class Settings(Strict):
         description="Experiments that the default target builds: names of files in config/experiments/."
     )
     models: str = Field("config/models.yaml", description="File with the models.")
+    family: str | None = Field(
+        None,
+        description="Family of models that experiments are run with, a name under `families` in the models file.",
+    )
     statistics: list[str] = Field(
         default_factory=list,
         description="Analyses that the default target builds: names of files in config/statistics/.",
