@@ -37,7 +37,7 @@ TESTED = [
     (module, stage, name)
     for module in MODULES
     for stage, names in getattr(module, "TESTED", {}).items()
-    for name in names
+    for name in sorted(names)
 ]
 ENTRIES = [(stage, name) for stage in STAGES for name in transforms(stage)]
 
