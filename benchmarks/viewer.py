@@ -105,7 +105,7 @@ def write_page(folder: Path, count: int) -> str:
         os.link(store.record(original), store.record(key))
     sources = {key: originals[list(originals)[place % DISTINCT]] for place, key in enumerate(keys)}
     records = {key: store.read(key) for key in keys}
-    findings = Findings(NoOps([], 0, 0, 0, {}), records, ["score_a", "score_b", "score_c"])
+    findings = Findings(NoOps([], 0, 0, 0, {}), records, dict.fromkeys(["score_a", "score_b", "score_c"], ""))
     data = viewer_data(design, rows, findings)
     write_viewer(folder / "viewer", data, sources, store)
     print(

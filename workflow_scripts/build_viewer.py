@@ -17,11 +17,8 @@ def main(snakemake):
     rows = read_table(snakemake.input.table)
     resolved = json.loads(Path(snakemake.params.plan).read_text(encoding="utf-8"))["cells"]
     found, _ = compare_settings(design, resolved, rows)
-    scores = (
-        [name for name in read_table(snakemake.input.scores[0])[0] if name not in ("cell", "image")]
-        if snakemake.input.scores
-        else []
-    )
+    scored = read_table(snakemake.input.scores[0]) if snakemake.input.scores else []
+    scores = {name: "" for row in scored[:1] for name in row if name not in ("cell", "image")}
     sources = image_sources(design, rows, Path())
     store = ThumbnailStore(Path("results/store/thumbnails"))
     thumbnails = {key: record for key in sources if (record := store.read(key)) is not None}

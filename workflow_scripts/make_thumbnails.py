@@ -7,13 +7,14 @@ from graftwork.core.atomic import write_atomic
 from graftwork.jobs.record import open_log
 from graftwork.reports.table import read_table
 from graftwork.reports.viewer.folder import image_sources
-from graftwork.reports.viewer.thumbnails import ThumbnailStore, make_thumbnails
+from graftwork.reports.viewer.thumbnails import ThumbnailStore, make_thumbnails, sources_of_part
 
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
     design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
-    sources = image_sources(design, read_table(snakemake.input.table), Path())
+    everything = image_sources(design, read_table(snakemake.input.table), Path())
+    sources = sources_of_part(everything, snakemake.params.part, snakemake.params.parts)
     store = ThumbnailStore(Path("results/store/thumbnails"))
     errors = make_thumbnails(sources, store, log, threads=snakemake.threads)
     manifest = {"thumbnails": sorted(set(sources) - set(errors)), "errors": errors}

@@ -160,7 +160,9 @@ def make_page(root: Path, raw: dict[str, Any] | None = None) -> Page:
     store = ThumbnailStore(root / "store" / "thumbnails")
     assert make_thumbnails(sources, store, logging.getLogger("test")) == {}
     thumbnails = {key: store.read(key) for key in sources}
-    data = viewer_data(design, rows, Findings(no_ops_of(design), thumbnails, SCORES))
+    data = viewer_data(
+        design, rows, Findings(no_ops_of(design), thumbnails, dict.fromkeys(SCORES, "a score"))
+    )
     folder = root / "viewer"
     write_viewer(folder, data, sources, store)
     return Page(folder, design, {row["cell"]: row for row in rows}, data)

@@ -39,13 +39,13 @@ class Findings:
     Attributes:
         no_ops: Settings that do nothing.
         thumbnails: Key of an image -> its record. Images without one are shown in full size.
-        score_columns: Names of the columns of the table that are scores.
+        score_columns: Columns of the table that are scores -> what they mean, or "".
         links: Text -> path relative to the page, of other files of the experiment.
     """
 
     no_ops: NoOps
     thumbnails: Mapping[str, Thumbnail] = field(default_factory=dict)
-    score_columns: Sequence[str] = ()
+    score_columns: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -165,7 +165,7 @@ def _columns(
     design: Mapping[str, Any], rows: Sequence[Mapping[str, str]], findings: Findings
 ) -> list[Column]:
     parameters = {name for cell in design["cells"] for name in cell["shown"]}
-    scores = set(findings.score_columns)
+    scores = findings.score_columns
     columns: list[Column] = []
     for name in rows[0] if rows else ():
         if name in _STATE:
@@ -178,7 +178,7 @@ def _columns(
             group = "conditioning"
         column = encode_column(name, group, [row[name] or "" for row in rows])
         if column is not None:
-            columns.append(column)
+            columns.append({**column, "meaning": scores[name]} if scores.get(name) else column)
     differences = baseline_differences(design, rows, findings.thumbnails)
     cells = [row["cell"] for row in rows]
     difference = number_column(DIFFERENCE, "image", differences, cells, _DIFFERENCE_MEANING)

@@ -25,6 +25,7 @@ QUALITY = 82
 # Images of at most this many pixels on a side are kept without loss: they are small, and every pixel of them is seen.
 LOSSLESS_SIDE = 128
 SKETCH_SIDE = 32
+CELLS_PER_PART = 2000
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,22 @@ class ThumbnailStore:
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Returns the keys that have no complete thumbnail, in order and without repetition."""
         return [key for key in dict.fromkeys(keys) if self.read(key) is None]
+
+
+def parts_of(cells: int) -> int:
+    """Returns into how many jobs the thumbnails of so many cells are split."""
+    return max(1, -(-cells // CELLS_PER_PART))
+
+
+def sources_of_part(sources: Mapping[str, Path], part: int, parts: int) -> dict[str, Path]:
+    """Returns the images of one part of the work, which follow from their keys alone.
+
+    Args:
+        sources: Key of an image, in hexadecimal digits -> its file.
+        part: 1 to `parts`.
+        parts: Number of parts.
+    """
+    return {key: path for key, path in sources.items() if int(key[:8], 16) % parts == part - 1}
 
 
 def make_thumbnail(source: Path, key: str, store: ThumbnailStore) -> Thumbnail:

