@@ -215,7 +215,7 @@
       const parts = [V.el("h3", {}, "Revealed")];
       if (isRating) {
         const rated = this.queue.slice(0, this.total).filter((cell) => app.ratings.stars(cell));
-        parts.push(V.el("p", {}, `${rated.length} of ${this.total} images are rated.`), ...this.meansByAxis(rated));
+        parts.push(V.el("p", {}, `${rated.length} of ${this.total} images are rated.`), V.el("div.blind-tables", {}, this.meansByAxis(rated).filter(Boolean)));
       } else {
         const choices = app.ratings.choices.filter((choice) => choice.axis === this.axis);
         parts.push(V.el("p", {}, `${choices.length} choices between values of ${this.axis}, this and earlier ones.`), this.winsTable(choices));

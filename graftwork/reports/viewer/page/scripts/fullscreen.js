@@ -73,7 +73,7 @@
       const kind = app.state.get("other");
       const image = app.otherImage(cell, kind);
       if (image === V.NONE) return null;
-      const label = kind === "pinned" ? `pinned: ${app.model.describe(app.pinnedCell)}` : V.OTHER_NAMES[kind];
+      const label = kind === "pinned" ? `pinned: ${app.model.difference(cell, app.pinnedCell)}` : V.OTHER_NAMES[kind];
       return { image, label };
     }
 
@@ -107,6 +107,7 @@
         V.el("div.tools", {},
           tool("b", "Blink: text alone", view === "blink" && other === "baseline", has("baseline"), () => this.blinkWith("baseline")),
           tool("r", "Blink: reference", view === "blink" && other === "reference", has("reference"), () => this.blinkWith("reference")),
+          app.pinnedCell !== V.NONE && app.pinnedCell !== this.cell ? tool("v", "Blink: pinned", view === "blink" && other === "pinned", true, () => this.blinkWith("pinned")) : null,
           tool("s", "Slider", view === "slider", hasOther, compare("slider")),
           tool("d", "Difference", view === "difference", hasOther, compare("difference")),
           tool("x", "Side by side", view === "side", hasOther, compare("side")),
@@ -221,10 +222,10 @@
       const { app, cell } = this;
       const actions = {
         ArrowLeft: () => this.step(0, -1), ArrowRight: () => this.step(0, 1), ArrowUp: () => this.step(-1, 0), ArrowDown: () => this.step(1, 0),
-        b: () => this.blinkWith("baseline"), r: () => this.blinkWith("reference"), d: () => this.toggleView("difference"), s: () => this.toggleView("slider"), x: () => this.toggleView("side"),
+        b: () => this.blinkWith("baseline"), r: () => this.blinkWith("reference"), v: () => this.blinkWith("pinned"), d: () => this.toggleView("difference"), s: () => this.toggleView("slider"), x: () => this.toggleView("side"),
         " ": () => this.stage.pause(), p: () => app.togglePin(cell), m: () => app.showPair(1), M: () => app.showPair(-1), z: () => this.toggleSize(), i: () => this.togglePanel(),
         "[": () => app.cycle(-1), "]": () => app.cycle(1), c: () => this.togglePlay(), f: () => app.ratings.toggleFavourite(cell), 0: () => app.ratings.rate(cell, { stars: null }),
-        "?": () => app.help.showModal(),
+        "?": () => app.showHelp(),
       };
       for (const stars of [1, 2, 3, 4, 5]) actions[stars] = () => app.ratings.rateStars(cell, stars);
       if (!actions[event.key]) return;

@@ -5,7 +5,7 @@
   const CAPTION = 24;
   const NARROW = 640;
   const OVERSCAN = 1;
-  const [LEAST, MOST] = [64, 320];
+  const MOST = 384;
 
   class Grid {
     constructor(app) {

@@ -7,7 +7,7 @@
     ["m, M", "the pair that differs most from its baseline; the next, the one before"],
     ["b", "blink with the text alone (baseline)"], ["r", "blink with the reference"],
     ["s", "slider"], ["d", "difference"], ["x", "side by side"], ["Space", "stop blinking, or go on"],
-    ["p", "pin an image, to compare others with it"],
+    ["p", "pin an image, to compare others with it"], ["v", "blink with the pinned image"],
     ["[ and ]", "step along an axis that is not on the grid"], ["c", "walk along that axis by itself (full screen)"],
     ["1 to 5, 0", "rate; take the rating away"], ["f", "favourite"],
     ["z", "actual size (full screen)"], ["i", "facts beside the images"], ["?", "this list"],
@@ -57,7 +57,7 @@
         V.button("Copy link", () => this.copyLink(), { title: "A link to this view" }),
         inFrame ? V.el("a.button", { href: window.location.href, target: "_blank", rel: "noopener", on: { click: (event) => (event.currentTarget.href = this.link()) } }, "Open in a tab") : null,
         this.themeButton,
-        V.button("?", () => this.help.showModal(), { className: "icon", "aria-label": "Keys and help", title: "Keys and help (key ?)" }),
+        V.button("?", () => this.showHelp(), { className: "icon", "aria-label": "Keys and help", title: "Keys and help (key ?)" }),
       );
       this.main = V.el("main", {}, this.overview.node, this.toolbar.node, V.el("div.work", {}, this.grid.node, this.panel));
       const messages = V.el("div", { id: "messages", role: "status", "aria-live": "polite" });
@@ -79,14 +79,24 @@
         item("My ratings (CSV)", () => V.saveRatings(this, true)),
         item("Load ratings from a file", () => input.click()),
         item("Remove all my ratings", () => window.confirm("Remove all ratings and choices of this experiment from this browser?") && this.ratings.clear()),
-      ), input, links.length ? V.el("p.links", {}, links) : null));
+      ), this.nameField(), input, links.length ? V.el("p.links", {}, links) : null));
       return menu;
+    }
+
+    /** Who rates: with a name, files of several people can be told apart. */
+    nameField() {
+      const { ratings } = this;
+      const input = V.el("input", { type: "text", value: ratings.rater, maxLength: 60, autocomplete: "name", on: { change: () => {
+        ratings.rater = input.value.trim();
+        ratings.keep();
+      } } });
+      return V.el("label.field.rater", {}, V.el("span.field-name", {}, "My name, in the file of ratings"), input);
     }
 
     helpDialog() {
       const close = V.button("Close", () => dialog.close());
       const mark = (word, text) => V.el("tr", {}, V.el("th", { scope: "row" }, V.el("span.mark", {}, word)), V.el("td", {}, text));
-      const dialog = V.el("dialog.plain.help", { "aria-label": "Keys and help" },
+      const dialog = V.el("dialog.plain.help", { "aria-label": "Keys and help", tabIndex: -1 },
         V.el("h2", {}, "Keys"),
         V.el("table.facts", {}, V.el("tbody", {}, KEYS.map(([key, text]) => V.el("tr", {}, V.el("th", { scope: "row" }, V.el("kbd", {}, key)), V.el("td", {}, text))))),
         V.el("h2", {}, "Marks"),
@@ -99,6 +109,12 @@
         V.el("p.hint", {}, "Ratings stay in this browser until you save them as a file. An experiment names such a file as a score: see docs/viewer.md."),
         close);
       return dialog;
+    }
+
+    showHelp() {
+      this.help.showModal();
+      this.help.focus();
+      this.help.scrollTop = 0;
     }
 
     makeHeat() {
@@ -251,7 +267,8 @@
         if (moves) grid.layout();
         else if (any("heat", "minus", "style", "over", "pin")) grid.refresh();
         if (any("x", "y", "heat", "mode")) this.overview.draw();
-        if (any("x", "y", "superX", "superY", "hidden", "fixed", "heat", "minus", "style", "over", "how", "pin", "size", "mode")) this.toolbar.draw();
+        if (any("x", "y", "superX", "superY", "hidden", "fixed", "heat", "minus", "style", "over", "how", "pin", "mode")) this.toolbar.draw();
+        else if (changed.has("size")) this.toolbar.showSize();
       }
       if (any("cell", "view", "other", "pin", "mode", "fixed", "cycle")) this.full.follow();
       if (isGrid && any("x", "y", "mode")) this.inspect(grid.activeCell);
@@ -314,7 +331,7 @@
       if (event.target.matches("select, textarea, input:not([type=checkbox])")) return;
       if (event.key === "?") {
         event.preventDefault();
-        this.help.showModal();
+        this.showHelp();
         return;
       }
       if (this.state.get("mode") !== "grid") {
@@ -335,7 +352,7 @@
       };
       const actions = {
         m: () => this.showPair(1), M: () => this.showPair(-1), p: () => this.togglePin(cell),
-        b: view("blink", "baseline"), r: view("blink", "reference"), d: view("difference"), s: view("slider"), x: view("side"),
+        b: view("blink", "baseline"), r: view("blink", "reference"), v: view("blink", "pinned"), d: view("difference"), s: view("slider"), x: view("side"),
         "[": () => this.cycle(-1), "]": () => this.cycle(1),
         i: () => document.body.classList.toggle("without-panel"),
         f: () => cell !== V.NONE && ratings.toggleFavourite(cell), 0: () => cell !== V.NONE && ratings.rate(cell, { stars: null }),

@@ -147,6 +147,15 @@
       return [role, prompt, `seed ${this.value("seed", cell)}`].filter(Boolean).join(", ");
     }
 
+    /** What tells another cell from this one: "hidden_layer -6". */
+    difference(cell, other) {
+      const own = new Map(this.coordinates(cell).map(([name, label]) => [name, label]));
+      const theirs = this.coordinates(other);
+      if (!own.size || !theirs.length) return this.describe(other);
+      const words = theirs.filter(([name, label]) => own.get(name) !== label).map(([name, label]) => `${name} ${label}`);
+      return words.join(", ") || this.describe(other);
+    }
+
     prompt(cell) {
       return this.value("prompt", cell) || "";
     }

@@ -80,6 +80,13 @@
       );
     }
 
+    /** The means are kept until other ones are asked for: of ten thousand cells they take a moment. */
+    summary(x, only) {
+      const key = JSON.stringify([x, only]);
+      if (this.known?.key !== key) this.known = { key, rows: V.scoreSummary(this.app.model, x, only) };
+      return this.known.rows;
+    }
+
     scores() {
       const { app } = this;
       const { model, state } = app;
@@ -87,7 +94,7 @@
       const y = state.get("y");
       const axis = model.axis(x);
       const only = y && this.only !== "" && this.only < model.axis(y).labels.length ? { axis: y, index: Number(this.only) } : null;
-      const rows = V.scoreSummary(model, x, only);
+      const rows = this.summary(x, only);
       if (!rows.length) return V.el("div.score-changes", {}, V.el("h2", {}, "Scores"), V.el("p.hint", {}, "This experiment has no scores: add `scores:` to its file."));
       const shown = this.showsAll ? rows : rows.slice(0, FIRST_SCORES);
       const line = (row) => {

@@ -133,8 +133,18 @@
     size() {
       const { state, grid } = this.app;
       const slider = V.el("input", { type: "range", min: 48, max: 512, step: 8, value: state.get("size") || grid.side || 160, "aria-label": "Size of the images in pixels", "data-key": "size", on: { input: (event) => state.set({ size: Number(event.target.value) }) } });
+      this.sizeSlider = slider;
+      this.fitButton = V.button("Fit", () => state.set({ size: 0 }), { "aria-pressed": String(!state.get("size")), title: "As large as the window allows", "data-key": "fit" });
       return V.el("div.group", { role: "group", "aria-label": "Size" }, V.el("label.field", {}, V.el("span.field-name", {}, "Size"), slider),
-        V.button("Fit", () => state.set({ size: 0 }), { "aria-pressed": String(!state.get("size")), title: "As large as the window allows", "data-key": "fit" }));
+        this.fitButton);
+    }
+
+    /** Only this is drawn while the slider is moved: a slider that is replaced would be let go. */
+    showSize() {
+      const { state, grid } = this.app;
+      if (!this.sizeSlider) return;
+      this.sizeSlider.value = state.get("size") || grid.side;
+      this.fitButton.setAttribute("aria-pressed", String(!state.get("size")));
     }
   }
 
