@@ -5,7 +5,8 @@
 Thumbnails are 384 px WebP files of 20 to 30 KB, each under a name of its own. A picture counts as shown with the second frame
 after the first image of the grid was decoded. Frames are counted while the page scrolls itself by 60 px a frame over the
 whole grid, down and to the right, and then jumps to random places. The browser is a headless Chromium without a GPU, which
-paints on the processor.
+paints on the processor. The time between frames grows with whatever else the machine does; the time of the processor that the
+page's own longest task took hardly does.
 """
 
 import json
@@ -83,12 +84,30 @@ def main(cells: int) -> None:
             print(f"first picture, median of {LOADS} (longest): {median(loads):.0f} ({max(loads):.0f}) ms")
             print(f"cells in the page: {last.locator('.cell').count()}")
             for name, jumps in (("scrolling", False), ("jumping", True)):
+                browser.start_tracing(page=last, categories=["toplevel", "__metadata"])
                 frames = last.evaluate(SCROLL, jumps)
+                task = longest_task(browser.stop_tracing())
                 print(
-                    f"{name}, {len(frames)} frames: median {median(frames):.0f} ms, longest {max(frames):.0f} ms"
+                    f"{name}, {len(frames)} frames: median {median(frames):.0f} ms, longest {max(frames):.0f} ms; "
+                    f"longest task of the page {task:.0f} ms of processor time"
                 )
             browser.close()
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+
+
+def longest_task(trace: bytes) -> float:
+    """Returns the most time of the processor, in ms, that one task took on the main thread of the page.
+
+    Unlike the time between frames this does not grow with what else the machine does.
+    """
+    events = json.loads(trace)["traceEvents"]
+    main = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    tasks = [event["tdur"] for event in events if (event["pid"], event["tid"]) in main and "tdur" in event]
+    return max(tasks, default=float("nan")) / 1000
 
 
 def write_page(folder: Path, count: int) -> str:

@@ -101,7 +101,7 @@ def make_rows(design: dict[str, Any], store: Path, side: int = 32) -> list[dict[
                 "status": status,
                 "error": FAILURE if status == "failed" else "",
                 **parameters,
-                "reference_sha256": cell["parameters"]["reference"] or "",
+                "reference_sha256": " ".join(references_of(cell["parameters"]["reference"])),
                 "tokens": "20",
                 "visible_change": str(alpha * 1.3),
                 "warnings": "the prompt was cut <b>here</b>"
@@ -114,6 +114,10 @@ def make_rows(design: dict[str, Any], store: Path, side: int = 32) -> list[dict[
         key_of.setdefault(key, cell["cell"])
     names = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name, "") for name in names} for row in rows]
+
+
+def references_of(reference: str | list[str] | None) -> list[str]:
+    return [reference] if isinstance(reference, str) else reference or []
 
 
 def draw(look: list[Any], side: int) -> np.ndarray:
@@ -130,7 +134,9 @@ def draw(look: list[Any], side: int) -> np.ndarray:
 
 
 def no_ops_of(design: dict[str, Any]) -> NoOps:
-    """Pretends that hidden_layer -4 at alpha 0.5 equals hidden_layer -2 at alpha 0.5."""
+    """Pretends that hidden_layer -4 at alpha 0.5 equals hidden_layer -2 at alpha 0.5, where the experiment has both."""
+    if "hidden_layer" not in {axis["name"] for axis in design["axes"]}:
+        return NoOps([], 1, 0, 0, {})
     at = {
         (
             cell["shown"].get("prompt"),

@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from graftwork.reports.viewer.ratings import RatedCell, preferences, read_ratings, score_columns
-from tests.browser.synthetic import FAILURE, LONG, PROMPTS
+from tests.browser.synthetic import FAILURE, LONG, PROMPTS, make_page
 from tests.unit.design.designs import expand
 
 WIDTHS = {"phone": (390, 844), "laptop": (1280, 800), "wide": (2560, 1440)}
@@ -622,6 +622,48 @@ def test_without_thumbnails_the_images_themselves_are_shown(browser, written, tm
         "() => [...document.querySelectorAll('.cell img')].every((image) => image.complete && image.naturalWidth === 32)"
     )
     page.close()
+
+
+BASE = {
+    "prompts": ["one", "two"],
+    "encoder": "vision",
+    "references": ["house"],
+    "generator": "images",
+    "height": 64,
+    "width": 64,
+}
+SMALL = {
+    "one_axis": {"base": BASE, "axes": {"alpha": [0.5, 1.0]}, "grids": [{"x": "alpha"}]},
+    "no_axes_and_no_baseline": {
+        "base": {**BASE, "prompts": ["one", "two", "three", "four"]},
+        "baseline": False,
+    },
+    "settings": {"base": BASE, "settings": {"plain": {}, "full": {"token_mode": "full", "alpha": 0.5}}},
+    "two_references_together": {
+        "base": {
+            **BASE,
+            "references": [["house", "tree"]],
+            "combination": "multi_reference",
+            "reference_weights": [1.0, 2.0],
+        },
+        "axes": {"alpha": [0.5, 1.0]},
+    },
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_experiments_open(open_page, tmp_path, name):
+    view = open_page(url=make_page(tmp_path, SMALL[name]).url)
+    assert view.page.locator(".cell").count() >= 2
+    view.focus_cell(0, 0)
+    view.press("m", "Escape")
+    view.focus_cell(0, 0)
+    view.press("Enter", "b", "d", "r", "]", "[", "4", "ArrowRight", "ArrowDown", "Escape", "[", "p", "f")
+    for mode in ("rate", "choose", "grid"):
+        view.page.evaluate("mode => Viewer.app.state.set({mode})", mode)
+        view.press("3", "ArrowLeft")
+    view.page.evaluate("() => Viewer.app.state.set({heat: '', over: 'baseline'})")
+    assert view.page.locator(".cell .frame").count() >= 2
 
 
 # ---- Hostile texts

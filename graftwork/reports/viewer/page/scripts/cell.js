@@ -126,7 +126,7 @@
     const coordinates = model.coordinates(cell).map(([name, label, detail]) => [name, label, detail]);
     if (!coordinates.length) coordinates.push(["role", model.role(cell) === "baseline" ? "baseline: the text alone" : model.role(cell)], ["seed", String(model.value("seed", cell))]);
     const image = model.image(cell);
-    const links = image === V.NONE ? [] : [V.el("a", { href: model.imageUrl(image), target: "_blank", rel: "noopener" }, `Image, ${model.imageSize(image).join(" × ")}`)];
+    const links = image === V.NONE ? [] : [V.el("a", { href: model.imageUrl(image), target: "_blank", rel: "noopener" }, model.imageFile(image)), V.el("span.dim", {}, model.imageSize(image).join(" × "))];
     const sections = model.facts(cell).map((section, index) =>
       V.el("details", { open: section.name === "Conditioning" || (section.name === "Scores" && section.rows.length <= 8) }, V.el("summary", {}, `${section.name} (${section.rows.length})`), table(section.rows, section.name)),
     );

@@ -53,8 +53,13 @@
       this.secondLabel.hidden = this.view !== "side" && this.view !== "slider";
       if (this.view === "side") this.fillFrame(this.second, other, null);
       this.secondLabel.textContent = other ? other.label : "";
-      this.label.textContent = this.view === "difference" ? `difference: ${first.label} and ${other.label}` : first.label;
+      this.label.textContent = this.view === "difference" ? this.differenceLabel(first, other) : first.label;
       if (this.view === "blink") this.blink();
+    }
+
+    differenceLabel(first, other) {
+      if (first.image === other.image) return `no difference: ${other.label} is the same image`;
+      return `difference to ${other.label}, brightened`;
     }
 
     fillFrame(frame, picture, over) {

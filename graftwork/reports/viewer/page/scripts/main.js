@@ -47,7 +47,8 @@
       this.themeButton = V.button("", () => this.nextTheme(), { className: "icon" });
       this.showTheme(V.storage.read(THEME_PLACE) || "auto");
       this.modes = V.el("div.modes", { role: "group", "aria-label": "Mode" });
-      const links = Object.entries(model.data.links).map(([text, path]) => V.el("a", { href: path, target: "_blank", rel: "noopener" }, text));
+      // A report takes in the folder of the viewer, and nothing beside it.
+      const links = (inFrame ? [] : Object.entries(model.data.links)).map(([text, path]) => V.el("a", { href: path, target: "_blank", rel: "noopener" }, text));
       V.fill(this.header,
         V.el("h1", { dir: "auto", title: model.data.title }, model.data.title),
         V.el("span.dim.count", {}, `${model.data.experiment} · ${model.count} cells`),

@@ -101,9 +101,13 @@
       return `thumbnails/${encodeURIComponent(this.imageKey(image))}.webp`;
     }
 
-    imageUrl(image) {
+    imageFile(image) {
       const key = this.imageKey(image);
-      return `images/${encodeURIComponent(this.data.images.files[key] || `${key}.png`)}`;
+      return this.data.images.files[key] || `${key}.png`;
+    }
+
+    imageUrl(image) {
+      return `images/${encodeURIComponent(this.imageFile(image))}`;
     }
 
     imageSize(image) {
