@@ -47,6 +47,7 @@ rule build_viewer:
     input:
         design="results/{experiment}/design.json",
         table="results/{experiment}/cells_full.csv",
+        manifests=manifests_of_experiment,
         thumbnails=thumbnail_manifests,
         scores=lambda wildcards: score_files([wildcards.experiment])[:1],
     output:
