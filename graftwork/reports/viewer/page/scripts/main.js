@@ -67,7 +67,10 @@
     }
 
     saveMenu(links) {
-      const input = V.el("input", { type: "file", accept: ".json,.csv", hidden: true, "aria-label": "File of ratings", on: { change: () => input.files[0] && V.loadRatings(this, input.files[0]) } });
+      const input = V.el("input", { type: "file", accept: ".json,.csv", hidden: true, "aria-label": "File of ratings", on: { change: async () => {
+        if (input.files[0]) await V.loadRatings(this, input.files[0]);
+        input.value = "";
+      } } });
       const item = (text, action) => V.el("li", {}, V.button(text, () => {
         menu.open = false;
         action();
@@ -155,16 +158,20 @@
       const { model, state } = this;
       const place = model.placeOf(cell);
       if (!place) return {};
-      const fixed = { ...state.get("fixed") };
-      const hidden = { ...state.get("hidden") };
+      const changes = {};
       model.axes.forEach((axis, index) => {
-        if (!state.gridAxes.includes(axis.name)) fixed[axis.name] = place[index];
-        if (hidden[axis.name]?.has(place[index])) {
-          hidden[axis.name] = new Set(hidden[axis.name]);
-          hidden[axis.name].delete(place[index]);
+        const { name } = axis;
+        const hidden = (changes.hidden || state.get("hidden"))[name];
+        if (!state.gridAxes.includes(name) && (state.get("fixed")[name] || 0) !== place[index]) {
+          changes.fixed = { ...(changes.fixed || state.get("fixed")), [name]: place[index] };
+        }
+        if (hidden?.has(place[index])) {
+          const others = new Set(hidden);
+          others.delete(place[index]);
+          changes.hidden = { ...(changes.hidden || state.get("hidden")), [name]: others };
         }
       });
-      return { fixed, hidden };
+      return changes;
     }
 
     /** Opens a cell in full screen; with `kind`, beside what it is compared with. */

@@ -73,14 +73,6 @@
       return menu;
     }
 
-    closeMenus() {
-      const open = this.node.querySelector("details.menu[open]");
-      if (!open) return false;
-      open.open = false;
-      open.querySelector("summary").focus();
-      return true;
-    }
-
     /** The axes that are not on the grid: one value each. */
     fixedAxes() {
       const { app } = this;
