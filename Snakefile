@@ -20,6 +20,7 @@ include: "rules/statistics.smk"
 include: "rules/images.smk"
 include: "rules/scores.smk"
 include: "rules/output.smk"
+include: "rules/viewer.smk"
 include: "rules/miniature.smk"
 
 
@@ -32,6 +33,7 @@ rule all:
         score_files(PROJECT.settings.experiments),
         grid_files(PROJECT.settings.experiments),
         OUTPUTS.summaries(PROJECT.settings.experiments),
+        expand("results/{experiment}/viewer", experiment=PROJECT.settings.experiments),
         "results/plan/all/verdict.txt",
         analysis_files(PROJECT.settings.statistics),
     localrule: True

@@ -7,6 +7,7 @@ rule score_images:
     input:
         design="results/{experiment}/design.json",
         manifests=manifests_of_experiment,
+        files=of_experiment(OUTPUTS.files_of_scores),
     output:
         table="results/{experiment}/scores.csv",
     log:
@@ -32,6 +33,7 @@ rule summarize_scores:
     input:
         design="results/{experiment}/design.json",
         scores="results/{experiment}/scores.csv",
+        files=of_experiment(OUTPUTS.files_of_scores),
     output:
         table="results/{experiment}/{summary}.csv",
     log:

@@ -49,7 +49,6 @@ rule build_viewer:
         table="results/{experiment}/cells_full.csv",
         manifests=manifests_of_experiment,
         thumbnails=thumbnail_manifests,
-        scores=lambda wildcards: score_files([wildcards.experiment])[:1],
     output:
         folder=report(
             directory("results/{experiment}/viewer"),
@@ -69,6 +68,7 @@ rule build_viewer:
     params:
         plan=plan_of_experiment,
         cells=planned_cells,
+        scores=of_experiment(OUTPUTS.scores),
         links={"summary.md": "../summary.md", "cells.csv": "../cells.csv"},
         code=viewer_code(),
     message:

@@ -3,22 +3,28 @@
 import json
 from pathlib import Path
 
+from graftwork.core.records import read_record
+from graftwork.core.tables import read_table
 from graftwork.jobs.record import open_log
+from graftwork.planning.plan import ImagePlan
 from graftwork.reports.summary import compare_settings
-from graftwork.reports.table import read_table
 from graftwork.reports.viewer.data import Findings, viewer_data
 from graftwork.reports.viewer.folder import image_sources, write_viewer
 from graftwork.reports.viewer.thumbnails import ThumbnailStore
+from graftwork.scores.registry import scores as registered_scores
 
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
     design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
     rows = read_table(snakemake.input.table)
-    resolved = json.loads(Path(snakemake.params.plan).read_text(encoding="utf-8"))["cells"]
+    resolved = read_record(ImagePlan, snakemake.params.plan).cells
     found, _ = compare_settings(design, resolved, rows)
-    scored = read_table(snakemake.input.scores[0]) if snakemake.input.scores else []
-    scores = {name: "" for row in scored[:1] for name in row if name not in ("cell", "image")}
+    scores = {
+        column.name: column.label
+        for name in snakemake.params.scores
+        for column in registered_scores()[name].columns
+    }
     sources = image_sources(design, rows, Path())
     store = ThumbnailStore(Path("results/store/thumbnails"))
     thumbnails = {key: record for key in sources if (record := store.read(key)) is not None}

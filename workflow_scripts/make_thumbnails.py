@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.tables import read_table
 from graftwork.jobs.record import open_log
-from graftwork.reports.table import read_table
 from graftwork.reports.viewer.folder import image_sources
 from graftwork.reports.viewer.thumbnails import ThumbnailStore, make_thumbnails, sources_of_part
 

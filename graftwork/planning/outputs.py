@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from graftwork.core.errors import DesignError, suggest
@@ -65,6 +66,11 @@ class Outputs:
                 f"allowed: a list of {', '.join(scores())}"
             )
         return self.scores(experiment)
+
+    def files_of_scores(self, experiment: str) -> list[str]:
+        """Returns the files that an experiment's scores read besides its images."""
+        files = [file for name in self.scores(experiment) for file in scores()[name].files(Path())]
+        return sorted({file.as_posix() for file in files})
 
     def grids(self, experiments: Iterable[str]) -> list[str]:
         """Returns the files of all grid pages of experiments."""

@@ -128,6 +128,11 @@ def accept_all(inputs: ScoreInputs) -> None:
     """Accepts every experiment."""
 
 
+def no_files(root: Path) -> list[Path]:
+    """Returns no files."""
+    return []
+
+
 @dataclass(frozen=True)
 class Score:
     """One registered score.
@@ -142,6 +147,7 @@ class Score:
             the values of the columns, and `UNSCORED` -> the reason where there are none. Reads each distinct image once.
         needs: what it asks of an experiment, for the documentation.
         check: raises DesignError for an experiment that cannot be scored, before anything is made.
+        files: given the folder of the project, returns the files that it reads besides the images.
         summary: a table with plots and text of its own, besides the means of its columns.
     """
 
@@ -152,6 +158,7 @@ class Score:
     measure: Callable[[Sequence[CellToScore], Mapping[str, Path]], list[dict[str, Any]]] | None = None
     needs: str = "Nothing."
     check: Callable[[ScoreInputs], None] = accept_all
+    files: Callable[[Path], Sequence[Path]] = no_files
     summary: Summary | None = None
 
     def __post_init__(self):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from graftwork.reports.viewer.ratings import RatedCell, preferences, read_ratings, score_columns
+from graftwork.scores.ratings.files import RatedCell, preferences, read_ratings, score_columns
 from tests.browser.synthetic import FAILURE, LONG, PROMPTS, make_page
 from tests.unit.design.designs import expand
 

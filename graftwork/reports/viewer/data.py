@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from graftwork.core.identity import canonical_json
-from graftwork.design.effects import takes_part
+from graftwork.design.parameters import takes_part
 from graftwork.planning.no_ops import COORDINATES, KINDS, NoOps, groups, headline, setting_text
 from graftwork.reports.viewer.columns import (
     Column,

@@ -1,20 +1,27 @@
 """Ratings that were exported from the viewer: the file, what belongs to which cell, and strengths from choices."""
 
+import csv
+import hashlib
+import io
 import json
 
 import numpy as np
 import pytest
 
-from graftwork.reports.viewer.bradley_terry import Comparison, estimate_strengths, fit_strengths
-from graftwork.reports.viewer.ratings import (
+from graftwork.core.errors import DesignError
+from graftwork.core.png import encode_png
+from graftwork.core.tables import write_table
+from graftwork.scores.ratings.bradley_terry import Comparison, estimate_strengths, fit_strengths
+from graftwork.scores.ratings.files import (
     CSV_COLUMNS,
     RatedCell,
     count_stale,
-    describe_preferences,
     preferences,
     read_ratings,
     score_columns,
 )
+from graftwork.scores.registry import NO_IMAGE, UNSCORED, CellToScore, ScoreInputs, scores
+from graftwork.scores.table import measure_cells
 
 CELLS = [
     RatedCell("c0", "sha0", "apple", {"alpha": "0"}),
@@ -58,9 +65,6 @@ def test_ratings_of_images_that_are_gone_are_not_used_but_counted(tmp_path):
     assert [row["rating"] for row in score_columns(ratings, CELLS)] == [None, 5, None, None]
     assert count_stale(ratings, CELLS) == 2
     assert preferences(ratings, CELLS, "alpha") == []
-    assert "2 of them are of images that no cell has any more" in "\n".join(
-        describe_preferences(ratings, CELLS)
-    )
 
 
 def test_shares_of_choices(tmp_path):
@@ -183,6 +187,62 @@ def test_preferences_are_by_value_of_the_axis(tmp_path):
     assert (first.item, second.item) == ("1", "0")
     assert first.compared == second.compared == 7
     assert preferences(ratings, CELLS, "seed") == []
-    text = "\n".join(describe_preferences(ratings, CELLS))
-    assert "| 1 | 0." in text
-    assert "one prompt only" in text
+
+
+# ---- The score
+
+
+def write_project(tmp_path, monkeypatch, choices=()):
+    monkeypatch.chdir(tmp_path)
+    images = {}
+    for level, name in enumerate(("low", "high")):
+        images[name] = tmp_path / f"{name}.png"
+        images[name].write_bytes(encode_png(np.full((4, 4, 3), level, dtype=np.uint8)))
+    sha256 = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in images.items()}
+    (tmp_path / "config" / "ratings").mkdir(parents=True)
+    made = [choice((sha256[a], "x"), (sha256[b], "y"), chosen) for a, b, chosen in choices]
+    write(tmp_path / "config" / "ratings" / "ada.json", [rating(sha256["low"], "x", 2)], made)
+    return images
+
+
+def test_the_score_takes_no_experiment_without_files(tmp_path):
+    inputs = ScoreInputs([], [], [], tmp_path, "config/experiments/e.yaml")
+    with pytest.raises(
+        DesignError, match=r"e.yaml: scores: ratings needs a file of ratings in config/ratings/"
+    ):
+        scores()["ratings"].check(inputs)
+    (tmp_path / "config" / "ratings").mkdir(parents=True)
+    (tmp_path / "config" / "ratings" / "bad.json").write_text("{}")
+    with pytest.raises(DesignError, match=r"bad.json: format is None"):
+        scores()["ratings"].check(inputs)
+
+
+def test_the_score_measures_what_was_said_of_an_image(tmp_path, monkeypatch):
+    images = write_project(tmp_path, monkeypatch, [("low", "high", "b"), ("low", "high", "tie")])
+    cells = [
+        CellToScore("apple", (), images["low"]),
+        CellToScore("apple", (), images["high"]),
+        CellToScore("boat", (), None),
+    ]
+    low, high, none = measure_cells(scores()["ratings"], cells, {})
+    assert (low["rating"], low["preferred"]) == (2, 0.25)
+    assert (high["rating"], high["preferred"]) == (None, 0.75)
+    assert none[UNSCORED] == NO_IMAGE
+    assert [path.name for path in scores()["ratings"].files(tmp_path)] == ["ada.json"]
+
+
+def test_preferences_are_summed_up(tmp_path, monkeypatch):
+    images = write_project(tmp_path, monkeypatch, [("low", "high", "b")] * 5)
+    design = {
+        "axes": [{"name": "prompt", "labels": ["apple", "boat"]}, {"name": "alpha", "labels": ["0", "1"]}],
+        "positions": [[[0, 0], "c0"], [[0, 1], "c1"]],
+        "cells": [{"cell": name, "parameters": {"prompt": "a red apple"}} for name in ("c0", "c1")],
+    }
+    rows = [{"cell": "c0", "image": str(images["low"])}, {"cell": "c1", "image": str(images["high"])}]
+    summary = scores()["ratings"].summary
+    first, *found = summary.summarize(design, rows)
+    assert first["note"] == "1 ratings and 5 choices, 0 of images that no cell has"
+    assert [(row["axis"], row["value"]) for row in found] == [("alpha", "1"), ("alpha", "0")]
+    section = summary.describe(list(csv.DictReader(io.StringIO(write_table([first, *found])))))
+    assert [row[1] for row in section.rows] == ["1", "0"]
+    assert "Bradley-Terry" in section.text

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from graftwork.reports.viewer.bradley_terry import Comparison, Strength, estimate_strengths
+from graftwork.scores.ratings.bradley_terry import Comparison, Strength, estimate_strengths
 
 FORMAT = "graftwork-ratings"
 VERSION = 1
@@ -41,7 +41,6 @@ CSV_COLUMNS = (
     "other_cell",
     "chosen",
 )
-SCORE_COLUMNS = ("rating", "ratings", "favourite", "preferred", "compared")
 _SHARES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 
@@ -149,7 +148,7 @@ def read_ratings(paths: Iterable[Path]) -> Ratings:
 
 
 def score_columns(ratings: Ratings, cells: Sequence[RatedCell]) -> list[dict[str, float | int | None]]:
-    """Returns for each cell the values of `SCORE_COLUMNS`; None where nobody has rated it.
+    """Returns for each cell what its image was given; None where nobody has rated it.
 
     `rating` is the mean of the stars, `ratings` their number, `favourite` whether anybody called it one, `preferred` the share
     of blind choices that it won (a tie counts half), `compared` their number.
@@ -209,30 +208,6 @@ def preferences(ratings: Ratings, cells: Sequence[RatedCell], axis: str) -> list
             continue
         comparisons.append(Comparison(first.values[axis], second.values[axis], choice.share, first.prompt))
     return estimate_strengths(comparisons) if comparisons else []
-
-
-def describe_preferences(ratings: Ratings, cells: Sequence[RatedCell]) -> list[str]:
-    """Returns what summary.md says of ratings: lines of Markdown."""
-    stale = count_stale(ratings, cells)
-    lines = [f"{len(ratings.ratings)} ratings and {len(ratings.choices)} choices by people."]
-    if stale:
-        lines.append(f"{stale} of them are of images that no cell has any more, and are not used.")
-    for axis in dict.fromkeys(choice.axis for choice in ratings.choices if choice.axis):
-        found = preferences(ratings, cells, axis)
-        if not found:
-            continue
-        lines += [
-            "",
-            f"Blind choices between values of {axis}: strength on the scale of log odds (Bradley-Terry), mean 0, with a "
-            "95 % bootstrap interval over prompts.",
-            "",
-            f"| {axis} | strength | 95 % interval | compared |",
-            "|---|---|---|---|",
-        ]
-        for each in found:
-            interval = "one prompt only" if each.low is None else f"{each.low:.2f} to {each.high:.2f}"
-            lines.append(f"| {each.item} | {each.strength:.2f} | {interval} | {each.compared} |")
-    return lines
 
 
 class _Places:

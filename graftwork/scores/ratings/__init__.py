@@ -1,0 +1,1 @@
+"""The score `ratings`: what people said of images in the viewer."""
