@@ -323,7 +323,8 @@ def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
             else alias.name.partition(".")[0]
             for alias in node.names
         }
-    if node.level or node.module is None or node.names[0].name == "*":
+    imports_all = any(alias.name == "*" for alias in node.names)
+    if node.level or node.module is None or imports_all:
         raise ValueError(
             f"a code digest cannot follow `{ast.unparse(node)}`; name the whole module, and what is imported of it"
         )

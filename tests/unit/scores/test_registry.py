@@ -9,7 +9,14 @@ from graftwork.core.code_digest import REPOSITORY
 from graftwork.core.errors import DesignError
 from graftwork.scenes.world import render_scene
 from graftwork.scores import registry
-from graftwork.scores.outputs import all_summaries, chart_code, describe_code, measure_code, summary_code
+from graftwork.scores.outputs import (
+    all_summaries,
+    chart_code,
+    describe_code,
+    measure_code,
+    summaries_of,
+    summary_code,
+)
 from graftwork.scores.registry import Column, Score, register, scores
 from tests.unit.design.designs import expand, experiment
 from tests.unit.scores.scored import CAPTIONS, SHOWN, save_picture
@@ -18,8 +25,8 @@ FILE = "config/experiments/test.yaml"
 
 
 def test_the_registered_scores():
-    assert list(scores()) == ["scene_attributes"]
-    assert list(all_summaries()) == ["score_means", "attributes"]
+    assert list(scores()) == ["ratings", "scene_attributes"]
+    assert list(all_summaries()) == ["score_means", "preferences", "attributes"]
 
 
 def test_names_tables_and_columns_are_taken_once():
@@ -36,7 +43,7 @@ def test_names_tables_and_columns_are_taken_once():
     for name in ("unscored", "cell", "image"):
         with pytest.raises(ValueError, match=f"'{name}' is a column of every table of scores"):
             register(replace(other, columns=(Column(name, "other"),)))
-    assert list(scores()) == ["scene_attributes"]
+    assert "other" not in scores()
 
 
 @pytest.mark.parametrize(
@@ -65,10 +72,11 @@ def test_what_a_score_does_not_say_fails_where_it_is_defined(changes, message):
 
 def test_every_stage_has_a_digest_of_its_code():
     names = ["scene_attributes"]
+    tables = [summary.table for summary in summaries_of(names)]
     digests = {
         measure_code(names),
         describe_code(names),
-        *(code(table, names) for code in (summary_code, chart_code) for table in all_summaries()),
+        *(code(table, names) for code in (summary_code, chart_code) for table in tables),
     }
     assert len(digests) == 2 + 2 * 2
 
@@ -93,8 +101,11 @@ def test_the_name_of_a_score_occurs_in_its_module_alone():
         ]
         rules = [REPOSITORY / "Snakefile", *(REPOSITORY / "rules").glob("*.smk")]
         templates = (REPOSITORY / "graftwork").rglob("*.j2")
+        quoted = re.compile(rf"""["']{name}["']""")  # A name may be an ordinary word of prose too.
         named = [
-            p for p in (*code, *rules, *templates) if p not in own and name in p.read_text(encoding="utf-8")
+            path
+            for path in (*code, *rules, *templates)
+            if path not in own and quoted.search(path.read_text(encoding="utf-8"))
         ]
         assert named == []
 
@@ -104,9 +115,9 @@ def test_the_name_of_a_score_occurs_in_its_module_alone():
     [
         (
             ["scene_atributes"],
-            ["scores.0", "'scene_atributes'", "allowed: 'scene_attributes'", "did you mean"],
+            ["scores.0", "'scene_atributes'", "allowed: 'ratings' or 'scene_attributes'", "did you mean"],
         ),
-        (["clip"], ["scores.0", "'clip'", "allowed: 'scene_attributes'"]),
+        (["clip"], ["scores.0", "'clip'", "allowed: 'ratings' or 'scene_attributes'"]),
         ("scene_attributes", ["scores", "allowed: a list"]),
         (["scene_attributes", "scene_attributes"], ["scores", "'scene_attributes' occurs more than once"]),
     ],

@@ -113,7 +113,9 @@ CELLS = """
 import json, tempfile
 from pathlib import Path
 from graftwork.core.errors import DesignError
-from graftwork.design.describe import SCHEMAS, generated_tables, schema_text
+from graftwork.core.records import to_json
+from graftwork.design.cells import CorpusRecord
+from graftwork.design.describe import SCHEMAS, reference_text, schema_text
 from graftwork.design.examples import settings_text
 from graftwork.design.parameters import label_of, takes_part
 from graftwork.design.settings import Hardware
@@ -134,17 +136,17 @@ with tempfile.TemporaryDirectory() as folder:
     said["refusals"] = [refusal(value) for value in (1.5, 0.25)]
 cells = [cell.parameters for cell in design.cells if cell.role == "cell"]
 said["cells"] = len({cell.cell for cell in design.cells if cell.role == "cell"})
-keys = Keys(design.models, Hardware().model_dump())
-said["recipes"] = [json.loads(json.dumps(keys.recipe(cell)["blend"], default=vars)) for cell in cells][:4]
+keys = Keys(design.models, Hardware())
+said["recipes"] = [to_json(keys.recipe(cell).stages["blend"]) for cell in cells][:4]
 corpus = {"corpus": "c", "encoder": cells[0]["text_encoder"], "hidden_layer": -2, "tokens": "prompt"}
-over_corpus = Keys(design.models, Hardware().model_dump(), {"c": {"name": "c", "prompts": ["a"], "references": []}})
+over_corpus = Keys(design.models, Hardware(), {"c": CorpusRecord("c", ("a",), ())})
 said["covariance_of"] = [
-    over_corpus.stage_statistics({**cells[0], "masking": name, "statistics": corpus}, "masking")["statistics"].item()
+    over_corpus.stage_statistics({**cells[0], "masking": name, "statistics": corpus}, "masking")["statistics"].parts.covariance_of
     for name in ("zero", "correlated")
 ]
-said["columns"] = parameter_columns(design.to_json())
+said["columns"] = parameter_columns(design)
 said["label"] = label_of("midpoint_share")
-said["tables"] = [generated_tables()[name] for name in ("choices", "transforms")]
+said["reference"] = reference_text().split("### `blend`\\n")[1].split("\\n## ")[0]
 said["schema"] = json.loads(schema_text(SCHEMAS["experiment"]))["$defs"]["Base"]["properties"]
 said["takes_part"] = [takes_part("midpoint_share", cell) for cell in cells if cell["midpoint_share"] == 1.0][:2]
 said["settings"] = settings_text()
@@ -234,7 +236,7 @@ def test_recipes_have_its_parameters_and_code(said):
 
 
 def test_the_covariance_that_it_needs_is_measured(said):
-    assert [item["covariance_of"] for item in said["covariance_of"]] == [None, "prompt"]
+    assert said["covariance_of"] == [None, "prompt"]
 
 
 def test_both_are_built(copy):
@@ -246,11 +248,11 @@ def test_both_are_built(copy):
 def test_it_has_a_column_a_label_documentation_and_an_example(said):
     assert "midpoint_share" in said["columns"]
     assert said["label"] == "share of the midpoint (of alpha)"
-    choices, table = said["tables"]
-    assert "| `midpoint_share` | number (0 to 1) | `0.5` | How much of the source" in choices
-    (row,) = [line for line in table.split("\n") if "| `midpoint` |" in line]
+    (row,) = [line for line in said["reference"].split("\n") if line.startswith("| `midpoint` |")]
     assert "t + alpha * midpoint_share * (v - t)" in row
-    assert "| nobody | `midpoint_share` | `midpoint_share: 0.5` |" in row
+    assert "| nobody |" in row
+    (row,) = [line for line in said["reference"].split("\n") if line.startswith("| `midpoint_share` |")]
+    assert "| `midpoint` | number (0 to 1) | `0.5` | `1.0` | How much of the source" in row
     assert said["takes_part"] == [False, True]
     assert "  midpoint: {blend: midpoint, midpoint_share: 0.75}\n" in said["settings"]
 

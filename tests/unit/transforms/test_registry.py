@@ -284,7 +284,7 @@ def test_no_choice_is_compared_with_a_name():
     """Also for names that are English words: a choice is looked up, not compared."""
     stages = "|".join(STAGES)
     compared = re.compile(
-        rf"""(?:["'](?:{stages})["'](?:\]|\)|, ["']\w+["']\))(?:\["name"\])?|\.name) (?:==|!=|in|not in) [\("']"""
+        rf"""(?:["'](?:{stages})["'](?:\]|\)|, ["']\w+["']\))(?:\["name"\])?|\.name) (?:==|!=|in|not in) [\("'][\w("']"""
     )
     found = []
     for file in sorted((REPOSITORY / "graftwork").rglob("*.py")):
