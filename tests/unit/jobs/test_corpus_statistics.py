@@ -15,6 +15,7 @@ from graftwork.design.settings import Hardware
 from graftwork.jobs import acceptance
 from graftwork.jobs.record import JobRecord
 from graftwork.jobs.statistics import measure_statistics
+from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.planning.keys import Keys
 from graftwork.planning.plan import PlanEntry
@@ -65,7 +66,7 @@ def store(tmp_path):
             StatisticsParts(tuple(f"{name}{n}" for n in range(count)), 7, "code", covariance_of),
             corpus="c",
             encoder="e",
-            options={},
+            options=NEUTRAL_OPTIONS,
         )
         for key, name, count, covariance_of in items
     ]
