@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+from graftwork.core.cells import Parameters
 from graftwork.core.records import record_digest
 from graftwork.design.cells import CorpusRecord, ModelRecord
 from graftwork.design.parameters import NEUTRAL
@@ -49,9 +50,6 @@ _SOURCE_OPTIONS = tuple(option.name for option in fields(InputOptions))
 _TEXT_OPTIONS = ("prompt_format", "system_prompt", "think_block")
 # These two were in an image's key before there was a choice; later settings are in it where they change something.
 _OLD_ACCELERATION = ("attention_backend", "compile")
-
-# A cell's parameters: their names are those of the transforms and of the schema.
-Parameters = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

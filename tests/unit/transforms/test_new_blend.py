@@ -142,7 +142,7 @@ said["covariance_of"] = [
     over_corpus.stage_statistics({**cells[0], "masking": name, "statistics": corpus}, "masking")["statistics"].item()
     for name in ("zero", "correlated")
 ]
-said["columns"] = parameter_columns(design.to_json())
+said["columns"] = parameter_columns(design.cells)
 said["label"] = label_of("midpoint_share")
 said["tables"] = [generated_tables()[name] for name in ("choices", "transforms")]
 said["schema"] = json.loads(schema_text(SCHEMAS["experiment"]))["$defs"]["Base"]["properties"]
