@@ -54,9 +54,9 @@ def record_digest(record: Any) -> str:
     return digest(to_json(record))
 
 
-def write_record(path: Path, record: Any) -> None:
-    """Writes a record to a file."""
-    write_atomic(path, json.dumps(to_json(record), indent=1, ensure_ascii=False))
+def write_record(path: Path, record: Any, indent: int | None = 1) -> None:
+    """Writes a record to a file; without `indent` in one line."""
+    write_atomic(path, json.dumps(to_json(record), indent=indent, ensure_ascii=False))
 
 
 def read_record(record: type[R], path: str | Path) -> R:

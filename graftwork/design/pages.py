@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from graftwork.design.cells import Grid
+
 
 @dataclass(frozen=True)
 class Page:
@@ -20,16 +22,16 @@ class Page:
     fixed: Mapping[str, int]
 
 
-def page_names(lengths: Mapping[str, int], grids: Iterable[Mapping[str, str | None]]) -> dict[str, Page]:
+def page_names(lengths: Mapping[str, int], grids: Iterable[Grid]) -> dict[str, Page]:
     """Returns name -> page, one page per combination of the axes that a grid does not show.
 
     Args:
         lengths: axis -> how many values it has, in the order of the experiment.
-        grids: [{x, y}]; y may be None.
+        grids: grids of the experiment.
     """
     pages = {}
     for grid in grids:
-        x, y = grid["x"], grid["y"]
+        x, y = grid.x, grid.y
         rest: Sequence[str] = [axis for axis in lengths if axis not in (x, y)]
         combinations = list(itertools.product(*(range(lengths[axis]) for axis in rest)))
         name = x if y is None else f"{x}_by_{y}"

@@ -2,11 +2,13 @@
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from graftwork.core.cells import Axis, Cell
 from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.inputs import Prompt, Reference, ReferenceSet
@@ -18,7 +20,7 @@ from graftwork.design.axes import (
     spread_range,
     validate_value,
 )
-from graftwork.design.cells import Axis, Cell, Design, ModelRecord
+from graftwork.design.cells import Design, Grid, ModelRecord
 from graftwork.design.encoding import check_encoding, check_texts, fill_in_formats
 from graftwork.design.fit import CellModels, check_fit
 from graftwork.design.inputs import find_reference, parts_of, read_prompts
@@ -110,7 +112,7 @@ class Expander:
             values["init_image"] = find_init_image(values, self._reference, f"{file}: {place}.init_image")
             cell = self._resolve(values, "cell", design, file)
             if setting:
-                cell.shown[SETTING] = setting["name"]
+                cell = replace(cell, shown={**cell.shown, SETTING: setting["name"]})
                 known = cells.get(cell.cell)
                 if known is not None and known.shown[SETTING] != setting["name"]:
                     raise DesignError(
@@ -238,9 +240,7 @@ class Expander:
                 f"max_images: {count} in {file} (the limit comes from {key})"
             )
 
-    def _check_grids(
-        self, experiment: Experiment, axes: dict[str, list[Any]], file: str
-    ) -> list[dict[str, Any]]:
+    def _check_grids(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> list[Grid]:
         grids = []
         for index, grid in enumerate(experiment.grids):
             for side in (grid.x, grid.y):
@@ -253,8 +253,8 @@ class Expander:
                     )
             if grid.x == grid.y:
                 raise DesignError(f"{file}: grids.{index}: x and y are both {grid.x!r}; they must differ")
-            grids.append({"x": grid.x, "y": grid.y})
-        if len({(grid["x"], grid["y"]) for grid in grids}) < len(grids):
+            grids.append(Grid(grid.x, grid.y))
+        if len(set(grids)) < len(grids):
             raise DesignError(f"{file}: grids: the same pair of axes occurs twice")
         return grids
 

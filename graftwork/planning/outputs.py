@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from graftwork.core.errors import DesignError, suggest
 from graftwork.core.identity import digest
@@ -44,15 +43,15 @@ class Outputs:
         design = self._project.design(experiment)
         return page_names({axis.name: len(axis.values) for axis in design.axes}, design.grids)
 
-    def page(self, experiment: str, page: str) -> dict[str, Any]:
-        """Returns what is on a page of a grid, as plain values."""
+    def page(self, experiment: str, page: str) -> Page:
+        """Returns what is on a page of a grid."""
         pages = self.pages(experiment)
         if page not in pages:
             raise DesignError(
                 f"experiment {experiment} has no grid page {page!r}; its pages: {', '.join(pages) or 'none'}"
                 f"{suggest(page, pages)} (they follow from grids in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
             )
-        return {"y": None, **to_json(pages[page])}
+        return pages[page]
 
     def scores(self, experiment: str) -> list[str]:
         """Returns the names of an experiment's scores."""
@@ -123,7 +122,7 @@ class Outputs:
 
     def plots(self, experiment: str) -> dict[str, Plot]:
         """Returns the plots of an experiment's scores by name."""
-        return plots_of(self.scores(experiment), to_json(self._project.design(experiment).axes))
+        return plots_of(self.scores(experiment), self._project.design(experiment).axes)
 
     def plot(self, experiment: str, plot: str) -> Plot:
         """Returns a plot of an experiment's scores."""

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from graftwork.core.cells import Parameters
 from graftwork.core.png import is_complete_png
 from graftwork.core.records import ALWAYS
 from graftwork.design.cells import CorpusRecord, Design, ModelRecord
@@ -11,7 +12,7 @@ from graftwork.design.settings import GenerationHardware, Hardware, Sharding
 from graftwork.models.acceleration import TAKE_NO_MASK
 from graftwork.models.families import generator_family
 from graftwork.planning.inputs import InputsPlan, WantedInputs, plan_inputs, statistics_of
-from graftwork.planning.keys import Keys, Parameters
+from graftwork.planning.keys import Keys
 from graftwork.planning.shards import (
     ConditioningShard,
     ImageItem,

@@ -4,10 +4,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from graftwork.core.cells import Axis, Parameters
 from graftwork.core.labels import label
-from graftwork.design.pages import page_names
+from graftwork.design.cells import Design
+from graftwork.design.pages import Page, page_names
 from graftwork.design.parameters import format_of, label_of, takes_part
 from graftwork.reports.grid_layout import GridPage, Strip, Tile
 
@@ -16,38 +17,36 @@ _UNSHOWN = {"prompt_name", "reference", "reference_sha256"}
 _LONGEST_CONSTANT = 160
 
 
-def stale_pages(design: Mapping[str, Any], folder: Path) -> list[Path]:
+def stale_pages(design: Design, folder: Path) -> list[Path]:
     """Returns the grids in `folder` that the design no longer has: beside the others they look current."""
-    lengths = {axis["name"]: len(axis["values"]) for axis in design["axes"]}
-    current = {f"{name}.png" for name in page_names(lengths, design["grids"])}
+    lengths = {axis.name: len(axis.values) for axis in design.axes}
+    current = {f"{name}.png" for name in page_names(lengths, design.grids)}
     return [path for path in sorted(folder.glob("*.png")) if path.name not in current]
 
 
-def build_page(
-    design: Mapping[str, Any], page: Mapping[str, Any], rows: Sequence[Mapping[str, str]], root: Path
-) -> GridPage:
+def build_page(design: Design, page: Page, rows: Sequence[Mapping[str, str]], root: Path) -> GridPage:
     """Returns what is on a page.
 
     Args:
-        design: as in design.json.
-        page: {x, y, fixed}, from `page_names`.
+        design: the experiment.
+        page: one page of its grids.
         rows: rows of cells.csv.
         root: folder that paths are relative to.
     """
-    axes = {axis["name"]: axis for axis in design["axes"]}
+    axes = {axis.name: axis for axis in design.axes}
     order = list(axes)
     row_of = {row["cell"]: row for row in rows}
-    inputs = {cell["cell"]: _input_files(design, cell["parameters"], root) for cell in design["cells"]}
-    cell_at = {tuple(indices): cell for indices, cell in design["positions"]}
-    labels_of = {cell: _coordinates(axes, indices) for indices, cell in reversed(design["positions"])}
-    x, y = page["x"], page["y"]
+    inputs = {cell.cell: _input_files(design, cell.parameters, root) for cell in design.cells}
+    cell_at = {tuple(indices): cell for indices, cell in design.positions}
+    labels_of = {cell: _coordinates(axes, indices) for indices, cell in reversed(design.positions)}
+    x, y = page.x, page.y
 
     def at(row: int, column: int) -> str:
-        indices = {**page["fixed"], x: column, **({y: row} if y else {})}
+        indices = {**page.fixed, x: column, **({y: row} if y else {})}
         return cell_at[tuple(indices[name] for name in order)]
 
-    columns = range(len(axes[x]["values"]))
-    lines = range(len(axes[y]["values"])) if y else range(1)
+    columns = range(len(axes[x].values))
+    lines = range(len(axes[y].values)) if y else range(1)
     places = list(itertools.product(lines, columns))
     cells = {place: at(*place) for place in places}
     tiles = {
@@ -55,29 +54,29 @@ def build_page(
     }
     subtitle = [
         _axis_labels(axes[name])[index]
-        for name, index in page["fixed"].items()
-        if len(axes[name]["values"]) > 1 or name in ("prompt", "reference")
+        for name, index in page.fixed.items()
+        if axes[name].varies or name in ("prompt", "reference")
     ]
     subtitle = [text for text in subtitle if text != "reference = none"]
     return GridPage(
-        title=design["title"],
-        subtitle="\n".join(filter(None, [design["question"], ", ".join(subtitle)])),
+        title=design.title,
+        subtitle="\n".join(filter(None, [design.question, ", ".join(subtitle)])),
         x_labels=_axis_labels(axes[x]),
         y_labels=_axis_labels(axes[y]) if y else [""],
         tiles=tiles,
         companions=_companions(design, cells, inputs, row_of, root),
-        footer=_footer(design, list(cells.values()), (x, y), page["fixed"]),
+        footer=_footer(design, list(cells.values()), (x, y), page.fixed),
     )
 
 
-def _axis_labels(axis: Mapping[str, Any]) -> list[str]:
-    if axis["name"] == "prompt":
-        return [f"prompt = {value['text']}" for value in axis["values"]]
-    return [label(label_of(axis["name"]), text) for text in axis["labels"]]
+def _axis_labels(axis: Axis) -> list[str]:
+    if axis.name == "prompt":
+        return [f"prompt = {value['text']}" for value in axis.values]
+    return [label(label_of(axis.name), text) for text in axis.labels]
 
 
-def _coordinates(axes: Mapping[str, Any], indices: Sequence[int]) -> dict[str, str]:
-    return {name: axes[name]["labels"][index] for name, index in zip(axes, indices, strict=True)}
+def _coordinates(axes: Mapping[str, Axis], indices: Sequence[int]) -> dict[str, str]:
+    return {name: axes[name].labels[index] for name, index in zip(axes, indices, strict=True)}
 
 
 def _tile(
@@ -115,17 +114,17 @@ class _Inputs:
     init_image: Path | None
 
 
-def _input_files(design: Mapping[str, Any], parameters: Mapping[str, Any], root: Path) -> _Inputs:
+def _input_files(design: Design, parameters: Parameters, root: Path) -> _Inputs:
     reference, init = parameters.get("reference"), parameters.get("init_image")
     parts = reference if isinstance(reference, list | tuple) else [reference] if reference else []
     return _Inputs(
-        tuple(root / design["references"][part] for part in parts),
-        root / design["references"][init] if init and init != reference else None,
+        tuple(root / design.references[part] for part in parts),
+        root / design.references[init] if init and init != reference else None,
     )
 
 
 def _companions(
-    design: Mapping[str, Any],
+    design: Design,
     cells: Mapping[tuple[int, int], str],
     inputs: Mapping[str, _Inputs],
     row_of: Mapping[str, Mapping[str, str]],
@@ -136,7 +135,7 @@ def _companions(
         files, init_image = inputs[cell].references, inputs[cell].init_image
         references[place] = Tile(files[0] if len(files) == 1 else files) if files else None
         beginnings[place] = Tile(init_image) if init_image else None
-        baseline = row_of.get(design["baselines"].get(cell, ""))
+        baseline = row_of.get(design.baselines.get(cell, ""))
         if baseline is None:
             baselines[place] = None
         elif baseline["status"] == "done":
@@ -169,14 +168,14 @@ def _strip(name: str, tiles: Mapping[tuple[int, int], Tile | None]) -> Strip | N
 
 
 def _footer(
-    design: Mapping[str, Any],
+    design: Design,
     cells: Sequence[str],
     shown_axes: Sequence[str | None],
     fixed: Mapping[str, int],
 ) -> list[str]:
-    shown_of = {cell["cell"]: cell["shown"] for cell in design["cells"]}
+    shown_of = {cell.cell: cell.shown for cell in design.cells}
     first = shown_of[cells[0]]
-    varying = {axis["name"] for axis in design["axes"] if len(axis["values"]) > 1}
+    varying = {axis.name for axis in design.axes if axis.varies}
     constants = []
     for name, value in first.items():
         if name in _UNSHOWN or name in shown_axes or name in varying or value is None:
@@ -188,4 +187,4 @@ def _footer(
         (text,) = [value] if isinstance(value, str) else format_of(name)([value])
         if len(text) <= _LONGEST_CONSTANT and not (name == "prompt" and "prompt" in fixed):
             constants.append(label(label_of(name), text))
-    return [", ".join(constants), f"experiment {design['experiment']}"]
+    return [", ".join(constants), f"experiment {design.experiment}"]

@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from graftwork.core.cells import Cell
 from graftwork.core.npz import write_npz
-from graftwork.design.cells import Cell, Design, ModelRecord
+from graftwork.design.cells import Design, ModelRecord
 from graftwork.design.settings import Hardware
 from graftwork.jobs import acceptance
 from graftwork.jobs.record import JobRecord
 from graftwork.jobs.statistics import measure_statistics
+from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.planning.keys import Keys
 from graftwork.planning.plan import PlanEntry
@@ -65,7 +67,7 @@ def store(tmp_path):
             StatisticsParts(tuple(f"{name}{n}" for n in range(count)), 7, "code", covariance_of),
             corpus="c",
             encoder="e",
-            options={},
+            options=NEUTRAL_OPTIONS,
         )
         for key, name, count, covariance_of in items
     ]

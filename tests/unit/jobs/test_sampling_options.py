@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from graftwork.conditioning.build import conditioning_hash
+from graftwork.core.identity import digest
 from graftwork.jobs.generation import generate_images
 from graftwork.models import generator as generator_module
 from graftwork.models import loading
@@ -20,7 +21,6 @@ from tests.unit.jobs.recipes import condition_plain
 from tests.unit.jobs.test_conditioning import recipe
 from tests.unit.jobs.test_conditioning import store as store_with_states  # noqa: F401, a fixture
 from tests.unit.jobs.test_generation import HARDWARE, shard
-from tests.unit.jobs.test_generation import item as plain_item
 
 LOG = logging.getLogger("test")
 
@@ -69,9 +69,18 @@ def keep(store, **tensors):
 
 
 def item(conditioning, seed, tokens=20, negative_tokens=None, **parts):
-    return plain_item(
-        conditioning, seed, tokens, negative_tokens=negative_tokens, **{"num_inference_steps": 3, **parts}
-    )
+    parts = {
+        "conditioning": conditioning,
+        "generator": "g",
+        "seed": seed,
+        "height": 16,
+        "width": 16,
+        "num_inference_steps": 3,
+        "guidance_scale": 0.0,
+        **parts,
+    }
+    negative = {} if negative_tokens is None else {"negative_tokens": negative_tokens}
+    return {"key": digest(parts), "parts": parts, "tokens": tokens, **negative}
 
 
 def scheduled(store, order=(0, 1, 0)):
@@ -122,7 +131,7 @@ def test_negatives_go_with_their_rows(store, generator):
     assert [len(row) for row in negatives] == [5, 5, 32, 32]
     assert batch.guidance_scale == 2.0
     assert generator.warmed == [batch], "warmed up with what is about to run"
-    assert record.notes["rate"].work == 2 * 16 * 16 * 3 * 2
+    assert record.rate.work == 2 * 16 * 16 * 3 * 2
 
 
 def test_guidance_padded_lengths_and_first_steps_are_not_mixed(store, generator):
@@ -135,7 +144,7 @@ def test_guidance_padded_lengths_and_first_steps_are_not_mixed(store, generator)
         item(guided(store, 4.0), 5, 20, 5, guidance_scale=2.0, cfg_normalization=1.0),
         item(guided(store, 4.0), 6, 20, 5, guidance_scale=2.0, init_image=sha(path), first_step=1),
     ]
-    generate_images(shard(images, init_images={sha(path): str(path)}), store, LOG)
+    generate_images({**shard(images), "init_images": {sha(path): str(path)}}, store, LOG)
     assert [[s for s in batch.seeds if s] for batch in generator.calls] == [[1, 4], [2], [3], [5], [6]]
     assert [batch.cfg_normalization for batch in generator.calls][3] == 1.0
 
@@ -154,7 +163,7 @@ def sha(path):
 def begun(store, *paths, order=None):
     plain = keep(store, prompt_embeds=torch.full((20, 4), 5.0))
     images = [item(plain, n, init_image=sha(path), first_step=1) for n, path in enumerate(paths, 1)]
-    return shard(images, init_images={sha(path): str(path) for path in paths})
+    return {**shard(images), "init_images": {sha(path): str(path) for path in paths}}
 
 
 def test_each_row_starts_from_its_own_image(store, generator):
@@ -165,7 +174,7 @@ def test_each_row_starts_from_its_own_image(store, generator):
     assert greys == [10, 20, 10, 10], "padding starts from an image that is encoded anyway"
     assert batch.init_images[0] is batch.init_images[2], "one object: it is encoded once"
     assert batch.first_step == 1
-    assert record.notes["rate"].work == 3 * 16 * 16 * 2
+    assert record.rate.work == 3 * 16 * 16 * 2
 
 
 def test_an_image_that_is_another_one_now_fails_its_rows_only(store, generator):
@@ -185,7 +194,7 @@ def test_an_image_that_is_gone_fails_its_rows_only(store, generator):
     job = begun(store, one, other)
     one.unlink()
     record = generate_images(job, store, LOG)
-    assert "does not exist" in record.failures[job.images[0].key]
+    assert "does not exist" in record.failures[job["images"][0]["key"]]
     assert len(record.made) == 1
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,9 @@ def as_text(rows):
 def summarize(design, references, folder: Path, painter):
     save_references(references, folder)
     rows = paint_table(design, folder / "images", painter)
-    scored = as_text(score_rows(design, images_of(rows), ["scene_attributes"], folder))
+    scored = as_text(
+        score_rows(design.cells, images_of(rows), design.references, ["scene_attributes"], folder)
+    )
     return summarize_attributes(design, scored)
 
 
@@ -228,8 +231,7 @@ def test_random_scenes_meet_chance(tmp_path):
 
 def test_references_of_one_name_are_told_apart(tmp_path):
     design = make_design(CAPTIONS, {"a" * 64: SHOWN, "b" * 64: WANTED}, alphas=(1.0,), baseline=False)
-    for cell in design["cells"]:
-        cell["shown"] = {**cell["shown"], "reference": "picture"}
+    design.cells = [replace(cell, shown={**cell.shown, "reference": "picture"}) for cell in design.cells]
     summary = summarize(design, {"a" * 64: SHOWN, "b" * 64: WANTED}, tmp_path, lambda p: render_scene(WANTED))
     assert {row["value"] for row in summary if row["by"] == "reference"} == {
         "picture aaaaaaaa",
