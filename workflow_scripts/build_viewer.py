@@ -1,10 +1,10 @@
 """Writes the folder of the viewer of one experiment."""
 
-import json
 from pathlib import Path
 
-from graftwork.core.records import read_record
+from graftwork.core.records import read_record, to_json
 from graftwork.core.tables import read_table
+from graftwork.design.cells import Design
 from graftwork.jobs.record import open_log
 from graftwork.planning.plan import ImagePlan
 from graftwork.reports.summary import compare_settings
@@ -16,7 +16,7 @@ from graftwork.scores.registry import scores as registered_scores
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
-    design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
+    design = read_record(Design, snakemake.input.design)
     rows = read_table(snakemake.input.table)
     resolved = read_record(ImagePlan, snakemake.params.plan).cells
     found, _ = compare_settings(design, resolved, rows)
@@ -25,10 +25,11 @@ def main(snakemake):
         for name in snakemake.params.scores
         for column in registered_scores()[name].columns
     }
-    sources = image_sources(design, rows, Path())
+    plain = to_json(design)
+    sources = image_sources(plain, rows, Path())
     store = ThumbnailStore(Path("results/store/thumbnails"))
     thumbnails = {key: record for key in sources if (record := store.read(key)) is not None}
-    data = viewer_data(design, rows, Findings(found, thumbnails, scores, snakemake.params.links))
+    data = viewer_data(plain, rows, Findings(found, thumbnails, scores, snakemake.params.links))
     write_viewer(Path(snakemake.output.folder), data, sources, store)
     log.info("%s cells, %s images, %s thumbnails", len(rows), len(sources), len(thumbnails))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graftwork.core.png import encode_png
+from graftwork.core.records import to_json
 from graftwork.planning.no_ops import NoOp, NoOps
 from graftwork.reports.viewer.data import Findings, viewer_data
 from graftwork.reports.viewer.folder import image_sources, write_viewer
@@ -160,7 +161,7 @@ def no_ops_of(design: dict[str, Any]) -> NoOps:
 
 def make_page(root: Path, raw: dict[str, Any] | None = None) -> Page:
     """Writes images, thumbnails and the folder of a viewer under `root`."""
-    design = expand(root, raw or EXPERIMENT, "synthetic").to_json()
+    design = to_json(expand(root, raw or EXPERIMENT, "synthetic"))
     rows = make_rows(design, root / "store")
     sources = image_sources(design, rows, root)
     store = ThumbnailStore(root / "store" / "thumbnails")

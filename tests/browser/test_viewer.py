@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from graftwork.core.records import to_json
 from graftwork.scores.ratings.files import RatedCell, preferences, read_ratings, score_columns
 from tests.browser.synthetic import FAILURE, LONG, PROMPTS, make_page
 from tests.unit.design.designs import expand
@@ -361,7 +362,7 @@ def test_facts_and_experiment_file_of_a_cell(open_page, written, tmp_path):
     view.page.wait_for_function("() => document.getElementById('messages').textContent.startsWith('Copied')")
     text = view.page.evaluate("() => navigator.clipboard.readText()")
     assert text == view.page.inner_text("dialog .yaml pre")
-    design = expand(tmp_path, yaml.safe_load(text), "copied").to_json()
+    design = to_json(expand(tmp_path, yaml.safe_load(text), "copied"))
     assert [cell for _, cell in design["positions"]] == [shown_cell(view)]
 
 
@@ -371,7 +372,7 @@ def test_the_experiment_file_of_every_cell_makes_exactly_this_cell(open_page, wr
         "() => Viewer.app.model.data.cells.ids.map((_, cell) => Viewer.app.model.yaml(cell))"
     )
     for (cell, row), text in zip(written.rows.items(), texts, strict=True):
-        design = expand(tmp_path, yaml.safe_load(text), "again").to_json()
+        design = to_json(expand(tmp_path, yaml.safe_load(text), "again"))
         assert cell in {each["cell"] for each in design["cells"]}
         assert row["role"] != "cell" or [at for _, at in design["positions"]] == [cell]
 

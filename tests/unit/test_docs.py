@@ -34,6 +34,7 @@ PAGES = [
 UNDECLARED = (
     r"results/store/\w+/?",
     r"results/\.devices/",
+    r"config/ratings/",
     r"config/experiments/vision\.yaml",
     r"data/\w+\.npz",
 )

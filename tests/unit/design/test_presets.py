@@ -44,7 +44,7 @@ SIZES = {
     "vl_text_variations": {"cell": 96, "baseline": 2},
 }
 # Experiments that are no presets.
-OTHERS = {"demo", "transforms"}
+OTHERS = {"demo", "transforms", "open_background"}
 MOST_CELLS = 150
 LARGE = {"full"}
 

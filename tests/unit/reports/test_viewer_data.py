@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from graftwork.core.png import encode_png
+from graftwork.core.records import to_json
 from graftwork.reports.viewer.code import thumbnail_code, viewer_code
 from graftwork.reports.viewer.columns import encode_column, mean_columns
 from graftwork.reports.viewer.folder import PAGE, page_files, write_viewer
@@ -114,7 +115,7 @@ def recipe_of(data, cell):
 
 def check_recipes(root, design, data):
     for cell in design["cells"]:
-        again = expand(root, yaml.safe_load(recipe_of(data, cell["cell"])), "again").to_json()
+        again = to_json(expand(root, yaml.safe_load(recipe_of(data, cell["cell"])), "again"))
         assert cell["cell"] in {each["cell"] for each in again["cells"]}, recipe_of(data, cell["cell"])
         assert len(again["positions"]) == 1
         if cell["role"] == "cell":
@@ -147,7 +148,7 @@ def make_page_without_no_ops(root, raw):
     from graftwork.reports.viewer.data import Findings, viewer_data
     from tests.browser.synthetic import make_rows
 
-    design = expand(root, raw, "unusual").to_json()
+    design = to_json(expand(root, raw, "unusual"))
     rows = make_rows(design, root / "store", side=4)
     return design, viewer_data(design, rows, Findings(NoOps([], 0, 0, 0, {})))
 

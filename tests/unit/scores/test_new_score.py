@@ -40,7 +40,7 @@ from pathlib import Path
 import numpy as np
 from graftwork.core.png import encode_png
 from graftwork.core.tables import read_table, write_table
-from graftwork.design.describe import SCHEMAS, generated_tables, schema_text
+from graftwork.design.describe import SCHEMAS, reference_text, schema_text
 from graftwork.planning.no_ops import find_no_ops
 from graftwork.reports.charts import chart_png
 from graftwork.reports.summary import Report, summarize
@@ -90,7 +90,7 @@ with tempfile.TemporaryDirectory() as folder:
     differences = []
     found.found.clear()
     said["summary"] = summarize(Report(design, plan.cells, rows, found, differences, pictures, sections, made))
-said["table"] = generated_tables()["scores"]
+said["table"] = reference_text()
 said["schema"] = schema_text(SCHEMAS["experiment"])
 print(json.dumps(said))
 """

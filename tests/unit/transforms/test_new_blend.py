@@ -252,7 +252,7 @@ def test_it_has_a_column_a_label_documentation_and_an_example(said):
     assert "t + alpha * midpoint_share * (v - t)" in row
     assert "| nobody |" in row
     (row,) = [line for line in said["reference"].split("\n") if line.startswith("| `midpoint_share` |")]
-    assert "| `midpoint` | number (0 to 1) | `0.5` | `1.0` | How much of the source" in row
+    assert "| `midpoint` | number (0 to 1), in of alpha | `0.5` | `0.5` | How much of the source" in row
     assert said["takes_part"] == [False, True]
     assert "  midpoint: {blend: midpoint, midpoint_share: 0.75}\n" in said["settings"]
 

@@ -282,9 +282,9 @@ def test_no_transform_is_named_outside_its_module():
 
 def test_no_choice_is_compared_with_a_name():
     """Also for names that are English words: a choice is looked up, not compared."""
-    stages = "|".join(STAGES)
+    stages, names = "|".join(STAGES), "|".join(sorted({name for _, name in ENTRIES}))
     compared = re.compile(
-        rf"""(?:["'](?:{stages})["'](?:\]|\)|, ["']\w+["']\))(?:\["name"\])?|\.name) (?:==|!=|in|not in) [\("'][\w("']"""
+        rf"""(?:["'](?:{stages})["'](?:\]|\)|, ["']\w+["']\))(?:\["name"\])?|\.name) (?:==|!=|in|not in) \(?["'](?:{names})["']"""
     )
     found = []
     for file in sorted((REPOSITORY / "graftwork").rglob("*.py")):
