@@ -8,6 +8,7 @@ from graftwork.core.cells import Expansion
 from graftwork.core.identity import digest
 from graftwork.core.records import ALWAYS, record_form, to_json
 from graftwork.models.catalog import Model
+from graftwork.models.families import Facts
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class ModelRecord:
         kind: "encoder" or "generator".
         name: name in config/models.yaml.
         entry: entry there, whose keys are the family's.
-        facts: what is known of it without loading it, whose keys are the family's.
+        facts: what is known of it without loading it.
     """
 
     kind: str
     name: str
     entry: Mapping[str, Any]
-    facts: Mapping[str, Any]
+    facts: Facts
 
     @classmethod
     def of(cls, model: Model) -> "ModelRecord":

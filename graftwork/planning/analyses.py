@@ -246,7 +246,7 @@ class AnalysisScope(Scope):
 
     def _digest(self) -> str:
         design = self._design
-        families = {model.facts["family"] for model in design.models.values()}
+        families = {model.facts.family for model in design.models.values()}
         return digest(
             {
                 "analysis": design.digest,

@@ -172,7 +172,7 @@ class Keys:
         """
         at = repr((corpus, encoder, layer, options, covariance_of))
         if at not in self._statistics:
-            accepts_images = self._models[encoder].facts.get("accepts_images", False)
+            accepts_images = self._models[encoder].facts.accepts_images
             needs = tuple(
                 self._needed(encoder, prompt, reference, layer, self._fitting(options, encoder, reference))
                 for prompt, reference in corpus_inputs(self._corpora[corpus], accepts_images)
@@ -255,7 +255,7 @@ class Keys:
             },
             batch_shape=self._generation["batch_shape"],
             **{name: self._generation[name] for name in _OLD_ACCELERATION},
-            code=sampling_code(self._models[cell["generator"]].facts["family"], from_image=first > 0),
+            code=sampling_code(self._models[cell["generator"]].facts.family, from_image=first > 0),
             **{name: _option(cell, name) for name in _GUIDANCE_OPTIONS},
             # An image to start from counts where it takes part, and of the strength only the step that it leads to.
             init_image=cell["init_image"] if first else None,
@@ -282,7 +282,7 @@ class Keys:
 
     def _fitting(self, options: InputOptions, encoder: str, reference: str | None) -> InputOptions:
         """Returns the options with those neutral that do not change what an encoder does with an input."""
-        if options.rope_theta == self._models[encoder].facts.get("rope_theta"):
+        if options.rope_theta == self._models[encoder].facts.rope_theta:
             options = replace(options, rope_theta=None)
         if reference is None:  # M-RoPE places text alone at 0, 1, 2 and so on.
             options = replace(options, positions=NEUTRAL_OPTIONS.positions)
@@ -305,13 +305,13 @@ class Keys:
                 encoder=encoder,
                 prompt=prompt,
                 reference=reference,
-                code=extraction_code(facts["family"]),
+                code=extraction_code(facts.family),
                 source=source,
                 **vars(options),
             )
             self._inputs[at] = record_digest(made), made
         key, made = self._inputs[at]
-        return NeededInput(key, resolve_layer(layer, facts["num_hidden_layers"]), made)
+        return NeededInput(key, resolve_layer(layer, facts.num_hidden_layers), made)
 
     def _stage(self, cell: Parameters, stage: str) -> StageChoice:
         """Returns a stage's transform with its parameters, and what statistics are made from in place of their names."""
@@ -347,15 +347,15 @@ class Keys:
 
     def _alpha_over_sigma(self, cell: Parameters) -> SigmaSchedule:
         facts = self._models[cell["generator"]].facts
-        pixels, token = cell["height"] * cell["width"], facts["size_multiple"] ** 2
-        scheduler = facts["scheduler_config"]
+        pixels, token = cell["height"] * cell["width"], facts.size_multiple**2
+        scheduler = facts.scheduler_config
         return SigmaSchedule(
             schedule={name: value for name, value in cell["alpha_schedule"].items() if name != "over"},
             num_inference_steps=cell["num_inference_steps"],
             first_step=starting_step(cell),
             scheduler=dict(scheduler),
-            family=facts["family"],
-            code=sigmas_code(facts["family"]),
+            family=facts.family,
+            code=sigmas_code(facts.family),
             image_tokens=pixels // token if scheduler.get("use_dynamic_shifting") else 0,
         )
 

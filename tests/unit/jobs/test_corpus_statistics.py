@@ -30,6 +30,7 @@ from graftwork.store.statistics import read_statistics
 from graftwork.transforms.dimension_fixes import apply_dimension_fix, fit_dimension_fix
 from graftwork.transforms.registry import STAGES, transform
 from tests.unit.jobs.recipes import as_recipe, condition_plain
+from tests.unit.planning.test_keys import GENERATOR_FACTS
 from tests.unit.planning.test_no_ops import SOME_PARTS
 from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, call, context, defaults
 
@@ -246,11 +247,11 @@ def test_images_of_cells_with_statistics_can_be_adopted(store, monkeypatch):
     rendered = {}
 
     def generate(shard, trial, log):
-        for item in shard["images"]:
-            path = trial.conditioning(item["parts"]["conditioning"])
-            rendered[item["key"]] = load_file(path)["prompt_embeds"]
-            trial.image(item["key"]).parent.mkdir(parents=True)
-            trial.image(item["key"]).write_bytes(b"pixels")
+        for item in shard.images:
+            path = trial.conditioning(item.parts.conditioning)
+            rendered[item.key] = load_file(path)["prompt_embeds"]
+            trial.image(item.key).parent.mkdir(parents=True)
+            trial.image(item.key).write_bytes(b"pixels")
         return JobRecord(log)
 
     store.image("0" * 32).parent.mkdir(parents=True)
@@ -261,7 +262,7 @@ def test_images_of_cells_with_statistics_can_be_adopted(store, monkeypatch):
     monkeypatch.setattr(acceptance, "generate_images", generate)
     monkeypatch.setattr(Keys, "recipe", lambda self, cell: as_recipe(chosen))
     monkeypatch.setattr(acceptance, "find_adoptable", lambda *_: adoptable)
-    models = {"content:g": ModelRecord("generator", "g", {}, {})}
+    models = {"content:g": ModelRecord("generator", "g", {}, GENERATOR_FACTS)}
     design = Design("e", "", "", [], [Cell("c", "cell", {}, {})], [], {}, [], models)
     said = acceptance.accept_images([design], Hardware(), 1, store, LOG)
     assert said == "1 sampled images are equal; 1 images adopted"

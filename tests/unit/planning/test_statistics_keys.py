@@ -1,6 +1,7 @@
 """Keys of statistics: every ingredient counts, nothing else does, and recipes have what makes their statistics."""
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,7 +46,8 @@ CORPUS = {"corpus": "plain", "encoder": TEXT, "hidden_layer": -2, "tokens": "pro
 
 def models() -> dict[str, Any]:
     changed = deepcopy(MODELS)
-    changed[SOURCE].facts.update(accepts_images=True, rope_theta=5e6)
+    facts = replace(changed[SOURCE].facts, accepts_images=True, rope_theta=5e6)
+    changed[SOURCE] = replace(changed[SOURCE], facts=facts)
     return changed
 
 
