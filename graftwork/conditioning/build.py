@@ -12,7 +12,9 @@ import torch
 from graftwork.conditioning.reference import prompt_statistics
 from graftwork.conditioning.visibility import CaptionNorm
 from graftwork.models.families import generator_family
+from graftwork.models.tokens import ROLES
 from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.statistics.sink import find_sinks, massive_norms
 from graftwork.store.hidden_states import HiddenStates
 from graftwork.transforms.context import COVARIANCE, FIT_STATISTICS, NEUTRAL_SOURCE, WHOLE_SOURCE, Context
 from graftwork.transforms.registry import Transform, TransformParameters, transform
@@ -24,6 +26,8 @@ HARDWARE = {"device": "cpu", "dtype": "float32", "cpu_threads": 1}
 ReadStates = Callable[[str, int], HiddenStates]
 # What a recipe says of statistics, {key, tokens} or {npz, tokens} -> the statistics.
 ReadStatistics = Callable[[Mapping[str, Any]], ReferenceStatistics]
+# How many tokens a warning names.
+_MOST_NAMED = 3
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -212,6 +216,7 @@ class Grafting:
         self._read_statistics = read_statistics
         self._text_states = text_states
         self._text = as_float32(text_states)
+        warn_of_sinks("the text", self._text, text_states, np.ones(len(text_states.roles), dtype=bool))
         self._blend = self._step("blend")
         self._matching = self._step("length_matching")
         source = self._combine(sources)
@@ -247,6 +252,14 @@ class Grafting:
         if FIT_STATISTICS in chosen.needs:
             pair = values["fix_corpus"]
             statistics |= {side: self._read_statistics(pair[side]) for side in ("donor", "host")}
+            for side, found in statistics.items():
+                if found.further_sinks is not None and found.further_sinks.places:
+                    left_out = "counted" if pair[side]["tokens"] == "all" else "left out"
+                    warnings.warn(
+                        f"{stage} {chosen.name}, fitted on a corpus: of the {side}, {found.further_sinks.described()}; "
+                        f"{left_out}",
+                        stacklevel=2,
+                    )
         return Step(chosen, chosen.parameters_of(values), statistics)
 
     def _combine(self, sources: Sequence[HiddenStates]) -> Source:
@@ -261,15 +274,19 @@ class Grafting:
 
     def _prepare(self, states: HiddenStates) -> Source:
         """Returns one source before it is combined."""
-        selected = selected_tokens(self._recipe, states)
+        selected, whole = selected_tokens(self._recipe, states), as_float32(states)
         context = Context(
             text=self._text,
             text_roles=self._text_states.roles,
             text_token_ids=self._text_states.token_ids,
             source_roles=states.roles[selected],
             source_token_ids=states.token_ids[selected],
+            text_in_prompt=self._text_states.in_prompt,
+            source_in_prompt=states.in_prompt[selected],
+            source_sinks=find_sinks(whole.numpy(), states.roles)[selected],
         )
-        source = as_float32(states)[torch.from_numpy(selected)]
+        warn_of_sinks("the source", whole, states, selected)
+        source = whole[torch.from_numpy(selected)]
         facts: dict[str, Any] = {}
         for stage, name in (("masking", "masked_dimensions"), ("dimension_fix", "fixed_dimensions")):
             source, changed = self._step(stage)(source, context)
@@ -320,6 +337,33 @@ def selected_tokens(recipe: Mapping[str, Any], states: HiddenStates) -> np.ndarr
             f"token_mode {chosen.name!r} selects none of the {len(mask)} tokens; choose another token_mode"
         )
     return mask
+
+
+def warn_of_sinks(owner: str, values: torch.Tensor, states: HiddenStates, selected: np.ndarray) -> None:
+    """Warns of attention sinks among the selected tokens that are not the template's own at position 0.
+
+    Args:
+        owner: Whose tokens they are.
+        values: float32 (tokens, dim), all tokens.
+        states: Where they come from.
+        selected: bool (tokens,), which of them take part.
+    """
+    norms = massive_norms(values.numpy(), states.roles)
+    expected = (np.arange(len(norms)) == 0) & ~states.in_prompt
+    found = np.flatnonzero((norms > 0.0) & selected & ~expected)
+    if len(found) == 0:
+        return
+    named = [
+        f"{position} ({'a word of the prompt' if states.in_prompt[position] else ROLES[states.roles[position]]}, "
+        f"{norms[position]:.3g} times the typical norm)"
+        for position in found[:_MOST_NAMED].tolist()
+    ]
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    warnings.warn(
+        f"{owner} has {len(found)} attention sink{'s' * (len(found) > 1)} among the tokens that take part, at position "
+        f"{', '.join(named)}{more}",
+        stacklevel=2,
+    )
 
 
 def as_float32(states: HiddenStates) -> torch.Tensor:

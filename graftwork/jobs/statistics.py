@@ -51,7 +51,7 @@ def measure_statistics(
                 return read_layer(store.hidden_states(name), layer)
 
             try:
-                classes, not_measured = measure_corpus(wanted, read, parts.covariance_of)
+                measured = measure_corpus(wanted, read, parts.covariance_of)
             except DamagedHiddenStates:
                 # As in conditioning: the next plan must not trust what was once read back in full.
                 for name in wanted:
@@ -59,11 +59,14 @@ def measure_statistics(
                     verified_states.put(states, intact_layers(states), stat_signature(states))
                 verified_states.save()
                 raise
-            if refused_now := {**not_finite, **not_measured}:
+            if refused_now := {**not_finite, **measured.refused}:
                 refused[key] = refused_now
                 for name, reason in refused_now.items():
                     log.warning("%s leaves out input %s: %s", key, name, reason)
-            write_statistics(path, classes, {**to_json(item), "refused": refused_now})
+            if measured.sinks.places:
+                log.warning("%s: %s; left out of every token class but all", key, measured.sinks.described())
+            origin = {**to_json(item), "refused": refused_now, "further_sinks": to_json(measured.sinks)}
+            write_statistics(path, measured.classes, measured.sinks, origin)
             verified.put(path, True, stat_signature(path))
             record.made.append(key)
         except DamagedHiddenStates as error:

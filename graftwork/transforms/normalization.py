@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from graftwork.core.parameters import parameter
-from graftwork.models.tokens import ROLE_CODES
+from graftwork.statistics.sink import find_sinks
 from graftwork.transforms.context import COVARIANCE, STATISTICS, TOKEN_RMS, Context
 from graftwork.transforms.moments import (
     channel_moments,
@@ -48,12 +48,12 @@ def normalize_none(
 
 
 def std_without_sink(states: "torch.Tensor", roles: np.ndarray) -> float:
-    """Returns the standard deviation (ddof 1) of all values but those of the attention-sink token.
+    """Returns the standard deviation (ddof 1) of all values but those of attention sinks.
 
-    That token alone can make most of the variance of a whole sequence, so a standard deviation with it says how
+    These tokens alone can make most of the variance of a whole sequence, so a standard deviation with them says how
     long the sequence is and little else.
     """
-    return float(states[roles != ROLE_CODES["sink"]].std())
+    return float(states[~find_sinks(states.numpy(), roles)].std())
 
 
 @register(
