@@ -242,24 +242,18 @@ class Grafting:
         statistics: dict[str, ReferenceStatistics] = {}
         if chosen.needs_statistics:
             wanted = values["statistics"]
-            statistics["statistics"] = (
-                self._read_statistics(wanted)
-                if isinstance(wanted, Mapping)
-                else prompt_statistics(
+            if isinstance(wanted, Mapping):
+                found = statistics["statistics"] = self._read_statistics(wanted)
+                _warn_of_fit(chosen.name, found, wanted["tokens"])
+            else:
+                statistics["statistics"] = prompt_statistics(
                     self._text.numpy(), self._text_states.roles, COVARIANCE in chosen.needs
                 )
-            )
         if FIT_STATISTICS in chosen.needs:
             pair = values["fix_corpus"]
             statistics |= {side: self._read_statistics(pair[side]) for side in ("donor", "host")}
-            for side, found in statistics.items():
-                if found.further_sinks is not None and found.further_sinks.places:
-                    left_out = "counted" if pair[side]["tokens"] == "all" else "left out"
-                    warnings.warn(
-                        f"{stage} {chosen.name}, fitted on a corpus: of the {side}, {found.further_sinks.described()}; "
-                        f"{left_out}",
-                        stacklevel=2,
-                    )
+            for side, found in pair.items():
+                _warn_of_fit(f"{chosen.name}, {side}", statistics[side], found["tokens"])
         return Step(chosen, chosen.parameters_of(values), statistics)
 
     def _combine(self, sources: Sequence[HiddenStates]) -> Source:
@@ -364,6 +358,14 @@ def warn_of_sinks(owner: str, values: torch.Tensor, states: HiddenStates, select
         f"{', '.join(named)}{more}",
         stacklevel=2,
     )
+
+
+def _warn_of_fit(what: str, statistics: ReferenceStatistics, tokens: int | str) -> None:
+    """Warns of sinks beyond position 0 in the corpus of statistics; `tokens` is their class, or a number for a file."""
+    sinks = statistics.further_sinks
+    if sinks is not None and sinks.places:
+        done = "they count, for tokens are all" if tokens == "all" else "left out"
+        warnings.warn(f"statistics of a corpus for {what}: {sinks.described()}; {done}", stacklevel=2)
 
 
 def as_float32(states: HiddenStates) -> torch.Tensor:

@@ -10,6 +10,7 @@ from graftwork.core.records import to_json
 from graftwork.jobs.record import JobRecord
 from graftwork.planning.shards import StatisticsShard
 from graftwork.statistics.corpus import measure_corpus
+from graftwork.statistics.sink import FurtherSinks
 from graftwork.store.layout import Store
 from graftwork.store.statistics import is_intact, write_statistics
 
@@ -61,10 +62,7 @@ def measure_statistics(
                 raise
             if refused_now := {**not_finite, **measured.refused}:
                 refused[key] = refused_now
-                for name, reason in refused_now.items():
-                    log.warning("%s leaves out input %s: %s", key, name, reason)
-            if measured.sinks.places:
-                log.warning("%s: %s; left out of every token class but all", key, measured.sinks.described())
+            _log_what_is_left_out(key, refused_now, measured.sinks, log)
             origin = {**to_json(item), "refused": refused_now, "further_sinks": to_json(measured.sinks)}
             write_statistics(path, measured.classes, measured.sinks, origin)
             verified.put(path, True, stat_signature(path))
@@ -78,6 +76,15 @@ def measure_statistics(
     verified.save()
     record.notes["refused"] = refused
     return record
+
+
+def _log_what_is_left_out(
+    key: str, refused: Mapping[str, str], sinks: FurtherSinks, log: logging.Logger
+) -> None:
+    for name, reason in refused.items():
+        log.warning("%s leaves out input %s: %s", key, name, reason)
+    if sinks.places:
+        log.warning("%s: %s; left out of every token class but all", key, sinks.described())
 
 
 def _refused_in_extraction(inputs: Iterable[str], failures: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,6 @@ import numpy as np
 from graftwork.models.tokens import ROLE_CODES, ROLES
 from graftwork.statistics.token_classes import check_roles
 
-
 # A token is massive where its norm is at least this many times that of the typical token of its input ...
 MASSIVE_NORM = 3.0
 # ... and at least this share of its energy ...

@@ -23,7 +23,6 @@ from graftwork.statistics.reference import ARRAYS, ReferenceStatistics
 from graftwork.statistics.sink import FurtherSinks, SinkPlace
 from graftwork.store.layout import Store
 
-
 _PLACE = ("position", "token_id", "count")
 
 

@@ -35,7 +35,7 @@ class GlobalParameters(TransformParameters):
         "prompt",
         neutral="prompt",
         description="Standard deviation after normalization: a number above 0, or `prompt`, the one measured on the "
-        "same prompt's own text embeddings without the attention-sink token.",
+        "same prompt's own text embeddings without attention sinks.",
     )
 
 
@@ -101,7 +101,7 @@ class ReferenceParameters(TransformParameters):
         None,
         neutral="prompt",
         description="Standard deviation of all values after normalization: a number above 0; `prompt`, the one "
-        "measured on the same prompt's own text embeddings without the attention-sink token; or `reference`, that of the "
+        "measured on the same prompt's own text embeddings without attention sinks; or `reference`, that of the "
         "statistics. `null` is `prompt` for `global`, and no rescaling after the others.",
     )
 
