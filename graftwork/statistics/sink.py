@@ -78,7 +78,7 @@ def massive_norms(states: np.ndarray, roles: np.ndarray) -> np.ndarray:
         typical = np.partition(energy[rest], middle)[middle]
         if not 0.0 < typical < np.inf:
             return factors
-        large = np.flatnonzero(energy >= MASSIVE_NORM**2 * typical)
+        large = np.flatnonzero((energy >= MASSIVE_NORM**2 * typical) & (energy < np.inf))
         squares = np.square(states[large].astype(np.float64))
         largest = np.partition(squares, -FEW_DIMS, axis=1)[:, -FEW_DIMS:].sum(axis=1)
         massive = large[largest >= MASSIVE_SHARE * energy[large]]

@@ -58,7 +58,7 @@ class HiddenStates:
     def __post_init__(self) -> None:
         """Takes what is not given from the roles."""
         if self.in_prompt is None:
-            object.__setattr__(self, "in_prompt", self.roles == ROLE_CODES["prompt"])
+            object.__setattr__(self, "in_prompt", _prompt_by_role(self.roles))
 
 
 def add_layers(
@@ -83,9 +83,7 @@ def add_layers(
     Raises:
         ValueError: if an existing file holds another token sequence under the same name.
     """
-    in_prompt = sequence.get("in_prompt")
-    if in_prompt is None:
-        in_prompt = sequence["roles"] == ROLE_CODES["prompt"]
+    in_prompt = sequence.get("in_prompt", _prompt_by_role(sequence["roles"]))
     sequence = {**sequence, "in_prompt": np.asarray(in_prompt, dtype=np.uint8)}
     with exclusive_lock(path.with_suffix(".lock")):
         kept = _intact_layers(path, sequence)
@@ -109,7 +107,7 @@ def read_layer(path: Path, index: int) -> HiddenStates:
     try:
         with h5py.File(path, "r") as file:
             dataset = file[f"hidden_states/{index}"]
-            sequence = {name: file[name][()] for name in _SEQUENCE}
+            sequence = _read_sequence(file)
             sequence["in_prompt"] = sequence["in_prompt"].astype(bool)
             return HiddenStates(dataset[()], _read_text(dataset, "dtype"), **sequence)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
@@ -129,7 +127,7 @@ def _intact_layers(
     layers = {}
     try:
         with h5py.File(path, "r") as file:
-            sequence = {name: file[name][()] for name in _SEQUENCE}
+            sequence = _read_sequence(file)
             for name in file["hidden_states"]:
                 try:
                     dataset = file[f"hidden_states/{name}"]
@@ -145,6 +143,16 @@ def _intact_layers(
                 "the position code changed without a change of its digest; delete the file to extract it again."
             )
     return layers
+
+
+def _read_sequence(file: h5py.File) -> dict[str, np.ndarray]:
+    # The first files had no in_prompt.
+    sequence = {name: file[name][()] for name in _SEQUENCE if name in file or name != "in_prompt"}
+    return {"in_prompt": _prompt_by_role(sequence["roles"]), **sequence}
+
+
+def _prompt_by_role(roles: np.ndarray) -> np.ndarray:
+    return np.asarray(roles) == ROLE_CODES["prompt"]
 
 
 def _write(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:

@@ -131,11 +131,9 @@ def headlines(findings: Findings) -> list[str]:
     some = {at: found for at, found in findings.further_sinks.items() if found.places}
     if some:
         (name, layer), most = max(some.items(), key=lambda item: item[1].inputs_with)
-        others = len(some) - 1
         lines.append(
-            f"In **{name}, layer {layer}**, **{most.described()}**: left out with the one at position 0 wherever this says "
-            "“without the sinks”"
-            + (f". So it is in {others} other layer{'s' * (others > 1)}." if others else ".")
+            f"In **{name}, layer {layer}**, **{most.described()}**: left out, like position 0, wherever it says "
+            f"'without the sinks'. {len(some)} of the {len(findings.further_sinks)} layers read have such inputs, see below."
         )
     return lines
 

@@ -160,7 +160,7 @@ def test_the_sink_is_found_where_it_is(analyzed):
         assert float(row["std"]) == pytest.approx(values.std(ddof=1))
         assert float(row["std_without_sink"]) == pytest.approx(values[1:].std(ddof=1))
         assert float(row["expected_std"]) == pytest.approx(values.std(ddof=1), rel=0.02)
-    assert "the attention sink, 3 of 18 tokens" in text
+    assert "attention sinks, 3 of 18 tokens" in text
 
 
 def test_what_failed_is_said_and_the_rest_is_made(store, tmp_path):

@@ -22,7 +22,7 @@ from graftwork.statistics.compare import (
     top_dimensions,
 )
 from graftwork.statistics.reference import ReferenceStatistics
-from tests.unit.statistics.samples import gaussian, role_codes, with_sink
+from tests.unit.statistics.samples import gaussian, with_sink
 
 WIDTH = 12
 positive = arrays.arrays(np.float64, WIDTH, elements=st.floats(1e-3, 1e4))

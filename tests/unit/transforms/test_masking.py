@@ -14,8 +14,8 @@ from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.statistics.token_classes import TOKEN_CLASSES, select_class
 from graftwork.transforms.masking import ClipParameters, MaskingParameters
 from graftwork.transforms.outliers import rows_of_class
-from graftwork.transforms.token_modes import has_role
 from graftwork.transforms.registry import transform
+from graftwork.transforms.token_modes import has_role
 from tests.unit.transforms.samples import (
     call,
     context,
