@@ -148,7 +148,8 @@ def _intact_layers(
 def _read_sequence(file: h5py.File) -> dict[str, np.ndarray]:
     # The first files had no in_prompt.
     sequence = {name: file[name][()] for name in _SEQUENCE if name in file or name != "in_prompt"}
-    return {"in_prompt": _prompt_by_role(sequence["roles"]), **sequence}
+    sequence.setdefault("in_prompt", _prompt_by_role(sequence["roles"]))
+    return sequence
 
 
 def _prompt_by_role(roles: np.ndarray) -> np.ndarray:
