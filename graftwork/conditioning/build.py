@@ -363,9 +363,9 @@ def warn_of_sinks(owner: str, values: torch.Tensor, states: HiddenStates, select
 def _warn_of_fit(what: str, statistics: ReferenceStatistics, tokens: int | str) -> None:
     """Warns of sinks beyond position 0 in the corpus of statistics; `tokens` is their class, or a number for a file."""
     sinks = statistics.further_sinks
-    if sinks is not None and sinks.places:
-        done = "they count, for tokens are all" if tokens == "all" else "left out"
-        warnings.warn(f"statistics of a corpus for {what}: {sinks.described()}; {done}", stacklevel=2)
+    if sinks is not None and sinks.are_worth_a_warning:
+        done = "sinks count, for tokens are all" if tokens == "all" else "sinks are left out"
+        warnings.warn(f"statistics of a corpus for {what}, where {done}: {sinks.described()}", stacklevel=2)
 
 
 def as_float32(states: HiddenStates) -> torch.Tensor:

@@ -83,8 +83,8 @@ def _log_what_is_left_out(
 ) -> None:
     for name, reason in refused.items():
         log.warning("%s leaves out input %s: %s", key, name, reason)
-    if sinks.places:
-        log.warning("%s: %s; left out of every token class but all", key, sinks.described())
+    if sinks.are_worth_a_warning:
+        log.warning("%s: %s. Sinks are left out of every token class but all", key, sinks.described())
 
 
 def _refused_in_extraction(inputs: Iterable[str], failures: Mapping[str, str]) -> dict[str, str]:

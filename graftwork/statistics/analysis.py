@@ -87,9 +87,8 @@ class LayerReading:
             min_magnitude: Argument of `find_massive_activations`.
             min_factor: Argument of `find_massive_activations`.
         """
-        sinks = find_sinks(one.states, one.roles)
+        sinks = self.counter.add(one.states, one.roles, one.token_ids)
         self.sinks.append(int(sinks.sum()))
-        self.counter.add(sinks, one.token_ids)
         rest = one.states[~sinks].astype(np.float64)
         self.lengths.append(len(one.states))
         self.stds.append(float(one.states.astype(np.float64).std(ddof=1)))

@@ -62,7 +62,7 @@ def measure_corpus(
             except NonFiniteStates as error:
                 refused[key] = str(error)
                 continue
-            counter.add(sinks, stored.token_ids)
+            counter.add(states, stored.roles, stored.token_ids)
             yield partial
 
     return MeasuredCorpus(fold_inputs(partials()), refused, counter.counted())

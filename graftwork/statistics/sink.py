@@ -8,7 +8,7 @@ tokens these are, and everything that leaves out "the sink" asks it.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -86,6 +86,24 @@ def massive_norms(states: np.ndarray, roles: np.ndarray) -> np.ndarray:
     return factors
 
 
+def has_no_typical_token(states: np.ndarray, roles: np.ndarray) -> bool:
+    """Returns whether half of the tokens or more, that in role `sink` aside, have their energy in few dimensions.
+
+    Where they are sinks, they are too many to be told from typical tokens, and `find_sinks` does not find them: a model
+    does that with texts that are unlike those it was trained on.
+
+    Args:
+        states: float16 or float32 (tokens, channels), all tokens of the input.
+        roles: uint8 (tokens,), codes of `ROLES`.
+    """
+    squares = np.square(states[roles != ROLE_CODES["sink"]].astype(np.float64))
+    if len(squares) == 0 or states.shape[1] < LEAST_CHANNELS:
+        return False
+    largest = np.partition(squares, -FEW_DIMS, axis=1)[:, -FEW_DIMS:].sum(axis=1)
+    energy = squares.sum(axis=1)
+    return bool(2 * ((largest >= MASSIVE_SHARE * energy) & (energy > 0.0)).sum() >= len(squares))
+
+
 @dataclass(frozen=True)
 class SinkPlace:
     """Where inputs have a sink.
@@ -109,11 +127,18 @@ class FurtherSinks:
         inputs: Number of inputs that were read.
         inputs_with: Number of those that have one or more.
         places: Where, in order of position, then of their number.
+        untypical: Number of inputs without a typical token, whose sinks cannot be told; see `has_no_typical_token`.
     """
 
     inputs: int
     inputs_with: int
     places: tuple[SinkPlace, ...] = ()
+    untypical: int = 0
+
+    @property
+    def are_worth_a_warning(self) -> bool:
+        """Whether statistics of these inputs are other than those by position 0 alone, or ought to be."""
+        return bool(self.places or self.untypical)
 
     def positions(self) -> dict[int, int]:
         """Returns position -> number of inputs with a sink there."""
@@ -124,6 +149,12 @@ class FurtherSinks:
 
     def described(self) -> str:
         """Returns how many inputs have some, and where, in words."""
+        if self.untypical:
+            rest = replace(self, untypical=0).described()
+            return (
+                f"{rest}; {self.untypical} of {self.inputs} inputs have most of their energy in {FEW_DIMS} dimensions at half "
+                "of their tokens or more, so that sinks cannot be told there and all tokens count"
+            )
         if not self.places:
             return f"none of {self.inputs} inputs has a sink beyond position 0"
         verb = "has" if self.inputs_with == 1 else "have"
@@ -142,25 +173,33 @@ class SinkCounter:
     def __init__(self) -> None:
         self._inputs = 0
         self._inputs_with = 0
+        self._untypical = 0
         self._places: Counter[tuple[int, int]] = Counter()
 
-    def add(self, sinks: np.ndarray, token_ids: np.ndarray) -> None:
+    def add(self, states: np.ndarray, roles: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
         """Adds an input.
 
         Args:
-            sinks: bool (tokens,), as `find_sinks` returns it.
+            states: float16 or float32 (tokens, channels), all tokens of the input.
+            roles: uint8 (tokens,), codes of `ROLES`.
             token_ids: int64 (tokens,).
+
+        Returns:
+            Its sinks, bool (tokens,), as `find_sinks` returns them.
         """
+        sinks = find_sinks(states, roles)
+        self._untypical += has_no_typical_token(states, roles)
         further = [position for position in np.flatnonzero(sinks).tolist() if position > 0]
         self._inputs += 1
         self._inputs_with += bool(further)
         self._places.update((position, int(token_ids[position])) for position in further)
+        return sinks
 
     def counted(self) -> FurtherSinks:
         """Returns what was found."""
         order = sorted(self._places.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
         places = tuple(SinkPlace(*place, inputs) for place, inputs in order)
-        return FurtherSinks(self._inputs, self._inputs_with, places)
+        return FurtherSinks(self._inputs, self._inputs_with, places, self._untypical)
 
 
 class HasMoments(Protocol):

@@ -2,7 +2,7 @@
 
     {class}/n                                   int64 ()     tokens; the rest is there where it is 2 or more
     {class}/mean, std, minimum, maximum, ...    float32      as in `ReferenceStatistics`
-    sinks/inputs, inputs_with                   int64 ()     inputs that were read, and those with a sink beyond position 0
+    sinks/inputs, inputs_with, untypical        int64 ()     as in `FurtherSinks`
     sinks/position, token_id, count             int64 (k,)   where those are, and in how many inputs
 
 The ZIP has a checksum for every array, which reading verifies.
@@ -23,6 +23,7 @@ from graftwork.statistics.reference import ARRAYS, ReferenceStatistics
 from graftwork.statistics.sink import FurtherSinks, SinkPlace
 from graftwork.store.layout import Store
 
+_COUNTS = ("inputs", "inputs_with", "untypical")
 _PLACE = ("position", "token_id", "count")
 
 
@@ -86,8 +87,7 @@ def _sink_arrays(sinks: FurtherSinks) -> dict[str, np.ndarray]:
     rows = [(place.position, place.token_id, place.inputs) for place in sinks.places]
     columns = np.array(rows, dtype=np.int64).reshape(-1, 3).T
     return {
-        "sinks/inputs": np.int64(sinks.inputs),
-        "sinks/inputs_with": np.int64(sinks.inputs_with),
+        **{f"sinks/{name}": np.int64(getattr(sinks, name)) for name in _COUNTS},
         **{f"sinks/{name}": column for name, column in zip(_PLACE, columns, strict=True)},
     }
 
@@ -95,7 +95,7 @@ def _sink_arrays(sinks: FurtherSinks) -> dict[str, np.ndarray]:
 def _sinks_of(arrays: Mapping[str, np.ndarray]) -> FurtherSinks:
     columns = (arrays[f"sinks/{name}"].tolist() for name in _PLACE)
     places = tuple(SinkPlace(*row) for row in zip(*columns, strict=True))
-    return FurtherSinks(int(arrays["sinks/inputs"]), int(arrays["sinks/inputs_with"]), places)
+    return FurtherSinks(places=places, **{name: int(arrays[f"sinks/{name}"]) for name in _COUNTS})
 
 
 def is_intact(path: Path) -> bool:

@@ -128,12 +128,12 @@ def headlines(findings: Findings) -> list[str]:
             f"have **{100 * sink_report.sink_share:.1f} %** of the variance: the standard deviation of all values is "
             f"{format_number(sink_report.std)} with them and {format_number(sink_report.std_without_sink)} without."
         )
-    some = {at: found for at, found in findings.further_sinks.items() if found.places}
+    some = {at: found for at, found in findings.further_sinks.items() if found.are_worth_a_warning}
     if some:
-        (name, layer), most = max(some.items(), key=lambda item: item[1].inputs_with)
+        (name, layer), most = max(some.items(), key=lambda item: (item[1].inputs_with, item[1].untypical))
         lines.append(
-            f"In **{name}, layer {layer}**, **{most.described()}**: left out, like position 0, wherever it says "
-            f"'without the sinks'. {len(some)} of the {len(findings.further_sinks)} layers read have such inputs, see below."
+            f"In **{name}, layer {layer}**, **{most.described()}**. Such sinks are left out, like position 0, wherever it "
+            f"says 'without the sinks'. {len(some)} of the {len(findings.further_sinks)} layers read have such inputs, see below."
         )
     return lines
 
@@ -233,7 +233,7 @@ def _sinks(findings: Findings) -> list[tuple[Any, ...]]:
 
 def _further_sinks(findings: Findings) -> list[tuple[Any, ...]]:
     """Returns encoder, layer, inputs with a sink beyond position 0, and where; nothing where no input has one."""
-    if not any(found.places for found in findings.further_sinks.values()):
+    if not any(found.are_worth_a_warning for found in findings.further_sinks.values()):
         return []
     return [
         (
@@ -241,6 +241,7 @@ def _further_sinks(findings: Findings) -> list[tuple[Any, ...]]:
             layer,
             f"{found.inputs_with} of {found.inputs}",
             _places(found.places, findings.words.get(name, {})) or "none",
+            f"{found.untypical} of {found.inputs}",
         )
         for (name, layer), found in findings.further_sinks.items()
     ]

@@ -462,7 +462,7 @@ def test_further_sinks_that_take_part_are_warned_of(token_mode, in_text, in_sour
 
 
 @pytest.mark.parametrize(
-    ("tokens", "end"), [("non_sink", "left out"), ("all", "they count, for tokens are all")]
+    ("tokens", "end"), [("non_sink", "sinks are left out"), ("all", "sinks count, for tokens are all")]
 )
 def test_statistics_of_a_corpus_with_further_sinks_are_warned_of(tokens, end):
     text, source = with_sinks(0), with_sinks(0, seed=1)
@@ -480,7 +480,9 @@ def test_statistics_of_a_corpus_with_further_sinks_are_warned_of(tokens, end):
     built = build.build_conditioning(
         chosen, lambda key, layer: {"t": text, "s": source}[key], lambda wanted: given[wanted["key"]]
     )
-    expected = f"statistics of a corpus for rescale, donor: 9 of 36 inputs have a sink at position 1; {end}"
+    expected = (
+        f"statistics of a corpus for rescale, donor, where {end}: 9 of 36 inputs have a sink at position 1"
+    )
     assert built.report["warnings"] == [expected]
 
 

@@ -202,8 +202,8 @@ def test_sinks_beyond_position_0_are_counted_and_named(tmp_path):
         {"layer": "-2", "position": "1", "token_id": "263", "token": " the", "inputs": "2", "of_inputs": "3"}
     ]
     assert "In **wide, layer -2**, **2 of 3 inputs have a sink at position 1**" in text
-    assert '| wide | -2 | 2 of 3 | 1: " the" (id 263) in 2 |' in text
-    assert "| wide | -4 | 0 of 3 | none |" in text
+    assert '| wide | -2 | 2 of 3 | 1: " the" (id 263) in 2 | 0 of 3 |' in text
+    assert "| wide | -4 | 0 of 3 | none | 0 of 3 |" in text
     lengths = table(tmp_path / "out", "std_against_length/wide_layer-2.csv")
     assert [row["sinks"] for row in lengths] == ["2", "2", "1"]
     for row, planted in zip(lengths, (2, 2, 1), strict=True):

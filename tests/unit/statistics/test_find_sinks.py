@@ -75,8 +75,16 @@ def test_the_smallest_inputs():
     assert found(np.zeros((0, 64), np.float32), role_codes()) == []
 
 
-def test_where_most_tokens_are_massive_none_is():
-    assert found(with_sinks_at(*range(12))) == [0]
+@pytest.mark.parametrize(
+    ("planted", "expected", "untypical"), [(12, [0], True), (7, [0], True), (6, [*range(6)], False)]
+)
+def test_where_most_tokens_are_massive_none_is_and_that_is_counted(planted, expected, untypical):
+    sample = with_sinks_at(*range(planted))
+    assert found(sample) == expected
+    counter = SinkCounter()
+    counter.add(sample, roles(), np.arange(12))
+    assert counter.counted().untypical == untypical
+    assert ("cannot be told there and all tokens count" in counter.counted().described()) == untypical
 
 
 def test_narrow_states_have_sinks_by_role_alone():
@@ -127,9 +135,7 @@ def test_half_precision_is_judged_alike():
 def counted(*inputs: tuple[list[int], list[int]]) -> FurtherSinks:
     counter = SinkCounter()
     for positions, ids in inputs:
-        sinks = np.zeros(len(ids), dtype=bool)
-        sinks[positions] = True
-        counter.add(sinks, np.array(ids))
+        counter.add(with_sinks_at(*positions, tokens=12), roles(), np.array(ids + [99] * (12 - len(ids))))
     return counter.counted()
 
 
