@@ -4,7 +4,7 @@ Shapes: `channels` is the width of the hidden states. Everything is rounded to f
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from graftwork.core.npz import little_endian, read_npz, write_npz
 from graftwork.statistics.sink import FurtherSinks
 
 _VECTORS = ("mean", "std", "minimum", "maximum", "skewness", "kurtosis")
+# What a file has: everything but what is known of a corpus besides.
+ARRAYS = ("n", *_VECTORS, "median_token_rms", "covariance")
 # Undefined, hence NaN, in a dimension that is constant.
 _MAY_BE_NAN = ("skewness", "kurtosis")
 # Our name -> name in the files of llm-dit-experiments.
@@ -176,10 +178,6 @@ class ReferenceStatistics:
                     f"{computed:.6g}; the file is of another number of tokens, or its parts do not belong together"
                 )
         return statistics
-
-
-# What a file has: everything but what is known of a corpus besides.
-ARRAYS = tuple(field.name for field in fields(ReferenceStatistics) if field.name != "further_sinks")
 
 
 def global_mean(statistics: "ReferenceStatistics") -> float:
