@@ -274,4 +274,6 @@ class TestPublishedFiles:
 
 
 def test_every_field_is_in_files_but_what_is_known_of_the_corpus():
-    assert {field.name for field in dataclasses.fields(ReferenceStatistics)} - set(ARRAYS) == {"further_sinks"}
+    assert {field.name for field in dataclasses.fields(ReferenceStatistics)} - set(ARRAYS) == {
+        "further_sinks"
+    }

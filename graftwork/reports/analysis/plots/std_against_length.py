@@ -18,7 +18,7 @@ def std_against_length(measured: LayerMeasured) -> AnalysisPlot:
     series = [
         _series("an input, with its sinks", reading.lengths, reading.stds),
         _series("an input, without them", reading.lengths, reading.stds_without_sink),
-        _series("expected of independent tokens, with one sink", tokens, expected, "curve"),
+        _series("expected of independent tokens, with one sink of mean value", tokens, expected, "curve"),
         _series("expected, without it", tokens, expected_rest, "curve"),
     ]
     return AnalysisPlot(
