@@ -12,7 +12,9 @@ import torch
 from graftwork.conditioning.reference import prompt_statistics
 from graftwork.conditioning.visibility import CaptionNorm
 from graftwork.models.families import generator_family
+from graftwork.models.tokens import ROLES
 from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.statistics.sink import find_sinks, massive_norms
 from graftwork.store.hidden_states import HiddenStates
 from graftwork.store.records import ConditioningReport, CorpusStatistics, FileStatistics, Recipe, StageChoice
 from graftwork.transforms.context import COVARIANCE, NEUTRAL_SOURCE, STATISTICS, WHOLE_SOURCE, Context
@@ -26,6 +28,8 @@ ReadStates = Callable[[str, int], HiddenStates]
 StatisticsName = CorpusStatistics | FileStatistics
 # What a recipe says of statistics -> the statistics.
 ReadStatistics = Callable[[StatisticsName], ReferenceStatistics]
+# How many tokens a warning names.
+_MOST_NAMED = 3
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -213,6 +217,7 @@ class Grafting:
         self._read_statistics = read_statistics
         self._text_states = text_states
         self._text = as_float32(text_states)
+        warn_of_sinks("the text", self._text, text_states, np.ones(len(text_states.roles), dtype=bool))
         self._blend = self._step("blend")
         self._matching = self._step("length_matching")
         sources, neutral = (
@@ -239,9 +244,13 @@ class Grafting:
         """Returns the transform that the recipe chose for a stage, with its parameters and statistics."""
         choice = self._recipe.stages[stage]
         chosen = transform(stage, choice.name)
-        statistics = {part: self._read_statistics(name) for part, name in choice.corpus_statistics.items()}
+        names: dict[str, StatisticsName] = dict(choice.corpus_statistics)
         if choice.file_statistics is not None:
-            statistics[STATISTICS] = self._read_statistics(choice.file_statistics)
+            names[STATISTICS] = choice.file_statistics
+        statistics = {part: self._read_statistics(name) for part, name in names.items()}
+        for part, name in names.items():
+            what = chosen.name if part == STATISTICS else f"{chosen.name}, {part}"
+            _warn_of_fit(what, statistics[part], name.tokens)
         if chosen.needs_statistics and not statistics:
             roles = self._text_states.roles
             statistics[STATISTICS] = prompt_statistics(self._text.numpy(), roles, COVARIANCE in chosen.needs)
@@ -260,14 +269,19 @@ class Grafting:
     def _prepare(self, states: HiddenStates) -> Source:
         """Returns one source before it is combined."""
         selected = selected_tokens(self._recipe.stages["token_mode"], states)
+        whole = as_float32(states)
         context = Context(
             text=self._text,
             text_roles=self._text_states.roles,
             text_token_ids=self._text_states.token_ids,
             source_roles=states.roles[selected],
             source_token_ids=states.token_ids[selected],
+            text_in_prompt=self._text_states.in_prompt,
+            source_in_prompt=states.in_prompt[selected],
+            source_sinks=find_sinks(whole.numpy(), states.roles)[selected],
         )
-        source = as_float32(states)[torch.from_numpy(selected)]
+        warn_of_sinks("the source", whole, states, selected)
+        source = whole[torch.from_numpy(selected)]
         source, masked = self._step("masking")(source, context)
         source, fixed = self._step("dimension_fix")(source, context)
         source = self._step("normalization")(source, context)
@@ -315,6 +329,41 @@ def selected_tokens(choice: StageChoice, states: HiddenStates) -> np.ndarray:
             f"token_mode {chosen.name!r} selects none of the {len(mask)} tokens; choose another token_mode"
         )
     return mask
+
+
+def warn_of_sinks(owner: str, values: torch.Tensor, states: HiddenStates, selected: np.ndarray) -> None:
+    """Warns of attention sinks among the selected tokens that are not the template's own at position 0.
+
+    Args:
+        owner: Whose tokens they are.
+        values: float32 (tokens, dim), all tokens.
+        states: Where they come from.
+        selected: bool (tokens,), which of them take part.
+    """
+    norms = massive_norms(values.numpy(), states.roles)
+    expected = (np.arange(len(norms)) == 0) & ~states.in_prompt
+    found = np.flatnonzero((norms > 0.0) & selected & ~expected)
+    if len(found) == 0:
+        return
+    named = [
+        f"{position} ({'a word of the prompt' if states.in_prompt[position] else ROLES[states.roles[position]]}, "
+        f"{norms[position]:.3g} times the typical norm)"
+        for position in found[:_MOST_NAMED].tolist()
+    ]
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    warnings.warn(
+        f"{owner} has {len(found)} attention sink{'s' * (len(found) > 1)} among the tokens that take part, at position "
+        f"{', '.join(named)}{more}",
+        stacklevel=2,
+    )
+
+
+def _warn_of_fit(what: str, statistics: ReferenceStatistics, tokens: int | str) -> None:
+    """Warns of sinks beyond position 0 in the corpus of statistics; `tokens` is their class, or a number for a file."""
+    sinks = statistics.further_sinks
+    if sinks is not None and sinks.are_worth_a_warning:
+        done = "sinks count, for tokens are all" if tokens == "all" else "sinks are left out"
+        warnings.warn(f"statistics of a corpus for {what}, where {done}: {sinks.described()}", stacklevel=2)
 
 
 def as_float32(states: HiddenStates) -> torch.Tensor:

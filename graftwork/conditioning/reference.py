@@ -5,12 +5,12 @@ Transforms take `graftwork.statistics.reference.ReferenceStatistics`, from where
 
 import numpy as np
 
-from graftwork.models.tokens import ROLE_CODES
 from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.statistics.sink import find_sinks
 
 
 def prompt_statistics(states: np.ndarray, roles: np.ndarray, with_covariance: bool) -> ReferenceStatistics:
-    """Returns the statistics of a prompt's text embeddings without the attention-sink token.
+    """Returns the statistics of a prompt's text embeddings without its attention sinks.
 
     Of the few dozen tokens that a prompt has: a standard deviation per dimension is good to a tenth or two, and the
     covariance has no more directions than there are tokens.
@@ -21,10 +21,10 @@ def prompt_statistics(states: np.ndarray, roles: np.ndarray, with_covariance: bo
         with_covariance: Whether to compute it: 4 * channels**2 bytes.
 
     Raises:
-        ValueError: where there are fewer than 2 tokens beside the sink.
+        ValueError: where there are fewer than 2 tokens beside the sinks.
     """
     # Copied: the values may be the store's own, and are centred in place below.
-    tokens = states[roles != ROLE_CODES["sink"]].astype(np.float64)
+    tokens = states[~find_sinks(states, roles)].astype(np.float64)
     if len(tokens) < 2:
         raise ValueError(
             f"the prompt has {len(tokens)} tokens beside the sink; statistics need 2 or more: write a longer prompt, "

@@ -7,12 +7,15 @@ from pathlib import Path
 from graftwork.core.atomic import write_atomic
 from graftwork.core.labels import slugify
 from graftwork.core.progress import Progress
+from graftwork.models.loading import ensure_model
+from graftwork.models.prompts import token_texts
 from graftwork.planning.analyses import AnalysisTask, AnalyzedEncoder, AnalyzedLayer, ComparedSide
 from graftwork.reports.analysis.registry import EncoderRead, LayerMeasured, PairCompared, plots_of
 from graftwork.reports.analysis.summary import ComparedPair, Findings, write_summary
 from graftwork.reports.analysis.tables import (
     comparison_table,
     dimensions_table,
+    further_sinks_table,
     lengths_table,
     repeated_activations_table,
     statistics_table,
@@ -31,6 +34,7 @@ from graftwork.statistics.analysis import (
 )
 from graftwork.statistics.dimensions import compare_dimensions, worst_dimensions
 from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.statistics.sink import FurtherSinks
 from graftwork.store.layout import Store
 from graftwork.store.statistics import DamagedStatistics, read_statistics
 
@@ -96,9 +100,19 @@ class _Writer:
             activations = [one for reading in readings.values() for one in reading.activations()]
             table = repeated_activations_table(activations)
             self._write(f"massive_activations/{slugify(name)}.csv", table)
+            self._further_sinks(entry, {layer: one.further_sinks() for layer, one in readings.items()})
             depth = {layer.hidden_layer: layer.index for layer in entry.layers}
             ordered = {layer: readings[layer] for layer in sorted(readings, key=depth.__getitem__)}
             self._plot(EncoderRead(name, ordered))
+
+    def _further_sinks(self, entry: AnalyzedEncoder, found: Mapping[int, FurtherSinks]) -> None:
+        ids = sorted({place.token_id for sinks in found.values() for place in sinks.places})
+        words: dict[int, str] = {}
+        if ids and entry.model is not None:
+            folder = ensure_model(entry.model.name, entry.model.entry, "encoder")
+            words = dict(zip(ids, token_texts(entry.model.entry, folder, ids), strict=True))
+            self.findings.words[entry.name] = words
+        self._write(f"sinks/{slugify(entry.name)}.csv", further_sinks_table(found, words))
 
     def _read_layer(self, entry: AnalyzedEncoder, layer: AnalyzedLayer) -> LayerReading:
         reading, massive, signed = LayerReading(), self._analysis.massive, layer.hidden_layer
@@ -106,14 +120,17 @@ class _Writer:
             reading.add(one, signed, massive.magnitude, massive.factor)
         name = entry.name
         self.findings.massive[name, signed] = len(reading.massive)
+        if reading.lengths:
+            self.findings.further_sinks[name, signed] = reading.further_sinks()
         every = self._statistics(entry, layer, "all")
         rest = self._statistics(entry, layer, "non_sink")
         if every is None or rest is None or not reading.lengths:
             return reading
         self.findings.sinks[name, signed] = report_sink(every, rest)
         file = f"std_against_length/{slugify(name)}_layer{signed}.csv"
-        expected, expected_rest = expected_stds(reading.lengths, every, rest)
+        expected, expected_rest = expected_stds(reading.lengths, every, rest, reading.sinks)
         columns = {
+            "sinks": reading.sinks,
             "std": reading.stds,
             "std_without_sink": reading.stds_without_sink,
             "expected_std": expected,
@@ -221,5 +238,5 @@ class _Writer:
 
 def _words(side: ComparedSide, without_sink: bool = False) -> str:
     tokens = "non_sink" if without_sink and side.tokens == "all" else side.tokens
-    words = {"all": "all tokens", "non_sink": "all tokens but the sink"}.get(tokens, f"{tokens} tokens")
+    words = {"all": "all tokens", "non_sink": "all tokens but sinks"}.get(tokens, f"{tokens} tokens")
     return f"{side.entry}, layer {side.hidden_layer}, {words}"

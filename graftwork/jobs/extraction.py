@@ -110,6 +110,7 @@ class _Writer:
                         "token_ids": encoded.token_ids,
                         "roles": encoded.roles,
                         "positions": encoded.positions,
+                        **({} if encoded.in_prompt is None else {"in_prompt": encoded.in_prompt}),
                     },
                     item.input,
                 )

@@ -10,6 +10,7 @@ from graftwork.core.progress import Progress
 from graftwork.jobs.record import JobRecord
 from graftwork.planning.shards import StatisticsShard, StatisticsToMeasure
 from graftwork.statistics.corpus import measure_corpus
+from graftwork.statistics.sink import FurtherSinks
 from graftwork.store.layout import Store
 from graftwork.store.statistics import is_intact, write_statistics
 
@@ -23,9 +24,11 @@ class MeasuredStatistics(StatisticsToMeasure):
 
     Attributes:
         refused: input of the corpus -> why it was left out.
+        further_sinks: sinks beyond position 0 in the inputs.
     """
 
     refused: Mapping[str, str]
+    further_sinks: FurtherSinks
 
 
 class MissingInputs(Exception):
@@ -62,7 +65,7 @@ def measure_statistics(
                 return read_layer(store.hidden_states(name), layer)
 
             try:
-                classes, not_measured = measure_corpus(wanted, read, parts.covariance_of)
+                measured = measure_corpus(wanted, read, parts.covariance_of)
             except DamagedHiddenStates:
                 # As in conditioning: the next plan must not trust what was once read back in full.
                 for name in wanted:
@@ -70,11 +73,11 @@ def measure_statistics(
                     verified_states.put(states, intact_layers(states), stat_signature(states))
                 verified_states.save()
                 raise
-            if refused_now := {**not_finite, **not_measured}:
+            if refused_now := {**not_finite, **measured.refused}:
                 refused[key] = refused_now
-                for name, reason in refused_now.items():
-                    log.warning("%s leaves out input %s: %s", key, name, reason)
-            write_statistics(path, classes, MeasuredStatistics(**vars(item), refused=refused_now))
+            _log_what_is_left_out(key, refused_now, measured.sinks, log)
+            made = MeasuredStatistics(**vars(item), refused=refused_now, further_sinks=measured.sinks)
+            write_statistics(path, measured.classes, measured.sinks, made)
             verified.put(path, True, stat_signature(path))
             record.made.append(key)
         except DamagedHiddenStates as error:
@@ -86,6 +89,15 @@ def measure_statistics(
     verified.save()
     record.refused = refused
     return record
+
+
+def _log_what_is_left_out(
+    key: str, refused: Mapping[str, str], sinks: FurtherSinks, log: logging.Logger
+) -> None:
+    for name, reason in refused.items():
+        log.warning("%s leaves out input %s: %s", key, name, reason)
+    if sinks.are_worth_a_warning:
+        log.warning("%s: %s. Sinks are left out of every token class but all", key, sinks.described())
 
 
 def _refused_in_extraction(inputs: Iterable[str], failures: Mapping[str, str]) -> dict[str, str]:

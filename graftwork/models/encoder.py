@@ -25,12 +25,14 @@ class EncodedSequence:
         positions: int64 (axes, tokens); one axis for ordinary rotary embeddings, three (time, height, width) for M-RoPE.
         hidden_states: Entry of the library's `hidden_states` -> (tokens, hidden_size), the model's dtype, on
             the CPU.
+        in_prompt: bool (tokens,), which tokens are of the prompt, whatever their role; None for those in role `prompt`.
     """
 
     token_ids: np.ndarray
     roles: np.ndarray
     positions: np.ndarray
     hidden_states: "dict[int, torch.Tensor]"
+    in_prompt: np.ndarray | None = None
 
 
 class Encoder(ABC):

@@ -168,6 +168,18 @@ def count_prompt_tokens(
     return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
 
 
+def token_texts(entry: Mapping[str, Any], folder: Path, token_ids: Sequence[int]) -> list[str]:
+    """Returns what each token stands for.
+
+    Args:
+        entry: The encoder in config/models.yaml.
+        folder: Its folder.
+        token_ids: Of its vocabulary.
+    """
+    tokenizer = _tokenizer(encoder_folders(entry, folder)[1])
+    return [tokenizer.decode([token], skip_special_tokens=False) for token in token_ids]
+
+
 def text_around_prompt(entry: Mapping[str, Any], folder: Path, options: InputOptions) -> tuple[str, str]:
     """Returns what an encoder is shown before and after a prompt.
 

@@ -60,5 +60,17 @@ def assign_roles(
     return roles
 
 
+def mark_prompt(layout: PromptLayout, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Returns which tokens cover a character of the prompt: bool (tokens,).
+
+    These are the tokens in role `prompt`, and position 0 where the prompt begins there, whose role is `sink`.
+
+    Args:
+        layout: The text that was tokenized, with its parts.
+        offsets: (start, end) in characters of `layout.text` for each token.
+    """
+    return np.array([_overlaps(span, layout.prompt) for span in offsets], dtype=bool)
+
+
 def _overlaps(span: tuple[int, int], part: tuple[int, int]) -> bool:
     return span[0] < part[1] and part[0] < span[1]

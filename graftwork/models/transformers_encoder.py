@@ -32,12 +32,14 @@ class ModelInput:
     Attributes:
         input_ids: int64 (1, tokens), on the CPU.
         roles: uint8 (tokens,), codes of `tokens.ROLES`.
+        in_prompt: bool (tokens,), which tokens are of the prompt.
         positions: int64 (axes, tokens), on the CPU.
         arguments: Further arguments of the model, on its device.
     """
 
     input_ids: torch.Tensor
     roles: np.ndarray
+    in_prompt: np.ndarray
     positions: np.ndarray
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -91,6 +93,7 @@ class TransformersEncoder(Encoder):
             roles=given.roles,
             positions=given.positions,
             hidden_states=take_states(output.hidden_states, wanted),
+            in_prompt=given.in_prompt,
         )
 
 

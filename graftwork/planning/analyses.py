@@ -14,7 +14,7 @@ from graftwork.planning.code import extraction_code, statistics_code
 from graftwork.planning.inputs import InputsPlan, WantedInputs, find_damaged_inputs, plan_inputs
 from graftwork.planning.keys import Keys, NeededStatistics
 from graftwork.planning.scope import RESULTS, Scope
-from graftwork.planning.shards import ExtractionShard, Manifest, StatisticsShard
+from graftwork.planning.shards import ExtractionShard, Manifest, ModelToLoad, StatisticsShard
 from graftwork.store.layout import Store
 
 STAGES = ("hidden_states", "statistics")
@@ -76,12 +76,14 @@ class AnalyzedEncoder:
         token_classes: token classes that get a table.
         layers: layers that are analyzed.
         inputs: inputs in the order of the corpus.
+        model: where its tokenizer is; None for token ids in place of words.
     """
 
     name: str
     token_classes: tuple[str, ...]
     layers: tuple[AnalyzedLayer, ...]
     inputs: tuple[AnalyzedInput, ...]
+    model: ModelToLoad | None = None
 
     def layer(self, hidden_layer: int) -> AnalyzedLayer:
         """Returns one of the layers."""
@@ -182,12 +184,14 @@ def resolve_analysis(design: AnalysisDesign, keys: Keys) -> tuple[AnalysisTask, 
         needed |= {one.key: one for one in found.values()}
         # The inputs of all layers are the same.
         inputs = next(iter(found.values())).inputs
+        model = design.models[entry["encoder"]]
         entries.append(
             AnalyzedEncoder(
                 entry["name"],
                 tuple(entry["token_classes"]),
                 tuple(AnalyzedLayer(layer, one.parts.layer, one.key) for layer, one in found.items()),
                 tuple(AnalyzedInput(need.key, need.input.prompt, need.input.reference) for need in inputs),
+                ModelToLoad(model.name, model.entry),
             )
         )
     corpus = design.corpora[design.corpus]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.statistics.sink import find_sinks
 from graftwork.statistics.token_classes import TOKEN_CLASSES, check_roles, select_class
 
 
@@ -194,8 +195,9 @@ def measure_input(
         )
     _check_states(states)
     check_roles(roles, len(states))
+    sinks = find_sinks(states, roles)
     return {
-        name: measure_tokens(states[select_class(name, roles)], name in covariance_of)
+        name: measure_tokens(states[select_class(name, roles, sinks)], name in covariance_of)
         for name in TOKEN_CLASSES
     }
 

@@ -9,9 +9,12 @@ from graftwork.models.tokens import ROLE_CODES
 from graftwork.statistics.compare import Measurement, compare_statistics, compare_tokens
 from graftwork.statistics.reference import ReferenceStatistics, global_std
 from graftwork.statistics.sink import (
+    FurtherSinks,
     MassiveActivation,
+    SinkCounter,
     expected_global_std,
     find_massive_activations,
+    find_sinks,
     largest_shares,
     subtract_tokens,
     variance_shares,
@@ -60,14 +63,18 @@ class LayerReading:
     Attributes:
         lengths: Tokens of each input.
         stds: Standard deviation (ddof 1) of all values of each input.
-        stds_without_sink: The same without the sink token; NaN where no other token is left.
+        stds_without_sink: The same without sinks; NaN where no other token is left.
+        sinks: Number of sinks of each input.
         massive: (token, dimension) -> activation.
+        counter: What counts the sinks beyond position 0.
         first: Magnitude of the largest value of every token of the first input, float64 (tokens,).
     """
 
     lengths: list[int] = field(default_factory=list)
     stds: list[float] = field(default_factory=list)
     stds_without_sink: list[float] = field(default_factory=list)
+    sinks: list[int] = field(default_factory=list)
+    counter: SinkCounter = field(default_factory=SinkCounter)
     massive: dict[tuple[int, int], RepeatedActivation] = field(default_factory=dict)
     first: np.ndarray | None = None
 
@@ -80,7 +87,9 @@ class LayerReading:
             min_magnitude: Argument of `find_massive_activations`.
             min_factor: Argument of `find_massive_activations`.
         """
-        rest = one.states[one.roles != ROLE_CODES["sink"]].astype(np.float64)
+        sinks = self.counter.add(one.states, one.roles, one.token_ids)
+        self.sinks.append(int(sinks.sum()))
+        rest = one.states[~sinks].astype(np.float64)
         self.lengths.append(len(one.states))
         self.stds.append(float(one.states.astype(np.float64).std(ddof=1)))
         self.stds_without_sink.append(float(rest.std(ddof=1)) if rest.size > 1 else np.nan)
@@ -93,6 +102,10 @@ class LayerReading:
                 found if larger else before.activation, 1 + (before.inputs if before else 0)
             )
 
+    def further_sinks(self) -> FurtherSinks:
+        """Returns the sinks beyond position 0."""
+        return self.counter.counted()
+
     def activations(self) -> list[RepeatedActivation]:
         """Returns the massive activations, largest magnitude first."""
         return sorted(
@@ -103,7 +116,7 @@ class LayerReading:
 
 @dataclass(frozen=True)
 class SinkReport:
-    """Effect of the attention-sink token on the statistics of a layer.
+    """Effect of attention sinks on the statistics of a layer.
 
     Attributes:
         sink_tokens: Number of sink tokens.
@@ -125,7 +138,7 @@ class SinkReport:
 
 
 def report_sink(every: ReferenceStatistics, rest: ReferenceStatistics) -> SinkReport:
-    """Returns the effect of the sink, from the statistics of all tokens and of those without it."""
+    """Returns the effect of the sink, from the statistics of all tokens and of those that are none."""
     std, std_rest = global_std(every), global_std(rest)
     left = np.square(std_rest) * (rest.n * rest.channels - 1)
     whole = np.square(std) * (every.n * every.channels - 1)
@@ -142,22 +155,28 @@ def report_sink(every: ReferenceStatistics, rest: ReferenceStatistics) -> SinkRe
 
 
 def expected_stds(
-    lengths: Sequence[int], every: ReferenceStatistics, rest: ReferenceStatistics
+    lengths: Sequence[int],
+    every: ReferenceStatistics,
+    rest: ReferenceStatistics,
+    sinks: Sequence[int] | None = None,
 ) -> tuple[list[float], list[float]]:
     """Returns the standard deviation that sequences of these lengths have if their tokens are independent.
 
     Args:
-        lengths: Tokens, sink included, 2 or more.
+        lengths: Tokens, sinks included, 2 or more, of which one or more are none.
         every: Statistics of all tokens.
-        rest: Statistics of the tokens without the sink.
+        rest: Statistics of the tokens that are no sinks.
+        sinks: Sinks of each sequence; None for one in each.
 
     Returns:
-        With the sink, and without it (of one token fewer).
+        With the sinks, each of them the mean one, and without them (of as many tokens fewer).
     """
     _, sink, _ = subtract_tokens(every, rest)
+    numbers = [1] * len(lengths) if sinks is None else sinks
+    left = [length - number for length, number in zip(lengths, numbers, strict=True)]
     return (
-        expected_global_std(lengths, rest.mean, rest.std, sink),
-        expected_global_std([length - 1 for length in lengths], rest.mean, rest.std),
+        expected_global_std(lengths, rest.mean, rest.std, sink, numbers),
+        expected_global_std(left, rest.mean, rest.std),
     )
 
 
@@ -180,6 +199,7 @@ class PairedTokens:
         a: float32 (tokens, channels) of A.
         b: float32 (tokens, channels) of B.
         roles: uint8 (tokens,), of A.
+        sinks: bool (tokens,), which are sinks in A or in B.
         inputs: Number of inputs that the tokens are from.
         is_all: Whether all inputs are included; false where `MOST_PAIRED_TOKENS` left some out.
     """
@@ -187,6 +207,7 @@ class PairedTokens:
     a: np.ndarray
     b: np.ndarray
     roles: np.ndarray
+    sinks: np.ndarray
     inputs: int
     is_all: bool
 
@@ -196,7 +217,8 @@ def pair_inputs(
 ) -> PairedTokens | None:
     """Returns tokens that both encoders have, row by row; None where those of some input differ.
 
-    Each side contributes the tokens of its class without those of images, which a text encoder cannot have.
+    Each side contributes the tokens of its class without those of images, which a text encoder cannot have. Of a class
+    without sinks, a token that is massive on that side is left out on both.
 
     Args:
         pairs: The same input with A and with B.
@@ -204,29 +226,44 @@ def pair_inputs(
     """
     parts, tokens, inputs, is_all = [], 0, 0, True
     for sides in pairs:
-        kept = [
-            select_class(name, side.roles) & ~np.isin(side.roles, _OF_IMAGES)
-            for name, side in zip(classes, sides, strict=True)
-        ]
-        ids = [side.token_ids[mask] for side, mask in zip(sides, kept, strict=True)]
-        if len(ids[0]) == 0 or not np.array_equal(*ids):
+        part = _pair(sides, classes)
+        if part is None:
             return None
-        if tokens + len(ids[0]) > MOST_PAIRED_TOKENS:
+        if tokens + len(part[0]) > MOST_PAIRED_TOKENS:
             is_all = False
             break
-        tokens, inputs = tokens + len(ids[0]), inputs + 1
-        parts.append(
-            (*(side.states[mask] for side, mask in zip(sides, kept, strict=True)), sides[0].roles[kept[0]])
-        )
+        tokens, inputs = tokens + len(part[0]), inputs + 1
+        parts.append(part)
     if not parts:
         return None
-    a, b, roles = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return PairedTokens(a, b, roles, inputs, is_all)
+    a, b, roles, sinks = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return PairedTokens(a, b, roles, sinks, inputs, is_all)
+
+
+def _pair(sides: tuple[ReadInput, ReadInput], classes: tuple[str, str]) -> tuple[np.ndarray, ...] | None:
+    """Returns states of A and of B, roles of A, and which are sinks, of one input; None where the tokens differ."""
+    rows, sinks = [], []
+    for name, side in zip(classes, sides, strict=True):
+        # By role first: tokens that are massive on one side alone are no reason not to pair the others.
+        member = select_class(name, side.roles, side.roles == ROLE_CODES["sink"])
+        rows.append(np.flatnonzero(member & ~np.isin(side.roles, _OF_IMAGES)))
+        sinks.append(find_sinks(side.states, side.roles)[rows[-1]])
+    ids = [side.token_ids[at] for side, at in zip(sides, rows, strict=True)]
+    if len(ids[0]) == 0 or not np.array_equal(*ids):
+        return None
+    left_out = np.zeros(len(ids[0]), dtype=bool)
+    for name, found in zip(classes, sinks, strict=True):
+        left_out |= found & (name != "all")
+    kept = ~left_out
+    if not kept.any():
+        return None
+    a, b = (side.states[at[kept]] for side, at in zip(sides, rows, strict=True))
+    return a, b, sides[0].roles[rows[0][kept]], (sinks[0] | sinks[1])[kept]
 
 
 def compare_paired(paired: PairedTokens) -> dict[str, Measurement]:
     """Compares the same tokens of two encoders."""
-    return compare_tokens(paired.a, paired.b, paired.roles)
+    return compare_tokens(paired.a, paired.b, paired.sinks)
 
 
 def magnitude_rows(readings: Mapping[int, LayerReading]) -> tuple[list[int], np.ndarray] | None:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graftwork.models.tokens import ROLE_CODES
 from graftwork.statistics.reference import ReferenceStatistics, kept_dims
-from graftwork.statistics.token_classes import check_roles
 
 
 @dataclass(frozen=True)
@@ -192,7 +190,7 @@ def compare_statistics(
     Args:
         a: Statistics of A over all tokens.
         b: Statistics of B over all tokens.
-        a_non_sink: The same without the attention-sink token; needed, with `b_non_sink`, for the variants without it.
+        a_non_sink: The same without sinks; needed, with `b_non_sink`, for the variants without it.
         b_non_sink: The same for B.
         top_dims: Number of largest dimensions that the variants `_without_top...` leave out.
 
@@ -225,31 +223,34 @@ def compare_statistics(
     }
 
 
-def compare_tokens(a: np.ndarray, b: np.ndarray, roles: np.ndarray) -> dict[str, Measurement]:
+def compare_tokens(a: np.ndarray, b: np.ndarray, sinks: np.ndarray) -> dict[str, Measurement]:
     """Compares the hidden states of two encoders for the same tokens.
 
     Args:
         a: float32 (tokens, channels) of A.
         b: float32 (tokens, channels) of B, row by row the same tokens.
-        roles: uint8 (tokens,), codes of `ROLES`, to find the sink.
+        sinks: bool (tokens,), which of them are sinks of either encoder.
 
     Returns:
         Name -> measurement: `flattened_cosine`, `flattened_cosine_without_sink`, `linear_cka`,
         `linear_cka_without_sink`.
 
     Raises:
-        ValueError: where the arrays are not of the same shape or a value is not finite.
+        ValueError: where the arrays are not of the same shape, `sinks` does not fit, or a value is not finite.
     """
     if a.shape != b.shape or a.ndim != 2 or 0 in a.shape:
         raise ValueError(
             f"token arrays have the shapes {a.shape} and {b.shape}; both have to be the same (tokens, channels): "
             "select the tokens that both encoders have before comparing"
         )
-    check_roles(roles, len(a))
+    if sinks.shape != a.shape[:1] or sinks.dtype != bool:
+        raise ValueError(
+            f"sinks are {sinks.dtype} {sinks.shape}; they have to be bool, one for each of {len(a)} tokens"
+        )
     for side, states in (("A", a), ("B", b)):
         if not np.isfinite(states).all():
             raise ValueError(f"the hidden states of {side} have values that are NaN or infinite")
-    rest = roles != ROLE_CODES["sink"]
+    rest = ~sinks
     full = a.astype(np.float64), b.astype(np.float64)
     variants = (("all", "", full), ("non_sink", "_without_sink", (full[0][rest], full[1][rest])))
     return {

@@ -4,13 +4,16 @@ Shapes: `channels` is the width of the hidden states. Everything is rounded to f
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from graftwork.core.npz import little_endian, read_npz, write_npz
+from graftwork.statistics.sink import FurtherSinks
 
 _VECTORS = ("mean", "std", "minimum", "maximum", "skewness", "kurtosis")
+# What a file has: everything but what is known of a corpus besides.
+ARRAYS = ("n", *_VECTORS, "median_token_rms", "covariance")
 # Undefined, hence NaN, in a dimension that is constant.
 _MAY_BE_NAN = ("skewness", "kurtosis")
 # Our name -> name in the files of llm-dit-experiments.
@@ -41,6 +44,8 @@ class ReferenceStatistics:
         kurtosis: float32 (channels,) or None; m4 / m2**2 - 3 as `scipy.stats.kurtosis` (biased), NaN where std is 0.
         median_token_rms: Median over tokens of the root mean square of a token, a float32 value, or None.
         covariance: float32 (channels, channels), ddof 1, or None.
+        further_sinks: Sinks beyond position 0 in the corpus, or None where that is not known. Files of statistics, as
+            `to_npz` gives them, are without it.
     """
 
     n: int
@@ -52,6 +57,7 @@ class ReferenceStatistics:
     kurtosis: np.ndarray | None = None
     median_token_rms: float | None = None
     covariance: np.ndarray | None = None
+    further_sinks: FurtherSinks | None = None
 
     def __post_init__(self):
         """Checks shapes and values, and gives equal values equal bytes (one NaN, no -0.0)."""
@@ -97,7 +103,7 @@ class ReferenceStatistics:
         """
         value = getattr(self, name)
         if value is None:
-            there = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+            there = [known for known in ARRAYS if getattr(self, known) is not None]
             raise MissingStatistic(
                 f"these statistics have no {name}, only {', '.join(there)}. Files of others often lack it, and "
                 "a covariance is kept only where asked for: compute the statistics from a corpus instead"
@@ -137,8 +143,7 @@ class ReferenceStatistics:
             ValueError: where the file is damaged, or holds arrays of other shapes or values.
         """
         arrays = read_npz(data, source)
-        names = [field.name for field in fields(cls)]
-        _check_names(arrays, ("n", "mean", "std"), names, source)
+        _check_names(arrays, ("n", "mean", "std"), list(ARRAYS), source)
         return _named(cls, source, {name: _scalar(name, array) for name, array in arrays.items()})
 
     @classmethod
@@ -217,10 +222,10 @@ def kept_dims(channels: int, without_dims: Iterable[int]) -> np.ndarray:
 
 def _arrays(statistics: ReferenceStatistics) -> dict[str, np.ndarray]:
     arrays = {"n": np.int64(statistics.n)}
-    for field in fields(statistics)[1:]:
-        value = getattr(statistics, field.name)
+    for name in ARRAYS[1:]:
+        value = getattr(statistics, name)
         if value is not None:
-            arrays[field.name] = np.float32(value) if isinstance(value, float) else value
+            arrays[name] = np.float32(value) if isinstance(value, float) else value
     return {name: little_endian(array) for name, array in arrays.items()}
 
 

@@ -1,4 +1,4 @@
-"""Token classes: the tokens of a sequence that a statistic is computed over, selected by role."""
+"""Token classes: the tokens of a sequence that a statistic is computed over, selected by role, sinks aside."""
 
 import numpy as np
 
@@ -14,12 +14,13 @@ TOKEN_CLASSES: dict[str, tuple[str, ...]] = {
 }
 
 
-def select_class(name: str, roles: np.ndarray) -> np.ndarray:
-    """Returns which tokens are of a class.
+def select_class(name: str, roles: np.ndarray, sinks: np.ndarray) -> np.ndarray:
+    """Returns which tokens are of a class. A sink is of class `all` alone, whatever its role.
 
     Args:
         name: One of `TOKEN_CLASSES`.
         roles: uint8 (tokens,), codes of `ROLES`.
+        sinks: bool (tokens,), which of them are sinks, as `sink.find_sinks` returns it.
 
     Returns:
         bool (tokens,); all false where the sequence has no token of the class.
@@ -30,7 +31,8 @@ def select_class(name: str, roles: np.ndarray) -> np.ndarray:
     if name not in TOKEN_CLASSES:
         raise ValueError(f"token class {name!r} does not exist; allowed are {', '.join(TOKEN_CLASSES)}")
     check_roles(roles)
-    return np.isin(roles, [ROLE_CODES[role] for role in TOKEN_CLASSES[name]])
+    member = np.isin(roles, [ROLE_CODES[role] for role in TOKEN_CLASSES[name]])
+    return member if name == "all" else member & ~sinks
 
 
 def check_roles(roles: np.ndarray, tokens: int | None = None) -> None:

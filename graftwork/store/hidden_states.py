@@ -3,6 +3,7 @@
     token_ids                int64   (tokens,)
     roles                    uint8   (tokens,)         codes of models/tokens.py
     positions                int64   (axes, tokens)    rotary positions, 1 axis or 3 (M-RoPE)
+    in_prompt                uint8   (tokens,)         tokens of the prompt, whatever their role
     hidden_states/{index}    float32 or uint16 (tokens, hidden_size)
 
 `index` counts `hidden_states` of the library: 0 is the embedding, k the output of block k. The output of a vision tower
@@ -24,9 +25,10 @@ import numpy as np
 from graftwork.core.atomic import atomic_path
 from graftwork.core.locks import exclusive_lock
 from graftwork.core.records import to_json
+from graftwork.models.tokens import ROLE_CODES
 from graftwork.store.records import EncoderInput
 
-_SEQUENCE = ("token_ids", "roles", "positions")
+_SEQUENCE = ("token_ids", "roles", "positions", "in_prompt")
 
 
 class DamagedHiddenStates(Exception):
@@ -43,6 +45,7 @@ class HiddenStates:
         token_ids: (tokens,) int64.
         roles: (tokens,) uint8.
         positions: (axes, tokens) int64.
+        in_prompt: (tokens,) bool; None for the tokens in role `prompt`.
     """
 
     values: np.ndarray
@@ -50,6 +53,12 @@ class HiddenStates:
     token_ids: np.ndarray
     roles: np.ndarray
     positions: np.ndarray
+    in_prompt: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Takes what is not given from the roles."""
+        if self.in_prompt is None:
+            object.__setattr__(self, "in_prompt", _prompt_by_role(self.roles))
 
 
 def add_layers(
@@ -64,7 +73,8 @@ def add_layers(
     Args:
         layers: index -> (tokens, hidden_size), float32 or uint16 (bfloat16 bits).
         dtype: "float32" or "bfloat16".
-        sequence: token_ids, roles and positions of the input.
+        sequence: token_ids, roles and positions of the input, and in_prompt, which without an entry are the tokens in role
+            `prompt`.
         origin: What the file's name is the digest of, kept as JSON for people who open the file.
 
     Returns:
@@ -73,6 +83,8 @@ def add_layers(
     Raises:
         ValueError: if an existing file holds another token sequence under the same name.
     """
+    in_prompt = sequence.get("in_prompt", _prompt_by_role(sequence["roles"]))
+    sequence = {**sequence, "in_prompt": np.asarray(in_prompt, dtype=np.uint8)}
     with exclusive_lock(path.with_suffix(".lock")):
         kept = _intact_layers(path, sequence)
         with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v112")) as file:
@@ -95,7 +107,8 @@ def read_layer(path: Path, index: int) -> HiddenStates:
     try:
         with h5py.File(path, "r") as file:
             dataset = file[f"hidden_states/{index}"]
-            sequence = {name: file[name][()] for name in _SEQUENCE}
+            sequence = _read_sequence(file)
+            sequence["in_prompt"] = sequence["in_prompt"].astype(bool)
             return HiddenStates(dataset[()], _read_text(dataset, "dtype"), **sequence)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise DamagedHiddenStates(f"{path}, layer {index}: {error}") from error
@@ -114,7 +127,7 @@ def _intact_layers(
     layers = {}
     try:
         with h5py.File(path, "r") as file:
-            sequence = {name: file[name][()] for name in _SEQUENCE}
+            sequence = _read_sequence(file)
             for name in file["hidden_states"]:
                 try:
                     dataset = file[f"hidden_states/{name}"]
@@ -130,6 +143,17 @@ def _intact_layers(
                 "the position code changed without a change of its digest; delete the file to extract it again."
             )
     return layers
+
+
+def _read_sequence(file: h5py.File) -> dict[str, np.ndarray]:
+    # The first files had no in_prompt.
+    sequence = {name: file[name][()] for name in _SEQUENCE if name in file or name != "in_prompt"}
+    sequence.setdefault("in_prompt", _prompt_by_role(sequence["roles"]))
+    return sequence
+
+
+def _prompt_by_role(roles: np.ndarray) -> np.ndarray:
+    return np.asarray(roles) == ROLE_CODES["prompt"]
 
 
 def _write(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:

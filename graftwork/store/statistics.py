@@ -2,6 +2,8 @@
 
     {class}/n                                   int64 ()     tokens; the rest is there where it is 2 or more
     {class}/mean, std, minimum, maximum, ...    float32      as in `ReferenceStatistics`
+    sinks/inputs, inputs_with, untypical        int64 ()     as in `FurtherSinks`
+    sinks/position, token_id, count             int64 (k,)   where those are, and in how many inputs
 
 The ZIP has a checksum for every array, which reading verifies.
 """
@@ -9,7 +11,6 @@ The ZIP has a checksum for every array, which reading verifies.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +20,38 @@ from graftwork.core.atomic import write_atomic
 from graftwork.core.npz import read_npz, write_npz
 from graftwork.core.records import to_json
 from graftwork.statistics.accumulator import Moments, TooFewTokens, summarize
-from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.statistics.reference import ARRAYS, ReferenceStatistics
+from graftwork.statistics.sink import FurtherSinks, SinkPlace
 from graftwork.store.layout import Store
 from graftwork.store.records import CorpusStatistics, FileStatistics
+
+_COUNTS = ("inputs", "inputs_with", "untypical")
+_PLACE = ("position", "token_id", "count")
 
 
 class DamagedStatistics(Exception):
     """A file that is missing or cannot be read back as it was written."""
 
 
-def write_statistics(path: Path, classes: Mapping[str, Moments], origin: Any) -> None:
+def write_statistics(path: Path, classes: Mapping[str, Moments], sinks: FurtherSinks, origin: Any) -> None:
     """Rounds moments to statistics and writes them.
 
     Args:
         path: Of the `.npz`; the JSON has the same name.
         classes: Token class -> moments. Of one with fewer than 2 tokens only their number is kept.
-        origin: Record that says what the statistics are of, for people who open the file.
+        sinks: sinks beyond position 0 in the inputs.
+        origin: record that says what the statistics are of, for people who open the file.
     """
     arrays: dict[str, np.ndarray] = {}
     for name, moments in classes.items():
         arrays[f"{name}/n"] = np.int64(moments.n)
         if moments.n >= 2:
             statistics = summarize(moments, f"token class {name!r}")
-            for field in fields(statistics)[1:]:
-                value = getattr(statistics, field.name)
+            for field in ARRAYS[1:]:
+                value = getattr(statistics, field)
                 if value is not None:
-                    arrays[f"{name}/{field.name}"] = np.float32(value) if isinstance(value, float) else value
+                    arrays[f"{name}/{field}"] = np.float32(value) if isinstance(value, float) else value
+    arrays |= _sink_arrays(sinks)
     text = json.dumps(to_json(origin), indent=1, sort_keys=True, ensure_ascii=False)
     write_atomic(path.with_suffix(".json"), text)
     write_atomic(path, write_npz(arrays))
@@ -67,13 +74,28 @@ def read_statistics(path: Path, token_class: str) -> ReferenceStatistics:
             }
             if "median_token_rms" in values:
                 values["median_token_rms"] = float(values["median_token_rms"])
-            return ReferenceStatistics(**{**values, "n": n})
+            return ReferenceStatistics(**{**values, "n": n}, further_sinks=_sinks_of(arrays))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DamagedStatistics(f"{path}, token class {token_class}: {error}") from error
     raise TooFewTokens(
         f"the corpus has {n} token{'s' * (n != 1)} of class {token_class!r} with this encoder; a standard deviation needs 2 "
         "or more: add inputs to the corpus, or choose another token class"
     )
+
+
+def _sink_arrays(sinks: FurtherSinks) -> dict[str, np.ndarray]:
+    rows = [(place.position, place.token_id, place.inputs) for place in sinks.places]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    return {
+        **{f"sinks/{name}": np.int64(getattr(sinks, name)) for name in _COUNTS},
+        **{f"sinks/{name}": column for name, column in zip(_PLACE, columns, strict=True)},
+    }
+
+
+def _sinks_of(arrays: Mapping[str, np.ndarray]) -> FurtherSinks:
+    columns = (arrays[f"sinks/{name}"].tolist() for name in _PLACE)
+    places = tuple(SinkPlace(*row) for row in zip(*columns, strict=True))
+    return FurtherSinks(places=places, **{name: int(arrays[f"sinks/{name}"]) for name in _COUNTS})
 
 
 def is_intact(path: Path) -> bool:

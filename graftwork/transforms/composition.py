@@ -137,18 +137,17 @@ def blend_within_source(
 
 
 def pair_tokens(
-    text_ids: np.ndarray, text_roles: np.ndarray, source_ids: np.ndarray, source_roles: np.ndarray
+    text_ids: np.ndarray, text_in_prompt: np.ndarray, source_ids: np.ndarray, source_in_prompt: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns which tokens of the prompt are the same in both sequences, in order: int64 (pairs,) of each.
 
     Args:
         text_ids: int64 (n,).
-        text_roles: uint8 (n,).
+        text_in_prompt: bool (n,), which of them are of the prompt.
         source_ids: int64 (m,), of the same vocabulary.
-        source_roles: uint8 (m,).
+        source_in_prompt: bool (m,).
     """
-    own = np.flatnonzero(has_role(text_roles, "prompt"))
-    other = np.flatnonzero(has_role(source_roles, "prompt"))
+    own, other = np.flatnonzero(text_in_prompt), np.flatnonzero(source_in_prompt)
     matcher = difflib.SequenceMatcher(
         None, text_ids[own].tolist(), source_ids[other].tolist(), autojunk=False
     )
@@ -181,9 +180,9 @@ def blend_same_tokens(
     import torch
 
     own, other = pair_tokens(
-        context.text_token_ids, context.text_roles, context.source_token_ids, context.source_roles
+        context.text_token_ids, context.text_in_prompt, context.source_token_ids, context.source_in_prompt
     )
-    prompt = int(has_role(context.text_roles, "prompt").sum())
+    prompt = int(context.text_in_prompt.sum())
     if len(own) == 0:
         raise ValueError(
             f"blend 'ensemble' found none of the {prompt} tokens of the prompt in the source; both encoders must have "

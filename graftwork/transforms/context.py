@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graftwork.models.tokens import ROLE_CODES
+
 if TYPE_CHECKING:
     import torch
 
@@ -43,6 +45,10 @@ class Context:
         text_token_ids: int64 (n,).
         source_roles: uint8 (m,), of the selected tokens of the source, before length matching.
         source_token_ids: int64 (m,).
+        text_in_prompt: bool (n,), which tokens are of the prompt, whatever their role; None for those in role `prompt`.
+        source_in_prompt: bool (m,), the same of the source.
+        source_sinks: bool (m,), which tokens are sinks, found among all tokens of the source; None for those in role
+            `sink`.
         statistics: For needs `STATISTICS`, `COVARIANCE` and `TOKEN_RMS`.
         donor: For `FIT_STATISTICS`: statistics of the encoder that the source is from.
         host: For `FIT_STATISTICS`: statistics of the generator's own text encoder.
@@ -54,7 +60,20 @@ class Context:
     text_token_ids: np.ndarray
     source_roles: np.ndarray
     source_token_ids: np.ndarray
+    text_in_prompt: np.ndarray | None = None
+    source_in_prompt: np.ndarray | None = None
+    source_sinks: np.ndarray | None = None
     statistics: "ReferenceStatistics | None" = None
     donor: "ReferenceStatistics | None" = None
     host: "ReferenceStatistics | None" = None
     neutral: "torch.Tensor | None" = None
+
+    def __post_init__(self) -> None:
+        """Takes what is not given from the roles."""
+        for name, roles, role in (
+            ("text_in_prompt", self.text_roles, "prompt"),
+            ("source_in_prompt", self.source_roles, "prompt"),
+            ("source_sinks", self.source_roles, "sink"),
+        ):
+            if getattr(self, name) is None and roles is not None:
+                object.__setattr__(self, name, roles == ROLE_CODES[role])

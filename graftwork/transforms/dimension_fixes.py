@@ -201,7 +201,7 @@ def fix_tokens_of_class(
     mode: FixMode, source: "torch.Tensor", parameters: FixParameters, context: Context
 ) -> "tuple[torch.Tensor, list[str]]":
     """Fits a fix and applies it to the tokens of a class; warns where the source has none."""
-    rows = rows_of_class(context.source_roles, parameters.fix_tokens)
+    rows = rows_of_class(parameters.fix_tokens, context.source_roles, context.source_sinks)
     if rows is None:
         warnings.warn(
             f"dimension_fix: the selected tokens include none of class {parameters.fix_tokens}; nothing is fixed",

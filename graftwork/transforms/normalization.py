@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from graftwork.core.parameters import Share, parameter
-from graftwork.models.tokens import ROLE_CODES
+from graftwork.statistics.sink import find_sinks
 from graftwork.transforms.context import COVARIANCE, STATISTICS, TOKEN_RMS, Context
 from graftwork.transforms.moments import (
     channel_moments,
@@ -35,7 +35,7 @@ class GlobalParameters(TransformParameters):
         "prompt",
         neutral="prompt",
         description="Standard deviation after normalization: a number above 0, or `prompt`, the one measured on the "
-        "same prompt's own text embeddings without the attention-sink token.",
+        "same prompt's own text embeddings without attention sinks.",
     )
 
 
@@ -48,12 +48,12 @@ def normalize_none(
 
 
 def std_without_sink(states: "torch.Tensor", roles: np.ndarray) -> float:
-    """Returns the standard deviation (ddof 1) of all values but those of the attention-sink token.
+    """Returns the standard deviation (ddof 1) of all values but those of attention sinks.
 
-    That token alone can make most of the variance of a whole sequence, so a standard deviation with it says how
+    These tokens alone can make most of the variance of a whole sequence, so a standard deviation with them says how
     long the sequence is and little else.
     """
-    return float(states[roles != ROLE_CODES["sink"]].std())
+    return float(states[~find_sinks(states.numpy(), roles)].std())
 
 
 @register(
@@ -101,7 +101,7 @@ class ReferenceParameters(TransformParameters):
         None,
         neutral="prompt",
         description="Standard deviation of all values after normalization: a number above 0; `prompt`, the one "
-        "measured on the same prompt's own text embeddings without the attention-sink token; or `reference`, that of the "
+        "measured on the same prompt's own text embeddings without attention sinks; or `reference`, that of the "
         "statistics. `null` is `prompt` for `global`, and no rescaling after the others.",
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graftwork.models.tokens import ROLE_CODES
+from graftwork.statistics.token_classes import select_class
 from graftwork.transforms.moments import channel_moments
 
 if TYPE_CHECKING:
@@ -56,19 +56,19 @@ class Outliers:
         return lines + more
 
 
-def rows_of_class(roles: np.ndarray, name: str) -> "slice | torch.Tensor | None":
+def rows_of_class(name: str, roles: np.ndarray, sinks: np.ndarray) -> "slice | torch.Tensor | None":
     """Returns the tokens of a class, to index with: a slice where they lie together, else int64 (k, 1), or None.
 
     Args:
-        roles: uint8 (tokens,).
         name: As in `statistics.token_classes`.
+        roles: uint8 (tokens,).
+        sinks: bool (tokens,), which of them are sinks.
     """
     import torch
 
     if name == "all":
         return slice(None)
-    member = roles != ROLE_CODES["sink"] if name == "non_sink" else roles == ROLE_CODES[name]
-    rows = np.flatnonzero(member)
+    rows = np.flatnonzero(select_class(name, roles, sinks))
     if len(rows) == 0:
         return None
     if rows[-1] - rows[0] == len(rows) - 1:
@@ -88,7 +88,7 @@ def find_outliers(
     statistics.check_width(channels, "the source")
     if listed is not None and listed[-1] >= channels:
         raise ValueError(f"masking_dimensions: {listed[-1]} does not exist; allowed: 0 to {channels - 1}")
-    rows = rows_of_class(context.source_roles, parameters.masking_tokens)
+    rows = rows_of_class(parameters.masking_tokens, context.source_roles, context.source_sinks)
     if rows is None:
         warnings.warn(
             f"masking: the selected tokens include none of class {parameters.masking_tokens}; nothing is masked",

@@ -76,6 +76,6 @@ def statistics_parameter() -> Any:
         "prompt",
         neutral="prompt",
         description="What masking and normalization take as reference: `prompt`, the same prompt's own text embeddings "
-        "without the attention-sink token; {corpus, encoder, hidden_layer, tokens}, measured on a corpus; or {npz, tokens}, "
+        "without attention sinks; {corpus, encoder, hidden_layer, tokens}, measured on a corpus; or {npz, tokens}, "
         "from a file.",
     )

@@ -220,6 +220,7 @@ class Workspace:
                     "token_ids",
                     "roles",
                     "positions",
+                    "in_prompt",
                     *(f"hidden_states/{n}" for n in file["hidden_states"]),
                 ]:
                     with contextlib.suppress(OSError):

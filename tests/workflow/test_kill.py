@@ -137,7 +137,9 @@ def _read_image(path: Path) -> dict[str, bytes]:
 
 def _read_hidden_states(path: Path) -> dict[str, bytes]:
     with h5py.File(path, "r") as file:
-        sequence = b"".join(file[name][()].tobytes() for name in ("token_ids", "roles", "positions"))
+        sequence = b"".join(
+            file[name][()].tobytes() for name in ("token_ids", "roles", "positions", "in_prompt")
+        )
         layers = {
             f"layer {path.stem}/{index}": sequence
             + bytes(str(data.attrs["dtype"]), "utf-8")

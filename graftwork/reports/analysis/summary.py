@@ -1,5 +1,6 @@
 """The summary of an analysis as Markdown: the numbers that matter first, naive measures beside robust ones."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,13 @@ from graftwork.reports.templates import render
 from graftwork.statistics.analysis import PairedTokens, SinkReport
 from graftwork.statistics.compare import STD_MEASURES, TOKEN_MEASURES, Measurement
 from graftwork.statistics.dimensions import DimensionComparison, WorstDimension
+from graftwork.statistics.sink import SINK_IN_WORDS, FurtherSinks, SinkPlace
 
 TEMPLATE = "analysis.md.j2"
 # Dimensions in the table of those that differ most.
 MOST_WORST = 5
+# Places of sinks in the table of those beyond position 0.
+MOST_PLACES = 6
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Findings:
 
     Attributes:
         analysis: the analysis.
-        sinks: (encoder, layer) -> share of the attention sink.
+        sinks: (encoder, layer) -> share of the attention sinks.
+        further_sinks: (encoder, layer) -> sinks beyond position 0.
+        words: encoder -> token id -> what it stands for, of sinks beyond position 0.
         compared: comparisons in the order of the analysis.
         massive: (encoder, layer) -> number of places with massive activations.
         problems: what could not be measured, one line each.
@@ -59,6 +65,8 @@ class Findings:
 
     analysis: AnalysisTask
     sinks: dict[tuple[str, int], SinkReport] = field(default_factory=dict)
+    further_sinks: dict[tuple[str, int], FurtherSinks] = field(default_factory=dict)
+    words: dict[str, dict[int, str]] = field(default_factory=dict)
     compared: list[ComparedPair] = field(default_factory=list)
     massive: dict[tuple[str, int], int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -77,6 +85,8 @@ def write_summary(findings: Findings) -> str:
         problems=findings.problems,
         pairs=[_pair(pair) for pair in findings.compared],
         sinks=_sinks(findings),
+        further_sinks=_further_sinks(findings),
+        what_is_a_sink=SINK_IN_WORDS,
         massive=analysis.massive,
         plots=findings.plots,
     )
@@ -93,7 +103,7 @@ def headlines(findings: Findings) -> list[str]:
             name for name in reversed(list(pair.measurements)) if name.startswith("pearson_std")
         )
         robust = pair.measurements[robust_name]
-        left_out = [*(["the sink token"] if pair.has_sink else [])]
+        left_out = [*(["the sinks"] if pair.has_sink else [])]
         if robust.without_dims:
             left_out.append(f"dimensions {', '.join(map(str, robust.without_dims))}")
         lines.append(
@@ -109,15 +119,22 @@ def headlines(findings: Findings) -> list[str]:
         outliers = len(pair.dimensions.outlier.only_a) + len(pair.dimensions.outlier.only_b)
         lines.append(
             f"There the typical dimension differs by a factor of **{format_number(math.exp(typical))}**"
-            + (" without the sink token" if pair.has_sink else "")
+            + (" without the sinks" if pair.has_sink else "")
             + f", and {outliers} of {len(pair.dimensions.ratio)} dimensions by more than 3."
         )
     if findings.sinks:
         (name, layer), sink_report = max(findings.sinks.items(), key=lambda item: item[1].sink_share)
         lines.append(
-            f"In **{name}, layer {layer}**, the attention sink, {sink_report.sink_tokens} of {sink_report.tokens} tokens, "
-            f"has **{100 * sink_report.sink_share:.1f} %** of the variance: the standard deviation of all values is "
-            f"{format_number(sink_report.std)} with it and {format_number(sink_report.std_without_sink)} without."
+            f"In **{name}, layer {layer}**, attention sinks, {sink_report.sink_tokens} of {sink_report.tokens} tokens, "
+            f"have **{100 * sink_report.sink_share:.1f} %** of the variance: the standard deviation of all values is "
+            f"{format_number(sink_report.std)} with them and {format_number(sink_report.std_without_sink)} without."
+        )
+    some = {at: found for at, found in findings.further_sinks.items() if found.are_worth_a_warning}
+    if some:
+        (name, layer), most = max(some.items(), key=lambda item: (item[1].inputs_with, item[1].untypical))
+        lines.append(
+            f"In **{name}, layer {layer}**, **{most.described()}**. Such sinks are left out, like position 0, wherever it "
+            f"says 'without the sinks'. {len(some)} of the {len(findings.further_sinks)} layers read have such inputs, see below."
         )
     return lines
 
@@ -166,7 +183,7 @@ def _pair(pair: ComparedPair) -> _Pair:
         measures=_measures(pair),
         tokens=_token_measures(pair),
         dimensions=len(pair.dimensions.ratio),
-        without=" without the sink" if pair.has_sink else "",
+        without=" without the sinks" if pair.has_sink else "",
         classes=_classes(pair.dimensions),
         worst=[
             (
@@ -190,7 +207,7 @@ def _measures(pair: ComparedPair) -> _Table:
         headings[top.removeprefix("pearson_std")] = f"without the {len(dims)} largest dimensions"
     if pair.has_sink:
         headings |= {
-            f"_without_sink{suffix}": f"{heading}, nor the sink" if suffix else "without the sink"
+            f"_without_sink{suffix}": f"{heading}, nor sinks" if suffix else "without the sinks"
             for suffix, heading in headings.items()
         }
     return _Table(
@@ -210,7 +227,7 @@ def _token_measures(pair: ComparedPair) -> _Table | None:
     if pair.token_measurements is None or pair.paired is None:
         return None
     headings = (
-        {"": "naive: all tokens", "_without_sink": "without the sink"} if pair.has_sink else {"": "value"}
+        {"": "naive: all tokens", "_without_sink": "without the sinks"} if pair.has_sink else {"": "value"}
     )
     counted = f"{len(pair.paired.roles)} tokens of {pair.paired.inputs} inputs"
     return _Table(
@@ -250,3 +267,28 @@ def _sinks(findings: Findings) -> list[tuple[Any, ...]]:
         )
         for (name, layer), one in findings.sinks.items()
     ]
+
+
+def _further_sinks(findings: Findings) -> list[tuple[Any, ...]]:
+    """Returns encoder, layer, inputs with a sink beyond position 0, and where; nothing where no input has one."""
+    if not any(found.are_worth_a_warning for found in findings.further_sinks.values()):
+        return []
+    return [
+        (
+            name,
+            layer,
+            f"{found.inputs_with} of {found.inputs}",
+            _places(found.places, findings.words.get(name, {})) or "none",
+            f"{found.untypical} of {found.inputs}",
+        )
+        for (name, layer), found in findings.further_sinks.items()
+    ]
+
+
+def _places(places: Sequence[SinkPlace], words: Mapping[int, str]) -> str:
+    parts = []
+    for place in sorted(places, key=lambda one: (-one.inputs, one.position))[:MOST_PLACES]:
+        word = json.dumps(words[place.token_id], ensure_ascii=False) if place.token_id in words else "token"
+        parts.append(f"{place.position}: {word} (id {place.token_id}) in {place.inputs}")
+    more = [f"{len(places) - MOST_PLACES} more places"] if len(places) > MOST_PLACES else []
+    return "; ".join(parts + more)

@@ -10,6 +10,7 @@ from graftwork.statistics.analysis import RepeatedActivation
 from graftwork.statistics.compare import Measurement
 from graftwork.statistics.dimensions import DimensionComparison, WorstDimension
 from graftwork.statistics.reference import ReferenceStatistics
+from graftwork.statistics.sink import FurtherSinks
 
 _VECTORS = ("mean", "std", "minimum", "maximum", "skewness", "kurtosis")
 
@@ -61,6 +62,21 @@ def repeated_activations_table(found: Sequence[RepeatedActivation]) -> str:
             for one in found
         ),
     )
+
+
+def further_sinks_table(found: Mapping[int, FurtherSinks], words: Mapping[int, str]) -> str:
+    """Returns one row per layer, position and token: sinks beyond position 0, and in how many inputs they are.
+
+    Args:
+        found: layer -> sinks there.
+        words: token id -> what it stands for; ids that are missing have an empty field.
+    """
+    rows = (
+        (layer, place.position, place.token_id, words.get(place.token_id), place.inputs, sinks.inputs)
+        for layer, sinks in found.items()
+        for place in sinks.places
+    )
+    return _write(("layer", "position", "token_id", "token", "inputs", "of_inputs"), rows)
 
 
 def dimensions_table(std_a: np.ndarray, std_b: np.ndarray, found: DimensionComparison) -> str:

@@ -1,5 +1,6 @@
 """Whole recipes: what is bit for bit the input, what is cast when, and what is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from graftwork.conditioning.build import (
 )
 from graftwork.conditioning.reference import prompt_statistics
 from graftwork.models.tokens import ROLE_CODES
+from graftwork.statistics.sink import FurtherSinks, SinkPlace
 from graftwork.store.hidden_states import HiddenStates
 from graftwork.store.records import ConditioningReport
 from graftwork.transforms.context import NEUTRAL_SOURCE, WHOLE_SOURCE
+from graftwork.transforms.normalization import std_without_sink
 from graftwork.transforms.registry import STAGES, Transform, transform, transforms
 from tests.unit.jobs.recipes import as_recipe
 from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, call, defaults
@@ -428,3 +431,86 @@ def test_what_is_masked_says_of_which_source():
     (line,) = built.report.masked_dimensions
     assert line.startswith("4 above ")
     assert line.endswith("(source 2)")
+
+
+def with_sinks(*positions: int, seed: int = 0) -> HiddenStates:
+    """Wide states of a chat with massive activations at these positions."""
+    values = torch.randn(len(TEXT_ROLES), 64, generator=torch.Generator().manual_seed(seed))
+    values[list(positions), 3] = 5000.0
+    return states(TEXT_ROLES, values=values)
+
+
+@pytest.mark.parametrize(
+    ("token_mode", "in_text", "in_source", "said"),
+    [
+        ("full", (0,), (0,), []),
+        (
+            "full",
+            (0,),
+            (0, 3),
+            ["the source has 1 attention sink among the tokens that take part, at position 3 (a word"],
+        ),
+        (
+            "full",
+            (0, 1),
+            (0,),
+            ["the text has 1 attention sink among the tokens that take part, at position 1 (template,"],
+        ),
+        (
+            "full",
+            (0,),
+            (0, 2, 5),
+            ["the source has 2 attention sinks among the tokens that take part, at position 2 (a"],
+        ),
+        ("prompt_only", (0,), (0, 1, 5), []),
+    ],
+)
+def test_further_sinks_that_take_part_are_warned_of(token_mode, in_text, in_source, said):
+    text, source = with_sinks(*in_text), with_sinks(*in_source, seed=1)
+    built = build_conditioning(recipe(token_mode=token_mode), text, source)
+    assert len(built.report["warnings"]) == len(said)
+    for found, expected in zip(built.report["warnings"], said, strict=True):
+        assert found.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "end"), [("non_sink", "sinks are left out"), ("all", "sinks count, for tokens are all")]
+)
+def test_statistics_of_a_corpus_with_further_sinks_are_warned_of(tokens, end):
+    text, source = with_sinks(0), with_sinks(0, seed=1)
+    of_text = prompt_statistics(text.values, text.roles, with_covariance=False)
+    further = FurtherSinks(36, 9, (SinkPlace(1, 7, 6), SinkPlace(1, 8, 3)))
+    given = {
+        "donor": replace(of_text, further_sinks=further),
+        "host": replace(of_text, further_sinks=FurtherSinks(36, 0)),
+    }
+    chosen = recipe(dimension_fix="rescale")
+    chosen["dimension_fix"]["parameters"] |= {
+        "fix_corpus": {side: {"key": side, "tokens": tokens} for side in given},
+        "fix_tokens": tokens,
+    }
+    built = build.build_conditioning(
+        chosen, lambda key, layer: {"t": text, "s": source}[key], lambda wanted: given[wanted["key"]]
+    )
+    expected = (
+        f"statistics of a corpus for rescale, donor, where {end}: 9 of 36 inputs have a sink at position 1"
+    )
+    assert built.report["warnings"] == [expected]
+
+
+def test_classes_without_sinks_leave_out_those_that_are_found():
+    """Statistics of the prompt, the standard deviation of the text, and the class that is masked."""
+    text = with_sinks(0, 4)
+    rest = [1, 2, 3, 5, 6]
+    found = prompt_statistics(text.values, text.roles, with_covariance=False)
+    assert found.n == len(rest)
+    assert found.std[3] < 10.0
+    assert std_without_sink(torch.from_numpy(text.values), text.roles) == float(
+        torch.from_numpy(text.values[rest]).std()
+    )
+    chosen = recipe(
+        alpha=1.0, length_matching="none", masking="zero", masking_tokens="non_sink", masking_dimensions=[3]
+    )
+    built = build_conditioning(chosen, with_sinks(0, seed=1), text)
+    assert (built.prompt_embeds[rest, 3] == 0.0).all()
+    assert (built.prompt_embeds[[0, 4], 3] == 5000.0).all()

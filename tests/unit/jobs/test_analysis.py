@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ from graftwork.statistics.compare import STD_MEASURES, TOKEN_MEASURES
 from graftwork.store.hidden_states import add_layers
 from graftwork.store.layout import Store
 from graftwork.store.records import StatisticsParts
-from tests.unit.statistics.samples import role_codes
+from tests.unit.statistics.samples import role_codes, with_sinks_at
 
 LOG = logging.getLogger("test")
+REPOSITORY = Path(__file__).resolve().parents[3]
 WIDTH = 8
 PROMPTS = ["p0", "p1", "p2"]
 KEYS = {("text", -2): "1" * 32, ("text", -4): "2" * 32, ("vision", -2): "3" * 32}
@@ -161,7 +163,61 @@ def test_the_sink_is_found_where_it_is(analyzed):
         assert float(row["std"]) == pytest.approx(values.std(ddof=1))
         assert float(row["std_without_sink"]) == pytest.approx(values[1:].std(ddof=1))
         assert float(row["expected_std"]) == pytest.approx(values.std(ddof=1), rel=0.02)
-    assert "the attention sink, 3 of 18 tokens" in text
+    assert "attention sinks, 3 of 18 tokens" in text
+
+
+def test_sinks_beyond_position_0_are_counted_and_named(tmp_path):
+    """Three inputs, two of which have a second sink, at a token that the tokenizer has a word for."""
+    store = Store(tmp_path / "store")
+    roles, ids = role_codes("sink", *["prompt"] * 11), np.array([90, 263, *range(10)])
+    for key, planted in (("wide0", (0, 1)), ("wide1", (0, 1)), ("wide2", (0,))):
+        sequence = {"token_ids": ids, "roles": roles, "positions": np.arange(12)[None]}
+        layers = {7: with_sinks_at(*planted, seed=int(key[-1])), 5: with_sinks_at(0, seed=int(key[-1]))}
+        add_layers(store.hidden_states(key), layers, "float32", sequence, {})
+    keys = {7: "7" * 32, 5: "5" * 32}
+    inputs = tuple(f"wide{n}" for n in range(3))
+    items = [
+        StatisticsToMeasure(key, StatisticsParts(inputs, layer, "code"), corpus="c", encoder="e", options={})
+        for layer, key in keys.items()
+    ]
+    assert not measure_statistics(StatisticsShard(tuple(items)), store, LOG, {}).failures
+    wide = {
+        "name": "wide",
+        "token_classes": ["non_sink"],
+        "layers": [
+            {"hidden_layer": -2, "index": 7, "statistics": keys[7]},
+            {"hidden_layer": -4, "index": 5, "statistics": keys[5]},
+        ],
+        "inputs": [{"key": key, "prompt": key, "reference": None} for key in inputs],
+        "model": {
+            "name": "miniature-qwen3-embedding",
+            "entry": {
+                "family": "qwen3",
+                "path": str(REPOSITORY / "resources/miniature/family/qwen3-embedding"),
+            },
+        },
+    }
+    task = {**ANALYSIS, "entries": [wide], "comparisons": []}
+    _, text = analyze(from_json(AnalysisTask, task), store, tmp_path / "out", LOG, {})
+    assert table(tmp_path / "out", "sinks/wide.csv") == [
+        {"layer": "-2", "position": "1", "token_id": "263", "token": " the", "inputs": "2", "of_inputs": "3"}
+    ]
+    assert "In **wide, layer -2**, **2 of 3 inputs have a sink at position 1**" in text
+    assert '| wide | -2 | 2 of 3 | 1: " the" (id 263) in 2 | 0 of 3 |' in text
+    assert "| wide | -4 | 0 of 3 | none | 0 of 3 |" in text
+    lengths = table(tmp_path / "out", "std_against_length/wide_layer-2.csv")
+    assert [row["sinks"] for row in lengths] == ["2", "2", "1"]
+    for row, planted in zip(lengths, (2, 2, 1), strict=True):
+        rest = with_sinks_at(0, 1, seed=lengths.index(row))[planted:].astype(np.float64)
+        if planted == 2:
+            assert float(row["std_without_sink"]) == pytest.approx(rest.std(ddof=1))
+        assert float(row["std_without_sink"]) < 10.0
+
+
+def test_without_further_sinks_the_summary_says_so(analyzed):
+    folder, _, text = analyzed
+    assert table(folder, "sinks/text.csv") == []
+    assert "No input has a sink beyond position 0." in text
 
 
 def test_what_failed_is_said_and_the_rest_is_made(store, tmp_path):

@@ -11,6 +11,7 @@ from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.planning.shards import StatisticsShard, StatisticsToMeasure
 from graftwork.statistics.accumulator import TooFewTokens
+from graftwork.statistics.sink import FurtherSinks, SinkPlace
 from graftwork.store.hidden_states import add_layers
 from graftwork.store.layout import Store
 from graftwork.store.records import StatisticsParts
@@ -20,6 +21,7 @@ from graftwork.store.statistics import (
     read_statistics,
     read_statistics_file,
 )
+from tests.unit.statistics.samples import with_sinks_at
 
 LOG = logging.getLogger("test")
 WIDTH = 5
@@ -136,6 +138,23 @@ def test_a_covariance_is_of_one_class(store):
     np.testing.assert_allclose(found.covariance, np.cov(tokens.T), rtol=1e-5)
     with pytest.raises(DamagedStatistics):
         read_statistics(store.statistics("k" * 32), "all")
+
+
+def test_further_sinks_are_left_out_counted_and_logged(store, caplog):
+    roles = ["sink", *["prompt"] * 11]
+    for n, planted in enumerate([(0, 1), (0,), (0, 1, 5)]):
+        put(store, f"wide{n}", with_sinks_at(*planted, seed=n), roles=roles)
+    with caplog.at_level(logging.WARNING):
+        assert not measure(store, item(inputs=[f"wide{n}" for n in range(3)])).failures
+    words = "2 of 3 inputs have a sink beyond position 0 (at position 1 in 2, at position 5 in 1)"
+    assert words in caplog.text
+    found = read_statistics(store.statistics("k" * 32), "non_sink")
+    assert found.n == 3 * 11 - 3
+    assert found.further_sinks == FurtherSinks(3, 2, (SinkPlace(1, 1, 2), SinkPlace(5, 5, 1)))
+    assert found.further_sinks.described() == words
+    origin = json.loads(store.statistics("k" * 32).with_suffix(".json").read_text())
+    assert origin["further_sinks"]["inputs_with"] == 2
+    assert read_statistics_file(found.to_npz(), None, "x.npz").further_sinks is None
 
 
 def test_what_is_there_is_not_measured_again(store):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graftwork.models.description import locate_model
-from graftwork.models.prompts import PromptLayout, count_prompt_tokens, lay_out_prompt
+from graftwork.models.prompts import InputOptions, PromptLayout, count_prompt_tokens, lay_out_prompt
 from graftwork.models.tokens import ROLE_CODES, ROLES, assign_roles
 from graftwork.models.transformers_encoder import load_tokenizer, tokenize
 
@@ -71,6 +71,19 @@ def test_merge_across_the_boundary_counts_as_prompt():
     layout = PromptLayout("user\n\nhi.", prompt=(5, 8), system=(0, 0), think=(9, 9))
     roles = assign_roles(layout, [9, 1, 2, 3, 4], [(0, 2), (2, 4), (4, 6), (6, 8), (8, 9)])
     assert [ROLES[code] for code in roles] == ["sink", "template", "prompt", "prompt", "template"]
+
+
+def test_tokens_of_the_prompt_are_those_in_its_role(qwen3):
+    encoded = qwen3.encode("a small red circle", None, None, [0])
+    assert np.array_equal(encoded.in_prompt, encoded.roles == ROLE_CODES["prompt"])
+    assert encoded.in_prompt.any()
+
+
+def test_the_first_word_of_a_raw_prompt_is_of_the_prompt_though_its_role_is_sink(qwen3):
+    encoded = qwen3.encode("a small red circle", None, None, [0], InputOptions(prompt_format="raw"))
+    assert ROLES[encoded.roles[0]] == "sink"
+    assert encoded.in_prompt[0]
+    assert np.array_equal(encoded.in_prompt[1:], encoded.roles[1:] == ROLE_CODES["prompt"])
 
 
 def test_empty_prompt_has_no_prompt_tokens(qwen3):

@@ -60,3 +60,10 @@ def states(draw, min_tokens: int = 0, max_tokens: int = 9, width: int = WIDTH) -
         st.lists(st.floats(-65504, 65504, width=16, allow_nan=False), min_size=cells, max_size=cells)
     )
     return np.array(values, dtype=np.float16).reshape(tokens, width)
+
+
+def with_sinks_at(*positions: int, tokens: int = 12, width: int = 64, seed: int = 0) -> np.ndarray:
+    """Tokens at these positions have massive activations in the first two dimensions."""
+    states = gaussian(tokens, width, seed)
+    states[list(positions), :2] = 13504.0, -4544.0
+    return states

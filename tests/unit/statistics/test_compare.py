@@ -22,7 +22,7 @@ from graftwork.statistics.compare import (
     top_dimensions,
 )
 from graftwork.statistics.reference import ReferenceStatistics
-from tests.unit.statistics.samples import gaussian, role_codes, with_sink
+from tests.unit.statistics.samples import gaussian, with_sink
 
 WIDTH = 12
 positive = arrays.arrays(np.float64, WIDTH, elements=st.floats(1e-3, 1e4))
@@ -30,8 +30,8 @@ with_zeros = arrays.arrays(np.float64, WIDTH, elements=st.one_of(st.just(0.0), s
 VECTOR_FUNCTIONS = [measure.function for measure in STD_MEASURES.values()]
 
 
-def roles(tokens: int) -> np.ndarray:
-    return role_codes("sink", *["prompt"] * (tokens - 1))
+def sinks(tokens: int) -> np.ndarray:
+    return np.arange(tokens) == 0
 
 
 def of_std(std: np.ndarray) -> ReferenceStatistics:
@@ -203,7 +203,7 @@ def test_cka_of_tokens_that_are_all_equal_is_not_defined(tokens):
 
 def test_the_sink_makes_strangers_agree():
     a, b = with_sink(40, 16), with_sink(40, 16, seed=1)
-    found = {name: one.value for name, one in compare_tokens(a, b, roles(40)).items()}
+    found = {name: one.value for name, one in compare_tokens(a, b, sinks(40)).items()}
     assert list(found) == [
         "flattened_cosine",
         "flattened_cosine_without_sink",
@@ -220,13 +220,13 @@ def test_the_sink_makes_strangers_agree():
 @given(st.integers(2, 20), st.integers(0, 99))
 def test_tokens_agree_with_themselves(tokens, seed):
     a = with_sink(tokens, seed=seed)
-    for name, one in compare_tokens(a, a, roles(tokens)).items():
+    for name, one in compare_tokens(a, a, sinks(tokens)).items():
         if not (name == "linear_cka_without_sink" and tokens == 2):
             assert one.value == pytest.approx(1.0), name
 
 
 def test_a_sink_alone_leaves_nothing_to_compare():
-    found = compare_tokens(with_sink(1), with_sink(1, seed=1), roles(1))
+    found = compare_tokens(with_sink(1), with_sink(1, seed=1), sinks(1))
     assert found["flattened_cosine"].value > 0.9
     assert np.isnan(found["flattened_cosine_without_sink"].value)
     assert np.isnan(found["linear_cka"].value)
@@ -235,7 +235,7 @@ def test_a_sink_alone_leaves_nothing_to_compare():
 
 def test_large_values_do_not_overflow():
     a = np.full((3, 2), 3e38, dtype=np.float32) * np.array([[1, 0.5], [0.2, 1], [0.1, 0.7]], dtype=np.float32)
-    for one in compare_tokens(a, a, roles(3)).values():
+    for one in compare_tokens(a, a, sinks(3)).values():
         assert one.value == pytest.approx(1.0)
 
 
@@ -246,9 +246,9 @@ def test_large_values_do_not_overflow():
         (gaussian(3, 4), gaussian(3, 5), r"\(3, 4\) and \(3, 5\)"),
         (gaussian(0), gaussian(0), r"\(0, 4\)"),
         (gaussian(3), np.full((3, 4), np.nan, np.float32), "states of B have values that are NaN"),
-        (gaussian(2), gaussian(2), "3 roles for 2 tokens"),
+        (gaussian(2), gaussian(2), "bool, one for each of 2 tokens"),
     ],
 )
 def test_tokens_that_cannot_be_compared(a, b, message):
     with pytest.raises(ValueError, match=message):
-        compare_tokens(a, b, roles(3))
+        compare_tokens(a, b, sinks(3))

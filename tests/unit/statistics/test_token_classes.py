@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftwork.models.tokens import ROLES
+from graftwork.models.tokens import ROLE_CODES, ROLES
 from graftwork.statistics.token_classes import TOKEN_CLASSES, check_roles, select_class
 from tests.unit.statistics.samples import role_codes
 
+SINK = ROLE_CODES["sink"]
 role_sequences = st.lists(st.sampled_from(ROLES), max_size=60)
 
 
@@ -24,8 +25,16 @@ def test_a_token_is_selected_by_its_role_alone(names):
     }
     assert set(expected) == set(TOKEN_CLASSES)
     for name, mask in expected.items():
-        assert select_class(name, roles).tolist() == mask
-        assert select_class(name, roles).dtype == bool
+        assert select_class(name, roles, roles == SINK).tolist() == mask
+        assert select_class(name, roles, roles == SINK).dtype == bool
+
+
+@pytest.mark.parametrize("name", TOKEN_CLASSES)
+def test_a_sink_is_of_class_all_alone_whatever_its_role(name):
+    roles = role_codes("sink", "image", "prompt", "template", "prompt")
+    sinks = np.array([True, True, True, True, False])
+    found = select_class(name, roles, sinks).tolist()
+    assert found == ([True] * 5 if name == "all" else [False] * 4 + [name in ("non_sink", "prompt")])
 
 
 def test_every_class_has_roles_that_exist():
@@ -38,7 +47,7 @@ def test_an_unknown_class_is_named_with_what_is_allowed():
     with pytest.raises(
         ValueError, match=r"'text' does not exist; allowed are all, non_sink, image, prompt, template"
     ):
-        select_class("text", role_codes("prompt"))
+        select_class("text", role_codes("prompt"), np.zeros(1, dtype=bool))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +61,7 @@ def test_an_unknown_class_is_named_with_what_is_allowed():
 )
 def test_roles_that_are_none(roles, message):
     with pytest.raises(ValueError, match=message):
-        select_class("all", roles)
+        select_class("all", roles, np.zeros(2, dtype=bool))
 
 
 def test_roles_have_to_be_as_many_as_tokens():

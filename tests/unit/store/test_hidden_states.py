@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from graftwork.models.tokens import ROLE_CODES
 from graftwork.store import hidden_states
 from graftwork.store.hidden_states import (
     DamagedHiddenStates,
@@ -231,6 +232,20 @@ def test_file_of_before_reads_back(tmp_path: Path) -> None:
     add(tmp_path / "x.h5", {5: states(5)})
     assert intact_layers(tmp_path / "x.h5") == [2, 5]
     assert bits(read_layer(tmp_path / "x.h5", 2).values) == bits(states(2))
+
+
+def test_words_of_the_prompt_are_kept_whatever_their_role(tmp_path: Path) -> None:
+    in_prompt = np.array([True, False, True, True, False, True, False])
+    add_layers(tmp_path / "x.h5", {2: states(2)}, "float32", {**SEQUENCE, "in_prompt": in_prompt}, ORIGIN)
+    assert bits(read_layer(tmp_path / "x.h5", 2).in_prompt) == bits(in_prompt)
+    with pytest.raises(ValueError, match="holds other in_prompt"):
+        add_layers(
+            tmp_path / "x.h5", {3: states(3)}, "float32", {**SEQUENCE, "in_prompt": ~in_prompt}, ORIGIN
+        )
+
+
+def test_without_words_of_the_prompt_their_role_decides(file: Path) -> None:
+    assert read_layer(file, 2).in_prompt.tolist() == (SEQUENCE["roles"] == ROLE_CODES["prompt"]).tolist()
 
 
 def test_origin_is_in_the_file(file: Path) -> None:

@@ -147,6 +147,23 @@ def test_ensemble_says_which_tokens_have_no_partner():
     assert torch.equal(result[1], text[1])
 
 
+def test_the_first_word_of_a_raw_prompt_is_paired_though_its_role_is_sink():
+    """A chat against a text as it is, whose first word is at position 0."""
+    text, source = states(5), states(4, seed=1)
+    around = context(
+        text_token_ids=np.array([1, 2, 30, 31, 2]),
+        text_roles=roles(["sink", "template", "prompt", "prompt", "template"]),
+        source_token_ids=np.array([30, 31, 32, 9]),
+        source_roles=roles(["sink", "prompt", "prompt", "template"]),
+        source_in_prompt=np.array([True, True, True, False]),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = call(transform("blend", "ensemble"), text, source, 1.0, around=around)
+    assert torch.equal(result[[2, 3]], source[[0, 1]])
+    assert torch.equal(result[[0, 1, 4]], text[[0, 1, 4]])
+
+
 def test_ensemble_without_a_common_token_is_refused():
     with pytest.raises(ValueError, match="none of the 2 tokens of the prompt"):
         ensemble(states(2), states(3), [1, 2], [3, 4, 5])
@@ -156,9 +173,9 @@ def test_ensemble_without_a_common_token_is_refused():
 def test_pairs_are_equal_tokens_in_order(one, other):
     own, partner = pair_tokens(
         np.array(one, dtype=np.int64),
-        roles(["prompt"] * len(one)),
+        np.ones(len(one), dtype=bool),
         np.array(other, dtype=np.int64),
-        roles(["prompt"] * len(other)),
+        np.ones(len(other), dtype=bool),
     )
     assert [one[i] for i in own] == [other[j] for j in partner]
     assert list(own) == sorted(set(own.tolist()))

@@ -15,6 +15,7 @@ from graftwork.statistics.token_classes import TOKEN_CLASSES, select_class
 from graftwork.transforms.masking import ClipParameters, MaskingParameters
 from graftwork.transforms.outliers import rows_of_class
 from graftwork.transforms.registry import transform
+from graftwork.transforms.token_modes import has_role
 from tests.unit.transforms.samples import (
     call,
     context,
@@ -214,7 +215,7 @@ def test_a_class_without_tokens_is_said_so(name):
 def test_only_tokens_of_the_class_are_looked_at_and_changed(name, tokens):
     names = [*ROLES, *ROLES, "image", "prompt", "template", "image", "prompt", "template"]
     source, token_roles = states(len(names), 4), roles(names)
-    member = torch.from_numpy(select_class(tokens, token_roles))
+    member = torch.from_numpy(select_class(tokens, token_roles, has_role(token_roles, "sink")))
     source[~member] *= 1e6
     result, masked, _ = mask(name, source, token_roles, masking_tokens=tokens, masking_threshold=1.0)
     assert torch.equal(result[~member], source[~member])
@@ -227,8 +228,10 @@ def test_only_tokens_of_the_class_are_looked_at_and_changed(name, tokens):
 def test_classes_are_those_of_the_statistics(names):
     token_roles = roles(names)
     for name in TOKEN_CLASSES:
-        expected = np.flatnonzero(select_class(name, token_roles))
-        rows = rows_of_class(token_roles, name)
+        sinks = has_role(token_roles, "sink")
+        sinks[5:] |= np.arange(len(names))[5:] % 3 == 0  # Found, whatever their role.
+        expected = np.flatnonzero(select_class(name, token_roles, sinks))
+        rows = rows_of_class(name, token_roles, sinks)
         found = [] if rows is None else torch.arange(len(names))[rows].flatten()
         assert list(found) == list(expected)
 

@@ -13,7 +13,7 @@ from graftwork.models.description import encoder_folders
 from graftwork.models.families import families_with_images
 from graftwork.models.hardware import parse_dtype
 from graftwork.models.prompts import InputOptions, lay_out
-from graftwork.models.tokens import assign_roles
+from graftwork.models.tokens import assign_roles, mark_prompt
 from graftwork.models.transformers_encoder import (
     UNUSED_WEIGHTS,
     ModelInput,
@@ -78,4 +78,5 @@ class Qwen3Encoder(TransformersEncoder):
         token_ids = input_ids[0].numpy()
         # Sequential whatever `options.positions` says.
         positions = np.arange(len(token_ids), dtype=np.int64)[None]
-        return ModelInput(input_ids, assign_roles(layout, token_ids, offsets), positions)
+        roles = assign_roles(layout, token_ids, offsets)
+        return ModelInput(input_ids, roles, mark_prompt(layout, offsets), positions)

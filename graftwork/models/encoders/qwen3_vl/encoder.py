@@ -14,7 +14,7 @@ from graftwork.models.description import encoder_folders
 from graftwork.models.encoder import EncodedSequence
 from graftwork.models.hardware import parse_dtype
 from graftwork.models.prompts import InputOptions, lay_out
-from graftwork.models.tokens import ROLE_CODES, assign_roles
+from graftwork.models.tokens import ROLE_CODES, assign_roles, mark_prompt
 from graftwork.models.transformers_encoder import (
     UNUSED_WEIGHTS,
     ModelInput,
@@ -125,7 +125,7 @@ class Qwen3VLEncoder(TransformersEncoder):
             "image_grid_thw": grid.to(device) if grid is not None else None,
             "mm_encoder_outputs": {"image": features} if features is not None else None,
         }
-        return ModelInput(input_ids, roles, positions[:, 0].numpy(), arguments)
+        return ModelInput(input_ids, roles, mark_prompt(layout, offsets), positions[:, 0].numpy(), arguments)
 
     @torch.no_grad()
     def encode_image(self, image: Image.Image, image_key: str | None) -> EncodedSequence:
@@ -140,6 +140,7 @@ class Qwen3VLEncoder(TransformersEncoder):
             roles=np.full(tokens, ROLE_CODES["image"], dtype=np.uint8),
             positions=positions.numpy(),
             hidden_states=states,
+            in_prompt=np.zeros(tokens, dtype=bool),
         )
 
     def _image_features(self, image: Image.Image, image_key: str | None) -> tuple[torch.Tensor, Any]:

@@ -1,4 +1,4 @@
-"""The standard deviation of all values of an input against its number of tokens, with the sink token and without."""
+"""The standard deviation of all values of an input against its number of tokens, with its sinks and without."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ def std_against_length(measured: LayerMeasured) -> AnalysisPlot:
     expected, expected_rest = expected_stds(tokens, measured.every, measured.rest)
     where = f"{measured.name}, layer {measured.layer}"
     series = [
-        _series("an input, with the sink token", reading.lengths, reading.stds),
-        _series("an input, without it", reading.lengths, reading.stds_without_sink),
-        _series("expected of independent tokens, with the sink", tokens, expected, "curve"),
+        _series("an input, with its sinks", reading.lengths, reading.stds),
+        _series("an input, without them", reading.lengths, reading.stds_without_sink),
+        _series("expected of independent tokens, with one sink of mean value", tokens, expected, "curve"),
         _series("expected, without it", tokens, expected_rest, "curve"),
     ]
     return AnalysisPlot(

@@ -16,7 +16,7 @@ def std_scatter(pair: PairCompared) -> AnalysisPlot | None:
     a, b = np.asarray(pair.a.std, np.float64), np.asarray(pair.b.std, np.float64)
     if not ((a > 0) & (b > 0)).any():
         return None
-    words = ", without the sink" if pair.is_without_sink else ""
+    words = ", without the sinks" if pair.is_without_sink else ""
     return AnalysisPlot(
         f"{pair.name}{'_without_sink' if pair.is_without_sink else ''}",
         f"Standard deviation per dimension, {pair.title}{words}",
