@@ -468,8 +468,8 @@ def with_sinks(*positions: int, seed: int = 0) -> HiddenStates:
 def test_further_sinks_that_take_part_are_warned_of(token_mode, in_text, in_source, said):
     text, source = with_sinks(*in_text), with_sinks(*in_source, seed=1)
     built = build_conditioning(recipe(token_mode=token_mode), text, source)
-    assert len(built.report["warnings"]) == len(said)
-    for found, expected in zip(built.report["warnings"], said, strict=True):
+    assert len(built.report.warnings) == len(said)
+    for found, expected in zip(built.report.warnings, said, strict=True):
         assert found.startswith(expected)
 
 
@@ -495,7 +495,7 @@ def test_statistics_of_a_corpus_with_further_sinks_are_warned_of(tokens, end):
     expected = (
         f"statistics of a corpus for rescale, donor, where {end}: 9 of 36 inputs have a sink at position 1"
     )
-    assert built.report["warnings"] == [expected]
+    assert built.report.warnings == [expected]
 
 
 def test_classes_without_sinks_leave_out_those_that_are_found():

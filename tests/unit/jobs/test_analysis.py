@@ -255,9 +255,8 @@ def test_a_new_plot_is_one_module(store, tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "__path__", [*plots.__path__, str(tmp_path / "plots")])
     monkeypatch.setattr(registry, "_PLOTS", dict(registry._PLOTS))
     registry._load_all.cache_clear()
-    files, text = analyze(
-        {**ANALYSIS, "comparisons": ANALYSIS["comparisons"][1:]}, store, tmp_path / "out", LOG, {}
-    )
+    task = from_json(AnalysisTask, {**ANALYSIS, "comparisons": ANALYSIS["comparisons"][1:]})
+    files, text = analyze(task, store, tmp_path / "out", LOG, {})
     assert "plots/means_image_vs_prompt.png" in files
     assert is_complete_png(tmp_path / "out" / "plots" / "means_image_vs_prompt.png")
     assert "](plots/means_image_vs_prompt.png)" in text

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from graftwork.conditioning.build import conditioning_hash
-from graftwork.core.identity import digest
 from graftwork.jobs import generation
 from graftwork.jobs.generation import generate_images
 from graftwork.models import generator as generator_module
 from graftwork.models import loading
 from graftwork.models.generator import Batch
+from graftwork.planning.shards import ImageItem, ImageShard, ModelToLoad
 from graftwork.store.layout import Store
+from graftwork.store.records import ImageParts
 
 LOG = logging.getLogger("test")
 HARDWARE = {"device": "cpu", "dtype": "float32", "cpu_threads": 1, "batch_shape": 4}
@@ -87,19 +89,42 @@ def keep(store: Store, tokens: int, value: float = 0.0) -> str:
     return hash_
 
 
-def item(conditioning: str, seed: int, tokens: int = 20, size: int = 16) -> dict:
-    parts = {"conditioning": conditioning, "generator": "g", "seed": seed, "height": size, "width": size}
-    parts |= {"num_inference_steps": 2, "guidance_scale": 0.0}
-    return {"key": digest(parts), "parts": parts, "tokens": tokens}
+def item(
+    conditioning: str,
+    seed: int,
+    tokens: int = 20,
+    size: int = 16,
+    negative_tokens: int | None = None,
+    **parts: Any,
+) -> ImageItem:
+    made = ImageParts(
+        **{
+            "dtype": "float32",
+            "device": "cpu",
+            "cpu_threads": 1,
+            "conditioning": conditioning,
+            "generator": "g",
+            "seed": seed,
+            "height": size,
+            "width": size,
+            "num_inference_steps": 2,
+            "guidance_scale": 0.0,
+            "batch_shape": 4,
+            "attention_backend": "native",
+            "compile": False,
+            "code": "code",
+            **parts,
+        }
+    )
+    return ImageItem(made.key, made, tokens, negative_tokens)
 
 
-def shard(images: list[dict], drop: list[str] | None = None) -> dict:
-    return {
-        "generator": {"name": "g", "entry": {"family": "z_image"}},
-        "hardware": HARDWARE,
-        "images": images,
-        "drop": drop or [],
-    }
+def shard(
+    images: list[ImageItem], drop: list[str] | None = None, init_images: dict[str, str] | None = None
+) -> ImageShard:
+    return ImageShard(
+        ModelToLoad("g", {"family": "z_image"}), HARDWARE, tuple(images), init_images or {}, tuple(drop or ())
+    )
 
 
 def test_batches_are_filled_to_their_shape(store, generator):
@@ -107,11 +132,11 @@ def test_batches_are_filled_to_their_shape(store, generator):
     images = [item(hash_, seed) for seed in range(1, 7)]
     record = generate_images(shard(images), store, LOG)
     assert generator.batches == [([1, 2, 3, 4], [20] * 4), ([5, 6, 0, 0], [20, 20, 32, 32])]
-    assert sorted(record.made) == sorted(image["key"] for image in images)
+    assert sorted(record.made) == sorted(image.key for image in images)
     assert record.failures == {}
     for image in images:
-        with Image.open(store.image(image["key"])) as png:
-            assert (np.asarray(png) == image["parts"]["seed"]).all()
+        with Image.open(store.image(image.key)) as png:
+            assert (np.asarray(png) == image.parts.seed).all()
             assert png.size == (16, 16)
     assert record.rate.work == 6 * 16 * 16 * 2
 
@@ -129,7 +154,7 @@ def test_nothing_missing_loads_nothing(store, generator):
     generate_images(shard(images), store, LOG)
     record = generate_images(shard(images), store, LOG)
     assert generator.loads == 1
-    assert record.found == [images[0]["key"]]
+    assert record.found == [images[0].key]
     assert record.made == []
     assert record.rate is None
 
@@ -139,7 +164,7 @@ def test_an_image_that_appears_meanwhile_is_not_made_again(store, generator):
     images = [item(hash_, seed) for seed in range(1, 6)]
 
     def another_job_made_the_last(seeds):
-        path = store.image(images[-1]["key"])
+        path = store.image(images[-1].key)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(generation.encode_png(np.zeros((16, 16, 3), dtype=np.uint8)))
         return set()
@@ -147,7 +172,7 @@ def test_an_image_that_appears_meanwhile_is_not_made_again(store, generator):
     generator.fail = another_job_made_the_last
     record = generate_images(shard(images), store, LOG)
     assert len(generator.batches) == 1
-    assert record.found == [images[-1]["key"]]
+    assert record.found == [images[-1].key]
 
 
 def test_a_row_that_is_not_finite_fails_alone(store, generator):
@@ -155,9 +180,9 @@ def test_a_row_that_is_not_finite_fails_alone(store, generator):
     images = [item(hash_, seed) for seed in (1, 2, 3)]
     generator.fail = lambda seeds: {2}
     record = generate_images(shard(images, [hash_]), store, LOG)
-    assert set(record.failures) == {images[1]["key"]}
-    assert "not finite" in record.failures[images[1]["key"]]
-    assert not store.image(images[1]["key"]).exists()
+    assert set(record.failures) == {images[1].key}
+    assert "not finite" in record.failures[images[1].key]
+    assert not store.image(images[1].key).exists()
     assert len(record.made) == 2
     # What failed is tried again, and needs its conditioning.
     assert store.conditioning(hash_).exists()
@@ -180,7 +205,7 @@ def test_a_batch_that_raises_is_tried_row_by_row_at_the_same_shape(store, genera
         [2, 0, 0, 0],
         [3, 0, 0, 0],
     ]
-    assert record.failures == {images[1]["key"]: "ValueError: cannot draw a two"}
+    assert record.failures == {images[1].key: "ValueError: cannot draw a two"}
     assert len(record.made) == 2
 
 
@@ -202,8 +227,8 @@ def test_conditioning_that_is_gone_or_damaged_fails_its_images_only(store, gener
     images = [item(good, 1), item(damaged, 2), item("0" * 32, 3)]
     record = generate_images(shard(images, [good]), store, LOG)
     assert len(record.made) == 1
-    assert "was damaged and is removed" in record.failures[images[1]["key"]]
-    assert "FileNotFoundError" in record.failures[images[2]["key"]]
+    assert "was damaged and is removed" in record.failures[images[1].key]
+    assert "FileNotFoundError" in record.failures[images[2].key]
     assert not path.exists()
     assert generator.batches == [([1, 0, 0, 0], [20, 32, 32, 32])]
 
@@ -221,14 +246,14 @@ def test_an_image_that_cannot_be_written_fails_alone(store, generator, monkeypat
     write = generation.write_atomic
 
     def full_disk(path, data):
-        if path == store.image(images[0]["key"]):
+        if path == store.image(images[0].key):
             raise OSError(28, "No space left on device")
         write(path, data)
 
     monkeypatch.setattr(generation, "write_atomic", full_disk)
     record = generate_images(shard(images), store, LOG)
-    assert record.made == [images[1]["key"]]
-    assert "No space left" in record.failures[images[0]["key"]]
+    assert record.made == [images[1].key]
+    assert "No space left" in record.failures[images[0].key]
 
 
 class Launched:
@@ -284,10 +309,10 @@ def test_the_next_batch_is_started_before_the_last_is_finished(store, launching)
     images = [item(hash_, seed) for seed in range(1, 11)]
     record = generate_images(shard(images), store, LOG)
     assert [seeds for seeds, _ in launching.batches] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 0, 0]]
-    assert sorted(record.made) == sorted(image["key"] for image in images)
+    assert sorted(record.made) == sorted(image.key for image in images)
     for image in images:
-        with Image.open(store.image(image["key"])) as png:
-            assert (np.asarray(png) == image["parts"]["seed"]).all()
+        with Image.open(store.image(image.key)) as png:
+            assert (np.asarray(png) == image.parts.seed).all()
 
 
 def test_launched_rows_that_are_not_finite_fail_alone(store, launching):
@@ -295,7 +320,7 @@ def test_launched_rows_that_are_not_finite_fail_alone(store, launching):
     images = [item(hash_, seed) for seed in (1, 2, 3)]
     launching.fail = lambda seeds: {2}
     record = generate_images(shard(images), store, LOG)
-    assert list(record.failures) == [images[1]["key"]]
+    assert list(record.failures) == [images[1].key]
     assert len(record.made) == 2
 
 
@@ -310,7 +335,7 @@ def test_a_batch_that_cannot_be_launched_is_tried_row_by_row(store, launching):
     launching.fail = fail
     images = [item(hash_, seed) for seed in (1, 2, 3)]
     record = generate_images(shard(images), store, LOG)
-    assert record.failures == {images[1]["key"]: "ValueError: cannot draw a two"}
+    assert record.failures == {images[1].key: "ValueError: cannot draw a two"}
     assert len(record.made) == 2
 
 

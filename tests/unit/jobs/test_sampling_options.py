@@ -10,7 +10,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from graftwork.conditioning.build import conditioning_hash
-from graftwork.core.identity import digest
 from graftwork.jobs.generation import generate_images
 from graftwork.models import generator as generator_module
 from graftwork.models import loading
@@ -21,6 +20,7 @@ from tests.unit.jobs.recipes import condition_plain
 from tests.unit.jobs.test_conditioning import recipe
 from tests.unit.jobs.test_conditioning import store as store_with_states  # noqa: F401, a fixture
 from tests.unit.jobs.test_generation import HARDWARE, shard
+from tests.unit.jobs.test_generation import item as plain_item
 
 LOG = logging.getLogger("test")
 
@@ -69,18 +69,9 @@ def keep(store, **tensors):
 
 
 def item(conditioning, seed, tokens=20, negative_tokens=None, **parts):
-    parts = {
-        "conditioning": conditioning,
-        "generator": "g",
-        "seed": seed,
-        "height": 16,
-        "width": 16,
-        "num_inference_steps": 3,
-        "guidance_scale": 0.0,
-        **parts,
-    }
-    negative = {} if negative_tokens is None else {"negative_tokens": negative_tokens}
-    return {"key": digest(parts), "parts": parts, "tokens": tokens, **negative}
+    return plain_item(
+        conditioning, seed, tokens, negative_tokens=negative_tokens, **{"num_inference_steps": 3, **parts}
+    )
 
 
 def scheduled(store, order=(0, 1, 0)):
@@ -144,7 +135,7 @@ def test_guidance_padded_lengths_and_first_steps_are_not_mixed(store, generator)
         item(guided(store, 4.0), 5, 20, 5, guidance_scale=2.0, cfg_normalization=1.0),
         item(guided(store, 4.0), 6, 20, 5, guidance_scale=2.0, init_image=sha(path), first_step=1),
     ]
-    generate_images({**shard(images), "init_images": {sha(path): str(path)}}, store, LOG)
+    generate_images(shard(images, init_images={sha(path): str(path)}), store, LOG)
     assert [[s for s in batch.seeds if s] for batch in generator.calls] == [[1, 4], [2], [3], [5], [6]]
     assert [batch.cfg_normalization for batch in generator.calls][3] == 1.0
 
@@ -163,7 +154,7 @@ def sha(path):
 def begun(store, *paths, order=None):
     plain = keep(store, prompt_embeds=torch.full((20, 4), 5.0))
     images = [item(plain, n, init_image=sha(path), first_step=1) for n, path in enumerate(paths, 1)]
-    return {**shard(images), "init_images": {sha(path): str(path) for path in paths}}
+    return shard(images, init_images={sha(path): str(path) for path in paths})
 
 
 def test_each_row_starts_from_its_own_image(store, generator):
@@ -194,7 +185,7 @@ def test_an_image_that_is_gone_fails_its_rows_only(store, generator):
     job = begun(store, one, other)
     one.unlink()
     record = generate_images(job, store, LOG)
-    assert "does not exist" in record.failures[job["images"][0]["key"]]
+    assert "does not exist" in record.failures[job.images[0].key]
     assert len(record.made) == 1
 
 

@@ -18,6 +18,7 @@ from graftwork.statistics.sink import find_sinks
 from graftwork.store.hidden_states import HiddenStates
 from graftwork.transforms.dimension_fixes import fit_dimension_fix
 from graftwork.transforms.registry import STAGES, transform
+from tests.unit.jobs.recipes import as_recipe
 from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, defaults
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -105,11 +106,11 @@ def test_the_first_word_of_a_raw_prompt_is_aligned_and_its_sink_named(encoded):
     text, source = encoded[TEXT][11][2], encoded[EMBEDDING][11][2]
     # "user\nat" has a token of its own for what follows the line break, and so has "at" at the beginning of a text.
     assert source.in_prompt.tolist() == [True] * (len(source.roles) - 1) + [False]
-    built = build_conditioning(recipe(blend="ensemble"), lambda key, layer: {"t": text, "s": source}[key])
+    built = build_conditioning(as_recipe(recipe(blend="ensemble")), lambda key, layer: {"t": text, "s": source}[key])
     first = int(np.flatnonzero(text.in_prompt)[0])
     assert text.token_ids[first] == source.token_ids[0]
-    assert torch.equal(built.prompt_embeds[first], torch.from_numpy(source.values[0]))
-    (said,) = built.report["warnings"]
+    assert torch.equal(built.tensors["prompt_embeds"][first], torch.from_numpy(source.values[0]))
+    (said,) = built.report.warnings
     assert said.startswith(
         "the source has 2 attention sinks among the tokens that take part, at position 0 (a word of the"
     )
@@ -118,5 +119,5 @@ def test_the_first_word_of_a_raw_prompt_is_aligned_and_its_sink_named(encoded):
 
 def test_an_input_without_further_sinks_is_warned_of_nothing(encoded):
     text = encoded[TEXT][11][2]
-    built = build_conditioning(recipe(blend="linear"), lambda key, layer: text)
-    assert built.report["warnings"] == []
+    built = build_conditioning(as_recipe(recipe(blend="linear")), lambda key, layer: text)
+    assert built.report.warnings == ()
