@@ -10,9 +10,10 @@ from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.identity import digest
 from graftwork.core.inputs import Prompt, Reference
+from graftwork.core.yaml_files import read_yaml
 from graftwork.design.cells import CorpusRecord
 from graftwork.design.forms import Strict
-from graftwork.design.inputs import find_reference, read_prompts, read_yaml
+from graftwork.design.inputs import find_reference, read_prompts
 from graftwork.design.schema import NamedPrompt
 from graftwork.models.catalog import Model
 

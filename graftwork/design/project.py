@@ -1,6 +1,7 @@
 """The whole configuration of a run: settings, models and experiments."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -10,10 +11,10 @@ from pydantic import ValidationError
 
 from graftwork.core.errors import DesignError, explain, require_known, suggest
 from graftwork.core.fact_cache import FactCache
+from graftwork.core.yaml_files import checked_values, read_yaml
 from graftwork.design.analyses import ANALYSIS_FOLDER, AnalysisReader
 from graftwork.design.cells import Design
 from graftwork.design.corpora import Corpora
-from graftwork.design.inputs import read_yaml
 from graftwork.design.schema import Base
 from graftwork.design.settings import Models, Settings
 from graftwork.design.sweep import Expander
@@ -42,7 +43,7 @@ class Project:
         """
         self.root = root
         try:
-            self.settings = Settings.model_validate(dict(config))
+            self.settings = Settings.model_validate(checked_values(dict(config), file))
         except ValidationError as error:
             raise explain(error, file, Settings) from error
         conflict = find_conflict(self.settings.hardware.generation.model_dump())
@@ -59,7 +60,7 @@ class Project:
         except ValidationError as error:
             raise explain(error, models_file, Models) from error
         facts = root / FACTS_FOLDER
-        self._references = FactCache(facts / "references.json")
+        self._references = FactCache(facts / "inputs.json")
         self.models = ModelCatalog(models.model_dump(), models_file, facts)
         self._expander = Expander(
             root, self.models, self._references, self.settings.limits, self.settings.defaults
@@ -67,6 +68,10 @@ class Project:
         self.design = cache(self._design)
         self._analyses = AnalysisReader(root, self.models, Corpora(root, self._references))
         self.analysis = cache(self._analyses.read)
+        for key in ("experiments", "statistics"):
+            repeated = [name for name, count in Counter(getattr(self.settings, key)).items() if count > 1]
+            if repeated:
+                raise DesignError(f"{file}: {key}: {repeated[0]!r} occurs more than once; remove it once")
         for name in self.settings.statistics:
             require_known(name, self.analysis_names(), f"file in {ANALYSIS_FOLDER}/", f"{file}: statistics")
         for name in self.settings.experiments:
@@ -102,10 +107,10 @@ class Project:
 
     def _design(self, experiment: str) -> Design:
         file = f"{EXPERIMENT_FOLDER}/{experiment}.yaml"
-        if experiment in TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", experiment):
+        if experiment in TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", experiment):
             raise DesignError(
                 f"{file}: an experiment cannot be called {experiment!r}, for its results are in results/{experiment}; "
-                f"allowed: letters, digits, _ and -, but not {', '.join(TAKEN)}"
+                f"allowed: up to 100 letters, digits, _ and -, but not {', '.join(TAKEN)}"
             )
         return self._expander.expand(experiment, read_yaml(self.root / file, file), file)
 

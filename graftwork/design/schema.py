@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from graftwork.core.parameters import ALWAYS, declarations, parameter
 from graftwork.design.forms import GivenText, Instruct, Seed, Share, Strict, Text
+from graftwork.design.settings import MOST_IMAGES
 from graftwork.scores.registry import scores
 from graftwork.transforms.context import NEUTRAL_SOURCE
 from graftwork.transforms.registry import STAGES, Transform, names_of, parameter_fields, transforms
@@ -281,7 +282,7 @@ class Experiment(Strict):
     baseline: bool = Field(
         True, description="Add for each prompt and seed the image of the text alone (role `baseline`)."
     )
-    max_images: Annotated[int, Field(ge=1)] | None = Field(
+    max_images: Annotated[int, Field(ge=1, le=MOST_IMAGES)] | None = Field(
         None, description="Replaces `limits.max_images` of config/config.yaml for this experiment."
     )
     allow_control_tokens: bool = Field(

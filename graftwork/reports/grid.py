@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
+from graftwork.models.images import UnreadableImage, image_size, read_image
 from graftwork.reports.grid_layout import (
     MIN_TILE_SIDE,
     Box,
@@ -128,10 +129,9 @@ def measure_images(page: GridPage) -> tuple[dict[Path, tuple[int, int]], dict[Pa
             if path in sizes or path in problems:
                 continue
             try:
-                with Image.open(path) as image:
-                    sizes[path] = image.size
-            except Exception as error:
-                problems[path] = _explain(error)
+                sizes[path] = image_size(path)
+            except UnreadableImage as error:
+                problems[path] = str(error)
     return sizes, problems
 
 
@@ -240,9 +240,9 @@ def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: TileBox, sc
     if state == "image":
         try:
             image = _load_images(tile.tile.images, box)
-        except Exception as error:
+        except UnreadableImage as error:
             state = "unreadable"
-            message = make_message(f"unreadable: {_explain(error)}", box, scale)
+            message = make_message(f"unreadable: {error}", box, scale)
         else:
             if image.size != (box.width, box.height):
                 _fill(draw, box, _STATE_COLORS["image"][0])
@@ -271,34 +271,14 @@ def _load_images(paths: Sequence[Path], box: Box) -> Image.Image:
 
 
 def _load_image(path: Path, box: Box) -> Image.Image:
-    """Loads an image as RGB and fits it into a box."""
-    with Image.open(path) as file:
-        if file.has_transparency_data:
-            layered = file.convert("RGBA")
-            image = Image.new("RGB", layered.size, _BACKGROUND)
-            image.paste(layered, mask=layered.getchannel("A"))
-        else:
-            image = file.convert("RGB")
+    """Loads an image as models see it and fits it into a box."""
+    image = read_image(path)
     factor = min(box.width // image.width, box.height // image.height)
     if factor >= 1:
         return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     ratio = min(box.width / image.width, box.height / image.height)
     width, height = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
     return image.resize((min(width, box.width), min(height, box.height)), Image.Resampling.LANCZOS)
-
-
-def _explain(error: Exception) -> str:
-    """Says why a file could not be read, without its path, which differs between machines.
-
-    Pillow's decoders raise errors of many types for damaged files, and one bad file must not cost the page.
-    """
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
 
 
 def _fill(draw: ImageDraw.ImageDraw, box: Box, color: str) -> None:

@@ -19,7 +19,7 @@ TokenClass = Literal[tuple(TOKEN_CLASSES)]  # type: ignore[valid-type]
 class CorpusStatistics(BaseModel):
     """Statistics measured on a corpus."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     corpus: str = Field(description="Name of a file in config/corpora/.")
     encoder: str | None = Field(
@@ -37,7 +37,7 @@ class CorpusStatistics(BaseModel):
 class FileStatistics(BaseModel):
     """Statistics from a file: as llm-dit-experiments publishes them, or as this workflow writes them."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     npz: str = Field(
         description="Path of an `.npz` file with `per_dim_mean` and `per_dim_std`, or with `n`, `mean` and `std`."

@@ -107,7 +107,7 @@ STAGES = {
 class TransformParameters(BaseModel):
     """Parameters of a transform. Each field is made by `parameter` and becomes a parameter of cells, under its name."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @outside_digests("holds a function, whose digest is in the recipe")

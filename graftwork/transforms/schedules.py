@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class AlphaSchedule(BaseModel):
     """A schedule, as an experiment may say it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     kind: Literal["constant", "linear", "cosine", "step", "peak_early", "points"] = Field(
         "constant", description="Form of the schedule."
