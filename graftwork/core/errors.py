@@ -92,6 +92,8 @@ def explain(error: ValidationError, file: str, model: type[BaseModel], prefix: s
     for problem in error.errors(include_url=False)[:_MOST_PROBLEMS]:
         # Members of a union appear in the location as type names, which are no keys of the file.
         location = tuple(str(part) for part in problem["loc"] if not _is_type_name(part, forms))
+        # A key of the user's may look like one.
+        location = location or tuple(map(str, problem["loc"]))
         by_location.setdefault(location, []).append(problem)
     lines = []
     for location, problems in by_location.items():
@@ -101,7 +103,7 @@ def explain(error: ValidationError, file: str, model: type[BaseModel], prefix: s
         key = ".".join([prefix, *location] if prefix else location)
         if problem["type"] == "extra_forbidden":
             allowed = _fields_at(model, problem["loc"][:-1])
-            text = f"{file}: {key} is not a known key; allowed: {', '.join(allowed)}{suggest(location[-1], allowed)}"
+            text = f"{file}: {key} is not a known key; allowed: {', '.join(allowed)}{suggest(problem['loc'][-1], allowed)}"
         elif problem["type"] == "missing":
             text = f"{file}: {key} is missing"
         else:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from graftwork.core.errors import DesignError, expected
 from graftwork.core.inputs import parts_of
-from graftwork.models.catalog import Model
+from graftwork.models.catalog import Model, image_problem
 from graftwork.models.description import resolve_layer
 from graftwork.models.families import families_with_images
 from graftwork.transforms.context import IMAGE_TOKENS
@@ -52,7 +52,9 @@ def check_fit(values: Mapping[str, Any], models: CellModels, file: str) -> None:
     if models.encoder is not None:
         _check_layers(values["hidden_layer"], "hidden_layer", models.encoder, models, file)
     _check_size(values, models.generator, file)
+    _check_steps(values, models.generator, file)
     if "reference" in values:
+        _check_images(values, models.encoder, file)
         _check_source(values, models.encoder, file)
         _check_transforms({**values, **facts_of(values, models.generator)}, values, file)
 
@@ -107,6 +109,34 @@ def _check_size(values: Mapping[str, Any], generator: Model, file: str) -> None:
         if values[side] % multiple:
             raise DesignError(
                 f"{file}: {side} {values[side]} is not a multiple of {multiple}, which {generator.name!r} needs"
+            )
+        most = generator.facts.get(f"max_{side}")
+        if most is not None and values[side] > most:
+            raise DesignError(
+                f"{file}: {side} {values[side]} is more than {generator.name!r} has positions for; allowed: {multiple} to "
+                f"{most} pixels"
+            )
+
+
+def _check_steps(values: Mapping[str, Any], generator: Model, file: str) -> None:
+    steps, most = values["num_inference_steps"], generator.facts.get("max_steps")
+    if most is not None and steps > most:
+        raise DesignError(
+            f"{file}: num_inference_steps {steps} is more than the schedule of {generator.name!r} has levels of noise; "
+            f"allowed: 1 to {most}"
+        )
+
+
+def _check_images(values: Mapping[str, Any], encoder: Model | None, file: str) -> None:
+    """Refuses references that the encoder's image processor would refuse once it is loaded."""
+    if encoder is None or values["alpha"] == 0.0:
+        return
+    for reference in parts_of(values["reference"]):
+        problem = image_problem(encoder, reference.width, reference.height)
+        if problem is not None:
+            raise DesignError(
+                f"{file}: reference {reference.name!r} ({reference.path}, {reference.width} x {reference.height} pixels) "
+                f"cannot be shown to encoder {encoder.name!r}: {problem}, or choose another in base.references"
             )
 
 

@@ -8,7 +8,7 @@ class that runs a model is imported when one is loaded.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,6 +86,9 @@ class GeneratorFacts:
         size_multiple: Height and width of an image are multiples of this, the side of an image token in pixels.
         latent_channels: Channels of the latents.
         scheduler_config: Settings of the scheduler, without the keys that only say which library wrote them.
+        max_height: Largest height of an image in pixels; None for none that is known.
+        max_width: Largest width.
+        max_steps: Most steps of sampling; None for none that is known.
     """
 
     family: str
@@ -94,6 +97,9 @@ class GeneratorFacts:
     size_multiple: int
     latent_channels: int
     scheduler_config: dict[str, Any]
+    max_height: int | None
+    max_width: int | None
+    max_steps: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +117,9 @@ class EncoderFamily:
         processor_files: Names of files of an image processor beside those of the tokenizer.
         required_processor_files: Those of them that a complete model has.
         read_facts: (folder of weights and config, folder of the tokenizer) -> facts.
+        weight_shapes: Folder of weights and config -> names and shapes of weights that its config.json asks for, one mapping
+            for each part whose names have a prefix of their own in the files.
+        image_problem: (facts, width, height) -> why an image of this size cannot be taken, or None.
     """
 
     name: str
@@ -122,6 +131,8 @@ class EncoderFamily:
     processor_files: tuple[str, ...]
     required_processor_files: tuple[str, ...]
     read_facts: Callable[[Path, Path], EncoderFacts]
+    weight_shapes: Callable[[Path], Sequence[Mapping[str, tuple[int, ...]]]]
+    image_problem: Callable[[Mapping[str, Any], int, int], str | None]
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -189,6 +200,7 @@ class GeneratorFamily:
         transformer_class: `_class_name` in the config.json of its transformer.
         folders: Its files.
         read_facts: Folder -> facts.
+        weight_shapes: One of its folders with weights -> names and shapes of weights that its config.json asks for.
         captions: What it is conditioned on.
         scheduler_sigmas: (scheduler config, num_inference_steps, image tokens, first step) -> float32
             (num_inference_steps - first step + 1,), the sigmas that its scheduler goes through, the last 0. Digest of its
@@ -208,6 +220,7 @@ class GeneratorFamily:
     attention_backends: tuple[str, ...]
     acceleration: tuple[str, ...]
     defaults: SamplingDefaults
+    weight_shapes: Callable[[Path], Sequence[Mapping[str, tuple[int, ...]]]]
 
     def code(self, from_image: bool) -> tuple[str, ...]:
         """Returns the entry points of the code digest of images.
