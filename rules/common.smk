@@ -183,6 +183,8 @@ def announce_plan():
         return
     with contextlib.redirect_stderr(io.StringIO()):
         options = parse_args(sys.argv[1:])[1]
+    for target in options.targets:
+        OUTPUTS.require(target, any(rule.is_producer(target) for rule in workflow.rules))
     if workflow.output_settings.dryrun or options.executor == "dryrun":
         lines = SCOPES.describe(options.targets)
     else:

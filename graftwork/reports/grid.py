@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -21,7 +21,7 @@ from graftwork.reports.grid_layout import (
     layout_grid,
     make_message,
 )
-from graftwork.reports.typography import line_height, load_font
+from graftwork.reports.typography import REPLACEMENT, lacks_glyphs, line_height, load_font
 
 # A page of photographs this large has about 75 MB as PNG; Pillow warns about images above 89 million.
 MAX_PIXELS = 50_000_000
@@ -96,6 +96,7 @@ def draw_grid(
     Raises:
         ValueError: where the page does not fit, or is malformed (see `layout_grid`).
     """
+    page = with_note_on_glyphs(page)
     sizes, problems = measure_images(page)
     own = [sizes[tile.image] for tile in page.tiles.values() if tile.image in sizes] or list(sizes.values())
     layout = fit_grid(
@@ -114,6 +115,17 @@ def draw_grid(
     for text in layout.texts:
         _draw_text(draw, text, _TEXT_COLORS[text.role])
     return canvas
+
+
+def with_note_on_glyphs(page: GridPage) -> GridPage:
+    """Returns the page with a note in its footer, where some of its text cannot be drawn."""
+    notes = [text for tile in _iterate_tiles(page) for text in (tile.note, tile.error) if text]
+    names = [strip.name for strip in page.companions]
+    texts = [page.title, page.subtitle, *page.x_labels, *page.y_labels, *page.footer, *names, *notes]
+    if not any(map(lacks_glyphs, texts)):
+        return page
+    note = f"{REPLACEMENT} stands for a character that the font of this grid does not have; cells.csv has the text"
+    return replace(page, footer=[*page.footer, note])
 
 
 def measure_images(page: GridPage) -> tuple[dict[Path, tuple[int, int]], dict[Path, str]]:
