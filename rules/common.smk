@@ -183,8 +183,10 @@ def announce_plan():
         return
     with contextlib.redirect_stderr(io.StringIO()):
         options = parse_args(sys.argv[1:])[1]
+    rule_names = [rule.name for rule in workflow.rules]
     for target in options.targets:
-        OUTPUTS.require(target, any(rule.is_producer(target) for rule in workflow.rules))
+        is_made = Path(target).exists() or any(rule.is_producer(target) for rule in workflow.rules)
+        OUTPUTS.require(target, is_made, rule_names)
     if workflow.output_settings.dryrun or options.executor == "dryrun":
         lines = SCOPES.describe(options.targets)
     else:

@@ -24,14 +24,26 @@ class Outputs:
         self._project = project
         self.pages = cache(self._pages)
 
-    def require(self, target: str, is_made: bool) -> None:
-        """Raises DesignError for a file of an experiment that nothing makes.
+    def require(self, target: str, is_made: bool, rules: Iterable[str]) -> None:
+        """Raises DesignError for a target that is neither a rule nor a file that anything makes.
 
         Args:
-            target: file, as it was asked for.
-            is_made: whether a rule makes a file of this name.
+            target: rule or file, as it was asked for.
+            is_made: whether a rule makes a file of this name, or it is there.
+            rules: names of rules.
         """
         parts = Path(target).parts
+        if len(parts) < 2 and not is_made and target not in rules:
+            named = target in self._project.experiment_names()
+            hint = (
+                f"; the files of this experiment are in {RESULTS}/{target}/"
+                if named
+                else suggest(target, rules)
+            )
+            raise DesignError(
+                f"{target}: there is no rule and no file of this name{hint}; ask for all, for export, or for a file such as "
+                f"{RESULTS}/{target if named else 'demo'}/summary.md"
+            )
         if len(parts) < 3 or parts[0] != RESULTS.name or parts[1] not in self._project.experiment_names():
             return
         experiment, folder, name = parts[1], parts[2], Path(parts[-1]).stem
