@@ -134,6 +134,11 @@ def image_problem(encoder: Model, width: int, height: int) -> str | None:
     return encoder_family(encoder.facts["family"]).image_problem(encoder.facts, width, height)
 
 
+def image_tokens(encoder: Model, width: int, height: int) -> int:
+    """Returns how many tokens an image of this size in pixels becomes; 0 where that is not known."""
+    return encoder_family(encoder.facts["family"]).image_tokens(encoder.facts, width, height)
+
+
 def same_weights(models: Iterable[Model], file: str) -> list[str]:
     """Returns a line for every two names in the models file that stand for the same weights.
 

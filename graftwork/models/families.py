@@ -60,6 +60,8 @@ class EncoderFacts:
         patch_size: Side of an image patch in pixels; None for an encoder of text.
         spatial_merge_size: Patches on a side of an image token; None for an encoder of text.
         deepstack_layers: First blocks to whose output visual features are added; None for an encoder of text.
+        min_pixels: Fewest pixels that the image processor makes of an image; None for an encoder of text.
+        max_pixels: Most pixels.
     """
 
     family: str
@@ -73,6 +75,8 @@ class EncoderFacts:
     patch_size: int | None = None
     spatial_merge_size: int | None = None
     deepstack_layers: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class EncoderFamily:
         weight_shapes: Folder of weights and config -> names and shapes of weights that its config.json asks for, one mapping
             for each part whose names have a prefix of their own in the files.
         image_problem: (facts, width, height) -> why an image of this size cannot be taken, or None.
+        image_tokens: (facts, width, height) -> how many tokens an image of this size becomes; 0 where that is not known.
     """
 
     name: str
@@ -133,6 +138,7 @@ class EncoderFamily:
     read_facts: Callable[[Path, Path], EncoderFacts]
     weight_shapes: Callable[[Path], Sequence[Mapping[str, tuple[int, ...]]]]
     image_problem: Callable[[Mapping[str, Any], int, int], str | None]
+    image_tokens: Callable[[Mapping[str, Any], int, int], int]
 
     @property
     def code(self) -> tuple[str, ...]:

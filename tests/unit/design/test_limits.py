@@ -9,7 +9,7 @@ from PIL import Image
 
 from graftwork.core.code_digest import REPOSITORY
 from graftwork.core.errors import DesignError
-from graftwork.models.catalog import ModelCatalog, image_problem
+from graftwork.models.catalog import ModelCatalog, image_problem, image_tokens
 from tests.unit.design.designs import expand, experiment, some_models
 
 FAMILY = REPOSITORY / "resources/miniature/family"
@@ -80,6 +80,35 @@ def test_the_limit_is_that_of_the_library():
         except ValueError:
             refused = True
         assert (image_problem(vision, width, height) is not None) == refused
+
+
+@pytest.mark.parametrize("size", [(64, 64), (4000, 3000), (8, 12), (1000, 30), (47, 49), (3, 600)])
+def test_tokens_of_an_image_are_those_of_the_library(size):
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+    (vision,) = [model for model in some_models() if model.name == "vision"]
+    facts = {
+        **vision.facts,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "min_pixels": 65536,
+        "max_pixels": 2**20,
+    }
+    rows, columns = smart_resize(size[1], size[0], 32, 65536, 2**20)
+    assert image_tokens(replace(vision, facts=facts), *size) == rows * columns // 32**2
+
+
+def test_an_image_that_is_too_long_for_the_generator(tmp_path):
+    sizes = {"patch_size": 2, "spatial_merge_size": 1, "min_pixels": 16, "max_pixels": 10_000}
+    models = [replace(model, facts={**model.facts, **sizes}) for model in some_models()]
+    own = {**strip(tmp_path, 40, 20), "length_matching": "none"}
+    with pytest.raises(
+        DesignError, match="'strip'.*becomes 200 tokens, but generator 'images' takes 96"
+    ) as error:
+        expand(tmp_path, experiment({}, own), models=models)
+    assert "another length_matching than 'none'" in str(error.value)
+    for fits in ({"length_matching": "linear"}, {"token_mode": "text_only"}, strip(tmp_path, 16, 20)):
+        assert expand(tmp_path, experiment({}, {**own, **fits}), models=models).cells
 
 
 def test_limits_are_read_from_the_files_of_the_generator(tmp_path):

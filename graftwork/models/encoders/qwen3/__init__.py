@@ -17,5 +17,6 @@ FAMILY = EncoderFamily(
         "qwen3", ConfigFile(weights / "config.json"), tokenizer
     ),
     image_problem=lambda facts, width, height: None,
+    image_tokens=lambda facts, width, height: 0,
     weight_shapes=lambda weights: [language_model_shapes(ConfigFile(weights / "config.json"))],
 )

@@ -1,5 +1,6 @@
 """Qwen3-VL: `Qwen3VLModel` in transformers, which takes an image before the text."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ def read_facts(weights: Path, tokenizer: Path) -> EncoderFacts:
     """Reads the facts of a checkpoint out of its config.json, its tokenizer and its image processor."""
     config = ConfigFile(weights / "config.json")
     vision = config.section("vision_config")
-    _check_processor(ConfigFile(tokenizer / "preprocessor_config.json"), vision)
+    smallest, largest = _read_processor(ConfigFile(tokenizer / "preprocessor_config.json"), vision)
     return replace(
         read_encoder_facts("qwen3_vl", config.section("text_config"), tokenizer),
         accepts_images=True,
@@ -25,20 +26,25 @@ def read_facts(weights: Path, tokenizer: Path) -> EncoderFacts:
         patch_size=vision.whole("patch_size"),
         spatial_merge_size=vision.whole("spatial_merge_size"),
         deepstack_layers=len(vision.whole_list("deepstack_visual_indexes")),
+        min_pixels=smallest,
+        max_pixels=largest,
     )
 
 
-def _check_processor(processor: ConfigFile, vision: ConfigFile) -> None:
-    """Refuses an image processor that cuts images into other patches than the vision tower takes."""
+def _read_processor(processor: ConfigFile, vision: ConfigFile) -> tuple[int, int]:
+    """Returns the fewest and most pixels of an image; refuses patches that the vision tower does not take."""
     for key, of_tower in (("patch_size", "patch_size"), ("merge_size", "spatial_merge_size")):
         if key in processor.values and processor.whole(key) != vision.whole(of_tower):
             raise processor.wrong(
                 key, f"{vision.whole(of_tower)}, as vision_config.{of_tower} of config.json has it,"
             )
-    if "size" in processor.values:
-        size = processor.section("size")
-        if size.whole("shortest_edge") > size.whole("longest_edge"):
-            raise size.wrong("shortest_edge", "a number of pixels up to longest_edge")
+    size = processor.section("size") if "size" in processor.values else ConfigFile(processor.file, {})
+    # Older files have other keys; what is missing has the default of `Qwen2VLImageProcessorPil` in transformers.
+    smallest = processor.whole("min_pixels", size.whole("shortest_edge", 56 * 56))
+    largest = processor.whole("max_pixels", size.whole("longest_edge", 28 * 28 * 1280))
+    if smallest > largest:
+        raise size.wrong("shortest_edge", "a number of pixels up to longest_edge")
+    return smallest, largest
 
 
 def weight_shapes(weights: Path) -> list[dict[str, tuple[int, ...]]]:
@@ -80,6 +86,24 @@ def image_problem(facts: Mapping[str, Any], width: int, height: int) -> str | No
     return f"its sides are as 1 to {ratio:.4g}; the image processor takes up to 1 to {MAX_ASPECT_RATIO}; crop the image"
 
 
+def image_tokens(facts: Mapping[str, Any], width: int, height: int) -> int:
+    """Returns how many tokens an image becomes: the sides that `smart_resize` in transformers gives it, in merged patches."""
+    limits = [facts.get(name) for name in ("patch_size", "spatial_merge_size", "min_pixels", "max_pixels")]
+    if None in limits:
+        return 0
+    patch, merge, smallest, largest = limits
+    side = patch * merge
+    rows, columns = round(height / side), round(width / side)
+    if rows * columns * side**2 > largest:
+        shrink = math.sqrt(height * width / largest)
+        rows = max(1, math.floor(height / shrink / side))
+        columns = max(1, math.floor(width / shrink / side))
+    elif rows * columns * side**2 < smallest:
+        grow = math.sqrt(smallest / (height * width))
+        rows, columns = math.ceil(height * grow / side), math.ceil(width * grow / side)
+    return rows * columns
+
+
 FAMILY = EncoderFamily(
     name="qwen3_vl",
     encoder=f"{__name__}.encoder:Qwen3VLEncoder",
@@ -92,4 +116,5 @@ FAMILY = EncoderFamily(
     read_facts=read_facts,
     weight_shapes=weight_shapes,
     image_problem=image_problem,
+    image_tokens=image_tokens,
 )
