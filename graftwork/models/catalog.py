@@ -86,12 +86,13 @@ class ModelCatalog:
     def _resolve(self, kind: str, name: str) -> Model:
         entry = {key: value for key, value in self._entries[f"{kind}s"][name].items() if value is not None}
         section = f"{self.file}: {kind}s.{name}"
+        folder = None
         try:
             family_of(kind, entry, name)
             folder = locate_model(name, entry)
             missing = missing_files(entry, kind, folder) if folder else None
         except ValueError as error:
-            text = str(error)
+            text = str(error).replace(str(folder), str(entry.get("path") or folder)) if folder else str(error)
             raise DesignError(text if self.file in text else f"{section}: {text}") from error
         # Not a path that exists: the cache then keeps the last answer whatever happens to the folder.
         memory = Path(f"{kind}:{name}:{digest(entry)}")
@@ -103,8 +104,9 @@ class ModelCatalog:
         try:
             facts = describe_model(entry, kind, folder, name)
         except (ValueError, OSError) as error:
-            shown = entry.get("path") or folder
-            raise DesignError(f"{section}: {shown} cannot be used as {kind}: {error}") from error
+            shown = str(entry.get("path") or folder)
+            reason = str(error).replace(str(folder), shown)
+            raise DesignError(f"{section}: {shown} cannot be used as {kind}: {reason}") from error
         identity = self._fingerprint(kind, entry, folder) if entry.get("path") else _hub_identity(name, entry)
         weights = self._weights(kind, entry, folder)
         found = {"identity": identity, "facts": facts, "weights": weights}

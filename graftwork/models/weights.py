@@ -93,7 +93,7 @@ def check_shapes(found: Shapes, expected: Mapping[str, tuple[int, ...]], config:
         ValueError: naming the first weight that is missing, has another shape or is one too many.
     """
     prefix = _prefix(found, expected)
-    remedy = f"the two are of different models: correct {config}, or take weights and configuration from one checkpoint"
+    remedy = "the two are of different models: correct that file, or take weights and configuration from one checkpoint"
     for name, shape in expected.items():
         own = found.get(prefix + name)
         if own is None:

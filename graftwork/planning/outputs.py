@@ -25,7 +25,7 @@ class Outputs:
         self.pages = cache(self._pages)
 
     def require(self, target: str, is_made: bool, rules: Iterable[str]) -> None:
-        """Raises DesignError for a target that is neither a rule nor a file that anything makes.
+        """Raises DesignError for a target that is neither a rule nor a file that anything makes, or that cannot be made.
 
         Args:
             target: rule or file, as it was asked for.
@@ -47,6 +47,7 @@ class Outputs:
         if len(parts) < 3 or parts[0] != RESULTS.name or parts[1] not in self._project.experiment_names():
             return
         experiment, folder, name = parts[1], parts[2], Path(parts[-1]).stem
+        self._project.design(experiment)  # What is wrong in its file is said here, before jobs are chosen.
         if len(parts) == 4 and folder == "grids" and target.endswith(".png"):
             self.page(experiment, name)
         elif len(parts) == 4 and folder == "plots" and target.endswith(".png"):

@@ -103,7 +103,7 @@ def test_an_image_that_is_too_long_for_the_generator(tmp_path):
     models = [replace(model, facts={**model.facts, **sizes}) for model in some_models()]
     own = {**strip(tmp_path, 40, 20), "length_matching": "none"}
     with pytest.raises(
-        DesignError, match="'strip'.*becomes 200 tokens, but generator 'images' takes 96"
+        DesignError, match=r"'strip'.*becomes 200 tokens, but generator 'images' takes 96"
     ) as error:
         expand(tmp_path, experiment({}, own), models=models)
     assert "another length_matching than 'none'" in str(error.value)
