@@ -146,16 +146,18 @@ def wrap_distinct(
         The lines of each text, in the order of `texts`.
     """
     wrapped = [wrap_text(text, font, width, max_lines) for text in texts]
-    for group in _find_lookalikes(texts, wrapped, font):
-        start = _count_shared([texts[index] for index in group])
+    cleaned = [clean_text(text) for text in texts]
+    # Where even the whole texts are drawn alike, none of their parts tells them apart.
+    for group in _find_lookalikes(cleaned, wrapped, font):
+        start = _count_shared([cleaned[index] for index in group])
         head = wrapped[group[0]][: max_lines // 2]
         room = max_lines - len(head)
         # Some words before the difference tell where in the text it is; most of the room is left to them.
         context = (room - 1) * len(wrapped[group[0]][0]) * 3 // 4 if head else 0
         start = max(start - context, min(start, sum(len(line) + 1 for line in head)))
-        start = max(texts[group[0]].rfind(" ", start - 20 if start > 20 else 0, start) + 1, start - 20, 0)
+        start = max(cleaned[group[0]].rfind(" ", start - 20 if start > 20 else 0, start) + 1, start - 20, 0)
         for index in group:
-            wrapped[index] = head + wrap_text(ELLIPSIS + texts[index][start:], font, width, room)
+            wrapped[index] = head + wrap_text(ELLIPSIS + cleaned[index][start:], font, width, room)
     for group in _find_lookalikes(texts, wrapped, font):
         for index in group:
             number = f"({index + 1})"
