@@ -19,6 +19,7 @@ from graftwork.core.records import record_digest
 from graftwork.jobs.extraction import extract_hidden_states
 from graftwork.models import loading
 from graftwork.models.hardware import parse_dtype
+from graftwork.models.images import open_reference
 from graftwork.planning.shards import ExtractionShard, InputToExtract, ModelToLoad
 from graftwork.store.layout import Store
 from graftwork.store.records import EncoderInput
@@ -97,7 +98,7 @@ def _image(folder: Path, size: int | None) -> Path | None:
 
 
 def _open(image: Path | None) -> Image.Image | None:
-    return None if image is None else Image.open(image).convert("RGB")
+    return None if image is None else open_reference(image)
 
 
 @torch.no_grad()

@@ -61,9 +61,9 @@ def plain_loop(design: Path, sample: int, target: Path) -> None:
     """Makes images of a design the plain way and writes how long it took."""
     import torch
     from diffusers import ZImagePipeline
-    from PIL import Image
 
     from graftwork.models.hardware import configure_torch
+    from graftwork.models.images import open_reference
     from graftwork.models.loading import load_encoder
     from graftwork.transforms.registry import transform
 
@@ -89,7 +89,7 @@ def plain_loop(design: Path, sample: int, target: Path) -> None:
         layer = values["text_hidden_layer"] % layers
         text = text_encoder.encode(values["prompt"], None, None, [layer]).hidden_states[layer]
         if cell["role"] == "cell":
-            image = Image.open(plan["references"][values["reference"]]).convert("RGB")
+            image = open_reference(plan["references"][values["reference"]])
             layer = values["hidden_layer"] % layers
             source = source_encoder.encode(values["prompt"], image, None, [layer])
             mode = transform("token_mode", values["token_mode"])

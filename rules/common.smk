@@ -13,13 +13,8 @@ from pathlib import Path
 
 from snakemake.cli import parse_args
 
-sys.path.insert(0, workflow.basedir)
-# Scripts run in processes of their own.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])
-)
-
 from graftwork.core.errors import DesignError
+from graftwork.core.labels import printable
 from graftwork.core.records import read_record, to_json
 from graftwork.planning.analyses import StatisticsPlan
 from graftwork.planning.outputs import Outputs
@@ -29,7 +24,7 @@ from graftwork.reports import code as report_code
 from graftwork.scores.outputs import all_summaries
 
 try:
-    PROJECT = load_project(config)
+    PROJECT = load_project(config, workflow.overwrite_configfiles)
     SCOPES = Scopes(PROJECT)
 except DesignError as error:
     raise WorkflowError(str(error)) from None
@@ -188,6 +183,10 @@ def announce_plan():
         return
     with contextlib.redirect_stderr(io.StringIO()):
         options = parse_args(sys.argv[1:])[1]
+    rule_names = [rule.name for rule in workflow.rules]
+    for target in options.targets:
+        is_made = Path(target).exists() or any(rule.is_producer(target) for rule in workflow.rules)
+        OUTPUTS.require(target, is_made, rule_names)
     if workflow.output_settings.dryrun or options.executor == "dryrun":
         lines = SCOPES.describe(options.targets)
     else:
@@ -195,4 +194,4 @@ def announce_plan():
         is_run = not any(getattr(options, mode, None) for mode in OTHER_MODES) and options.executor != "touch"
         lines = SCOPES.heal(options.targets) if is_run else []
     for line in lines:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)

@@ -1,5 +1,6 @@
 """Exports the images of one experiment."""
 
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
 from graftwork.design.cells import Design
 from graftwork.jobs.record import PACKAGES, open_log
-from graftwork.reports.export import export_images
+from graftwork.reports.export import EXPORT_COLUMNS, export_images
 
 
 def main(snakemake):
@@ -17,8 +18,13 @@ def main(snakemake):
     index_file = Path(snakemake.output.index)
     versions = {name: version(name) for name in PACKAGES}
     index = export_images(design, read_table(snakemake.input.table), index_file.parent, versions)
-    log.info("%s images", len(index))
-    write_atomic(index_file, write_table(index or [{"file": "", "cell": ""}]))
+    failed = [entry for entry in index if entry["error"]]
+    log.info("%s images, %s could not be exported", len(index) - len(failed), len(failed))
+    for entry in failed:
+        log.warning("cell %s was not exported: %s", entry["cell"], entry["error"])
+    if failed:
+        print(f"{len(failed)} cells were not exported; {index_file} says why", file=sys.stderr)
+    write_atomic(index_file, write_table(index, EXPORT_COLUMNS))
 
 
 if "snakemake" in globals():

@@ -8,9 +8,28 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from graftwork.core.labels import printable
+
+_LONGEST_VALUE = 200
+_LONGEST_MESSAGE = 4000
+_MOST_PROBLEMS = 20
+
 
 class DesignError(ValueError):
-    """A value in the configuration is not allowed. The message names the value, what is allowed, the file and the key."""
+    """A value in the configuration is not allowed. The message names the value, what is allowed, the file and the key.
+
+    Control characters of a value do not reach the terminal, and a value of any length leaves the message readable.
+    """
+
+    def __init__(self, message: str):
+        text = printable(message)
+        super().__init__(text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]} ...")
+
+
+def shorten(value: object) -> str:
+    """Returns a value as in Python source, cut where it is long."""
+    text = repr(value[:_LONGEST_VALUE] if isinstance(value, str) else value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def suggest(value: object, allowed: Iterable[str]) -> str:
@@ -43,6 +62,7 @@ _EXPECTED = {
     "less_than_equal": "numbers up to {le}",
     "literal_error": "{expected}",
     "string_pattern_mismatch": "a text that is not empty",
+    "finite_number": "a finite number",
 }
 # Names of plain types in the location of a problem with one of several forms of a value.
 _PLAIN_TYPES = frozenset({"int", "float", "str", "bool", "none"})
@@ -69,9 +89,11 @@ def explain(error: ValidationError, file: str, model: type[BaseModel], prefix: s
     """
     forms = _forms(model)
     by_location: dict[tuple[str, ...], list[Any]] = {}
-    for problem in error.errors():
+    for problem in error.errors(include_url=False)[:_MOST_PROBLEMS]:
         # Members of a union appear in the location as type names, which are no keys of the file.
         location = tuple(str(part) for part in problem["loc"] if not _is_type_name(part, forms))
+        # A key of the user's may look like one.
+        location = location or tuple(map(str, problem["loc"]))
         by_location.setdefault(location, []).append(problem)
     lines = []
     for location, problems in by_location.items():
@@ -81,15 +103,17 @@ def explain(error: ValidationError, file: str, model: type[BaseModel], prefix: s
         key = ".".join([prefix, *location] if prefix else location)
         if problem["type"] == "extra_forbidden":
             allowed = _fields_at(model, problem["loc"][:-1])
-            text = f"{file}: {key} is not a known key; allowed: {', '.join(allowed)}{suggest(location[-1], allowed)}"
+            text = f"{file}: {key} is not a known key; allowed: {', '.join(allowed)}{suggest(problem['loc'][-1], allowed)}"
         elif problem["type"] == "missing":
             text = f"{file}: {key} is missing"
         else:
             hint = suggest(
                 problem["input"], re.findall(r"'([^']+)'", problem.get("ctx", {}).get("expected", ""))
             )
-            text = f"{file}: {key}: {problem['input']!r} is not allowed; allowed: {expected(problems)}{hint}"
+            text = f"{file}: {key}: {shorten(problem['input'])} is not allowed; allowed: {expected(problems)}{hint}"
         lines.append(text)
+    if error.error_count() > _MOST_PROBLEMS:
+        lines.append(f"{file}: and {error.error_count() - _MOST_PROBLEMS} further problems; mend these first")
     return DesignError("\n".join(lines))
 
 

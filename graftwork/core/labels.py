@@ -17,6 +17,8 @@ _EXACT_DIGITS = 5
 _MAX_DIGITS = 17
 # Sums such as 0.1 + 0.2 differ from what was meant in the last two of a double's 17 digits.
 _NOISE_FREE_DIGITS = 14
+# Controls but the line feed, line and paragraph separators, overrides and isolates of direction, lone surrogates.
+_CONTROL = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def format_value(value: Any, digits: int = _SHORT_DIGITS) -> str:
@@ -81,6 +83,18 @@ def label(name: str, value: Any) -> str:
     """
     text = format_value(value)
     return f"{name} = {text}" if name else text
+
+
+def printable(text: str) -> str:
+    """Returns text for a terminal or a page: control characters but line feeds become escapes such as \\x1b.
+
+    So do marks that change the direction of what follows, and halves of characters. What is printable stays.
+    """
+    return _CONTROL.sub(lambda match: _escape(match[0]), text)
+
+
+def _escape(char: str) -> str:
+    return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
 
 
 def slugify(text: str, max_length: int = 60) -> str:

@@ -1,4 +1,9 @@
-"""Tables: CSV files (RFC 4180 in UTF-8, with line feeds) and tables in Markdown."""
+"""Tables: CSV files (RFC 4180 in UTF-8, with line feeds) and tables in Markdown.
+
+Text of users is written so that every reader finds the same rows and nothing in it is run: a text that a spreadsheet takes for
+a formula has an apostrophe before it, and control characters other than the line feed are escapes such as \\x0d.
+`read_table` returns what was written.
+"""
 
 import csv
 import io
@@ -8,10 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graftwork.core.labels import printable
+
 # Column -> value.
 Row = dict[str, Any]
 
 OUTSIDE_DIGESTS = "reads and writes tables; what is in them is decided elsewhere"
+
+# What spreadsheets run, also in its wide forms, and what would be taken for such a text with an apostrophe.
+_FORMULA = re.compile("'*\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20].", re.DOTALL)
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u(20[26][0-9a-f]|d[89a-f][0-9a-f]{2}))")
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
@@ -34,12 +46,28 @@ def write_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None
 def read_table(path: str | Path) -> list[dict[str, str]]:
     """Returns the rows of a CSV file; every value is text."""
     with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        return [
+            {name: text if text is None else _unescape(text) for name, text in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _field(value: Any) -> str:
     # Only NaN differs from itself.
-    return "" if value is None or value != value else str(value)
+    if value is None or value != value:
+        return ""
+    return _escape(value) if isinstance(value, str) else str(value)
+
+
+def _escape(text: str) -> str:
+    # A backslash that would be read back as an escape is one itself.
+    text = printable(_ESCAPE.sub(lambda match: f"\\x5c{match[0][1:]}", text))
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def _unescape(text: str) -> str:
+    plain = text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+    return _ESCAPE.sub(lambda match: chr(int(match[1] or match[2], 16)), plain)
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -63,7 +91,7 @@ def _is_number(text: str) -> bool:
 
 def escape_markdown(text: str) -> str:
     """Returns text that Markdown shows as it is, in one line."""
-    return "".join(f"\\{char}" if char in "\\|<>*`[" else char for char in " ".join(text.split()))
+    return "".join(f"\\{char}" if char in "\\|<>*`[" else char for char in printable(" ".join(text.split())))
 
 
 def format_number(value: float) -> str:

@@ -13,10 +13,10 @@ from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.labels import slugify
 from graftwork.core.parameters import GivenText, Instruct, Strict, Text
 from graftwork.core.records import record_digest
+from graftwork.core.yaml_files import read_yaml
 from graftwork.design.cells import CorpusRecord, ModelRecord
 from graftwork.design.corpora import Corpora, CorpusInputs, check_class, check_corpus_for
 from graftwork.design.encoding import check_prompting, fill_in_formats
-from graftwork.design.inputs import read_yaml
 from graftwork.design.statistics_of_cells import add_model, check_layer, not_neutral
 from graftwork.models.catalog import Model, ModelCatalog
 from graftwork.transforms.reference_choice import TokenClass

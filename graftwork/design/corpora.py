@@ -11,10 +11,11 @@ from graftwork.core.fact_cache import FactCache
 from graftwork.core.identity import digest
 from graftwork.core.inputs import Prompt, Reference
 from graftwork.core.parameters import Strict
+from graftwork.core.yaml_files import read_yaml
 from graftwork.design.cells import CorpusRecord
-from graftwork.design.inputs import find_reference, read_prompts, read_yaml
+from graftwork.design.inputs import find_reference, read_prompts
 from graftwork.design.schema import NamedPrompt
-from graftwork.models.catalog import Model
+from graftwork.models.catalog import Model, image_problem
 
 CORPUS_FOLDER = "config/corpora"
 
@@ -120,11 +121,18 @@ class Corpora:
 
 
 def check_corpus_for(corpus: CorpusInputs, model: Model) -> None:
-    """Refuses a corpus with texts that an encoder reads as structure.
+    """Refuses a corpus with texts that an encoder reads as structure, or images that it cannot take.
 
     Raises:
-        DesignError: naming prompt and token.
+        DesignError: naming prompt and token, or image and limit.
     """
+    for reference in corpus.references if model.facts.accepts_images else ():
+        problem = image_problem(model, reference.width, reference.height)
+        if problem is not None:
+            raise DesignError(
+                f"{corpus.file}: references: {reference.name!r} ({reference.width} x {reference.height} pixels) cannot be "
+                f"shown to encoder {model.name!r}: {problem}, or remove it"
+            )
     if corpus.allow_control_tokens:
         return
     for prompt in corpus.prompts:

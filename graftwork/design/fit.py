@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from graftwork.core.errors import DesignError, expected
+from graftwork.core.inputs import Reference
 from graftwork.design.inputs import parts_of
-from graftwork.models.catalog import Model
+from graftwork.models.catalog import Model, image_problem, image_tokens
 from graftwork.models.description import resolve_layer
 from graftwork.models.families import families_with_images
+from graftwork.models.tokens import ROLE_CODES
 from graftwork.transforms.context import IMAGE_TOKENS
 from graftwork.transforms.registry import STAGES, Transform, transform
 
@@ -52,9 +55,12 @@ def check_fit(values: Mapping[str, Any], models: CellModels, file: str) -> None:
     if models.encoder is not None:
         _check_layers(values["hidden_layer"], "hidden_layer", models.encoder, models, file)
     _check_size(values, models.generator, file)
+    _check_steps(values, models.generator, file)
     if "reference" in values:
+        _check_images(values, models.encoder, file)
         _check_source(values, models.encoder, file)
         _check_transforms({**values, **facts_of(values, models.generator)}, values, file)
+        _check_own_length(values, models, file)
 
 
 def facts_of(values: Mapping[str, Any], generator: Model) -> dict[str, Any]:
@@ -108,6 +114,61 @@ def _check_size(values: Mapping[str, Any], generator: Model, file: str) -> None:
             raise DesignError(
                 f"{file}: {side} {values[side]} is not a multiple of {multiple}, which {generator.name!r} needs"
             )
+        most = getattr(generator.facts, f"max_{side}")
+        if most is not None and values[side] > most:
+            raise DesignError(
+                f"{file}: {side} {values[side]} is more than {generator.name!r} has positions for; allowed: {multiple} to "
+                f"{most} pixels"
+            )
+
+
+def _check_steps(values: Mapping[str, Any], generator: Model, file: str) -> None:
+    steps, most = values["num_inference_steps"], generator.facts.max_steps
+    if most is not None and steps > most:
+        raise DesignError(
+            f"{file}: num_inference_steps {steps} is more than the schedule of {generator.name!r} has levels of noise; "
+            f"allowed: 1 to {most}"
+        )
+
+
+def _check_images(values: Mapping[str, Any], encoder: Model | None, file: str) -> None:
+    """Refuses references that the encoder's image processor would refuse once it is loaded."""
+    if encoder is None or values["alpha"] == 0.0:
+        return
+    for reference in parts_of(values["reference"]):
+        problem = image_problem(encoder, reference.width, reference.height)
+        if problem is not None:
+            raise DesignError(
+                f"{file}: reference {reference.name!r} ({reference.path}, {reference.width} x {reference.height} pixels) "
+                f"cannot be shown to encoder {encoder.name!r}: {problem}, or choose another in base.references"
+            )
+
+
+def _check_own_length(values: Mapping[str, Any], models: CellModels, file: str) -> None:
+    """Refuses a source that keeps its length and is too long for the generator by the tokens of its image alone."""
+    blend = transform("blend", values["blend"])
+    matching = transform("length_matching", values["length_matching"])
+    reference = values["reference"]
+    if models.encoder is None or values["alpha"] == 0.0 or not isinstance(reference, Reference):
+        return
+    if not matching.keeps_length or blend.takes_own_length != "at alpha 1":
+        return
+    roles = np.full(
+        image_tokens(models.encoder, reference.width, reference.height), ROLE_CODES["image"], dtype=np.uint8
+    )
+    mode = transform("token_mode", values["token_mode"])
+    taken = (
+        int(mode.function(roles, mode.parameters.model_validate(mode.values_of(values))).sum())
+        if roles.size
+        else 0
+    )
+    most = models.generator.facts.max_caption_tokens
+    if taken > most:
+        raise DesignError(
+            f"{file}: reference {reference.name!r} ({reference.width} x {reference.height} pixels) becomes {taken} tokens, but "
+            f"generator {models.generator.name!r} takes {most}; set another length_matching than {matching.name!r}, or take "
+            "a smaller image"
+        )
 
 
 def _check_source(values: Mapping[str, Any], encoder: Model | None, file: str) -> None:

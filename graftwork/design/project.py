@@ -1,6 +1,7 @@
 """The whole configuration of a run: settings, models and experiments."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,11 @@ from pydantic import ValidationError
 
 from graftwork.core.errors import DesignError, explain, require_known, suggest
 from graftwork.core.fact_cache import FactCache
+from graftwork.core.yaml_files import checked_values, read_yaml
 from graftwork.design.analyses import ANALYSIS_FOLDER, AnalysisReader
 from graftwork.design.cells import Design
 from graftwork.design.corpora import Corpora
 from graftwork.design.families import check_families, experiment_of_family
-from graftwork.design.inputs import read_yaml
 from graftwork.design.schema import Base
 from graftwork.design.settings import Models, Settings
 from graftwork.design.sweep import Expander
@@ -43,7 +44,7 @@ class Project:
         """
         self.root = root
         try:
-            self.settings = Settings.model_validate(dict(config))
+            self.settings = Settings.model_validate(checked_values(dict(config), file))
         except ValidationError as error:
             raise explain(error, file, Settings) from error
         conflict = find_conflict(self.settings.hardware.generation.model_dump())
@@ -63,12 +64,16 @@ class Project:
         check_families(models, self.settings.family, models_file, file)
         defaults = {**self._family_defaults(), **self.settings.defaults}
         facts = root / FACTS_FOLDER
-        self._references = FactCache(facts / "references.json")
+        self._references = FactCache(facts / "inputs.json")
         self.models = ModelCatalog(models.model_dump(), models_file, facts)
         self._expander = Expander(root, self.models, self._references, self.settings.limits, defaults)
         self.design = cache(self._design)
         self._analyses = AnalysisReader(root, self.models, Corpora(root, self._references))
         self.analysis = cache(self._analyses.read)
+        for key in ("experiments", "statistics"):
+            repeated = [name for name, count in Counter(getattr(self.settings, key)).items() if count > 1]
+            if repeated:
+                raise DesignError(f"{file}: {key}: {repeated[0]!r} occurs more than once; remove it once")
         for name in self.settings.statistics:
             require_known(name, self.analysis_names(), f"file in {ANALYSIS_FOLDER}/", f"{file}: statistics")
         for name in self.settings.experiments:
@@ -104,10 +109,10 @@ class Project:
 
     def _design(self, experiment: str) -> Design:
         file = f"{EXPERIMENT_FOLDER}/{experiment}.yaml"
-        if experiment in TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", experiment):
+        if experiment in TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", experiment):
             raise DesignError(
                 f"{file}: an experiment cannot be called {experiment!r}, for its results are in results/{experiment}; "
-                f"allowed: letters, digits, _ and -, but not {', '.join(TAKEN)}"
+                f"allowed: up to 100 letters, digits, _ and -, but not {', '.join(TAKEN)}"
             )
         raw = experiment_of_family(
             read_yaml(self.root / file, file), self.settings.family, self._families, file

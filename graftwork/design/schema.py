@@ -21,6 +21,7 @@ from graftwork.core.parameters import (
     declarations,
     parameter,
 )
+from graftwork.design.settings import MOST_IMAGES
 from graftwork.scores.registry import scores
 from graftwork.transforms.context import NEUTRAL_SOURCE
 from graftwork.transforms.registry import STAGES, Transform, names_of, parameter_fields, transforms
@@ -314,7 +315,7 @@ class Experiment(Strict):
     baseline: bool = Field(
         True, description="Add for each prompt and seed the image of the text alone (role `baseline`)."
     )
-    max_images: Annotated[int, Field(ge=1)] | None = Field(
+    max_images: Annotated[int, Field(ge=1, le=MOST_IMAGES)] | None = Field(
         None, description="Replaces `limits.max_images` of config/config.yaml for this experiment."
     )
     allow_control_tokens: bool = Field(

@@ -66,6 +66,9 @@ class Models(Strict):
 
 # config/config.yaml
 
+# Tables and plans are linear in the number of cells, but all of them are held in memory.
+MOST_IMAGES = 1_000_000
+
 
 class ExtractionHardware(Strict):
     """How encoders are run."""
@@ -122,7 +125,7 @@ class Hardware(Strict):
 class Limits(Strict):
     """Guards against sweeps that grew by accident."""
 
-    max_images: Annotated[int, Field(ge=1)] = Field(
+    max_images: Annotated[int, Field(ge=1, le=MOST_IMAGES)] = Field(
         2000,
         description="Most cells of role `cell` in one experiment; baselines and controls are not counted.",
     )

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,17 @@ from graftwork.design.axes import (
 from graftwork.design.cells import Design, Grid, ModelRecord
 from graftwork.design.encoding import check_encoding, check_texts, fill_in_formats
 from graftwork.design.fit import CellModels, check_fit
-from graftwork.design.inputs import find_reference, parts_of, read_prompts
+from graftwork.design.inputs import (
+    distinct_names,
+    find_reference,
+    parts_of,
+    read_prompts,
+    reference_notes,
+    renamed,
+)
 from graftwork.design.parameters import BASELINE_PARAMETERS, NEUTRAL, cell_id
 from graftwork.design.sampling import (
+    OWN_REFERENCE,
     check_sampling,
     check_what_acts,
     fill_in_sampling,
@@ -77,8 +86,12 @@ class Expander:
             DesignError: for anything that cannot be built, before any model is loaded.
         """
         experiment = self._validate(raw, file)
+        # Counted before anything is read or spread out, however long the lists are.
+        self._check_size(experiment, _lengths(experiment), file)
         axes = self._axes(experiment, file)
-        self._check_size(experiment, axes, file)
+        self._check_size(experiment, {name: len(values) for name, values in axes.items()}, file)
+        _check_repeated(experiment, axes, file)
+        names = self._tell_apart(axes, experiment, file)
         grids = self._check_grids(experiment, axes, file)
         design = Design(
             name,
@@ -109,7 +122,8 @@ class Expander:
             place = "axes" if "init_image" in axes else "base"
             if setting and "init_image" in setting["parameters"]:
                 place = f"settings.{setting['name']}"
-            values["init_image"] = find_init_image(values, self._reference, f"{file}: {place}.init_image")
+            image = find_init_image(values, self._reference, f"{file}: {place}.init_image")
+            values["init_image"] = renamed(image, names)
             cell = self._resolve(values, "cell", design, file)
             if setting:
                 cell = replace(cell, shown={**cell.shown, SETTING: setting["name"]})
@@ -135,6 +149,7 @@ class Expander:
         ]
         design.notes += sampling_notes(cell.parameters for cell in design.cells)
         design.notes += self._statistics.notes(design)
+        design.notes += reference_notes(design.references, self._root, self._references)
         return design
 
     def _validate(self, raw: Any, file: str) -> Experiment:
@@ -170,16 +185,6 @@ class Expander:
                 axes[name] = [self._reference(item, where) for item in items]
             else:
                 axes[name] = [validate_value(name, item, where) for item in items]
-        for name, values in axes.items():
-            where = f"{file}: " + (
-                f"axes.{name}" if name in experiment.axes else f"base.{INPUT_AXES.get(name, name)}"
-            )
-            if not values:
-                raise DesignError(f"{where}: the list is empty; give at least one value, or remove the axis")
-            shown = [repr(value) for value in values]
-            repeated = [item for item in shown if shown.count(item) > 1]
-            if repeated:
-                raise DesignError(f"{where}: value {repeated[0]} occurs more than once")
         return axes
 
     def _settings(self, experiment: Experiment, file: str) -> list[dict[str, Any]]:
@@ -212,6 +217,24 @@ class Expander:
             )
         return find_reference(item, self._root, self._references, where)
 
+    def _tell_apart(self, axes: dict[str, list[Any]], experiment: Experiment, file: str) -> dict[str, str]:
+        """Gives references on the axis different names, and returns path -> name, of images to start from too."""
+        starting = [
+            *(
+                (setting["parameters"].get("init_image"), f"settings.{setting['name']}")
+                for setting in axes.get(SETTING, ())
+            ),
+            *((value, "axes") for value in axes.get("init_image", ())),
+            (experiment.base.init_image, "base"),
+        ]
+        images = [part for reference in axes["reference"] for part in parts_of(reference)]
+        for value, place in starting:
+            if value not in (None, OWN_REFERENCE):
+                images += parts_of(self._reference(value, f"{file}: {place}.init_image"))
+        names = distinct_names(images)
+        axes["reference"] = [renamed(reference, names) for reference in axes["reference"]]
+        return names
+
     def _neutral_references(
         self, values: dict[str, Any], references: tuple[Reference, ...], design: Design, file: str
     ) -> str | list[str]:
@@ -228,12 +251,12 @@ class Expander:
             found = [neutral.sha256] * len(references)
         return found if isinstance(values["reference"], ReferenceSet) else found[0]
 
-    def _check_size(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
-        count = math.prod(len(values) for values in axes.values())
+    def _check_size(self, experiment: Experiment, lengths: dict[str, int], file: str) -> None:
+        count = math.prod(lengths.values())
         own = experiment.max_images
         allowed = own or self._limits.max_images
         if count > allowed:
-            factors = " x ".join(f"{len(values)} {name}" for name, values in axes.items() if len(values) > 1)
+            factors = " x ".join(f"{length} {name}" for name, length in lengths.items() if length > 1)
             key = f"{file}: max_images" if own else "config/config.yaml: limits.max_images"
             raise DesignError(
                 f"{file}: {factors} = {count} cells, more than max_images {allowed}; shorten an axis, or set "
@@ -329,3 +352,30 @@ class Expander:
         if "neutral_reference" in values:
             parameters["neutral_reference"] = self._neutral_references(values, references, design, file)
         return Cell(cell_id(parameters), role, parameters, shown)
+
+
+def _check_repeated(experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
+    for name, values in axes.items():
+        where = f"{file}: " + (
+            f"axes.{name}" if name in experiment.axes else f"base.{INPUT_AXES.get(name, name)}"
+        )
+        if not values:
+            raise DesignError(f"{where}: the list is empty; give at least one value, or remove the axis")
+        repeated = [item for item, count in Counter(map(repr, values)).items() if count > 1]
+        if repeated:
+            raise DesignError(f"{where}: value {repeated[0]} occurs more than once")
+
+
+def _lengths(experiment: Experiment) -> dict[str, int]:
+    """Returns how many values each axis has as it is written; of prompts in a file, at least one."""
+    base = experiment.base
+    lengths = {
+        "prompt": 1 if isinstance(base.prompts, str) else len(base.prompts),
+        "reference": len(base.references) or 1,
+        "seed": len(base.seeds),
+    }
+    if experiment.settings:
+        lengths[SETTING] = len(experiment.settings)
+    for name, values in experiment.axes.items():
+        lengths[name] = values.count if isinstance(values, Range) else len(values)
+    return lengths

@@ -6,7 +6,6 @@ output. Both are remembered, so that a run with nothing to do needs no model at 
 
 import hashlib
 import itertools
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from graftwork.models.description import (
     missing_files,
     model_files,
 )
-from graftwork.models.families import Facts, family_of
+from graftwork.models.families import Facts, encoder_family, family_of
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,14 @@ class ModelCatalog:
     def _resolve(self, kind: str, name: str) -> Model:
         entry = {key: value for key, value in self._entries[f"{kind}s"][name].items() if value is not None}
         section = f"{self.file}: {kind}s.{name}"
+        folder = None
         try:
             family_of(kind, entry, name)
             folder = locate_model(name, entry)
             missing = missing_files(entry, kind, folder) if folder else None
         except ValueError as error:
-            raise DesignError(str(error)) from error
+            text = str(error).replace(str(folder), str(entry.get("path") or folder)) if folder else str(error)
+            raise DesignError(text if self.file in text else f"{section}: {text}") from error
         # Not a path that exists: the cache then keeps the last answer whatever happens to the folder.
         memory = Path(f"{kind}:{name}:{digest(entry)}")
         if missing or folder is None:
@@ -112,9 +113,10 @@ class ModelCatalog:
             raise DesignError(_absence(section, entry, folder, missing))
         try:
             facts = describe_model(entry, kind, folder, name)
-        except (ValueError, KeyError, json.JSONDecodeError) as error:
-            shown = entry.get("path") or folder
-            raise DesignError(f"{section}: {shown} cannot be used as {kind}: {error}") from error
+        except (ValueError, OSError) as error:
+            shown = str(entry.get("path") or folder)
+            reason = str(error).replace(str(folder), shown)
+            raise DesignError(f"{section}: {shown} cannot be used as {kind}: {reason}") from error
         identity = self._fingerprint(kind, entry, folder) if entry.get("path") else _hub_identity(name, entry)
         weights = self._weights(kind, entry, folder)
         found = _Known(identity, facts, weights)
@@ -144,6 +146,16 @@ class ModelCatalog:
             # The hub's cache links to files that are named by the SHA-256 of what was uploaded as large.
             hashes = [os.readlink(file).rpartition("/")[2] if file.is_symlink() else "" for file in files]
         return digest(sorted(hashes)) if all(len(name) == 64 for name in hashes) else None
+
+
+def image_problem(encoder: Model, width: int, height: int) -> str | None:
+    """Returns why an encoder cannot take an image of this size in pixels, or None."""
+    return encoder_family(encoder.facts.family).image_problem(encoder.facts, width, height)
+
+
+def image_tokens(encoder: Model, width: int, height: int) -> int:
+    """Returns how many tokens an image of this size in pixels becomes; 0 where that is not known."""
+    return encoder_family(encoder.facts.family).image_tokens(encoder.facts, width, height)
 
 
 def same_weights(models: Iterable[Model], file: str) -> list[str]:

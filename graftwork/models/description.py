@@ -4,13 +4,23 @@ Everything here is used while the workflow is parsed, so nothing imports torch, 
 An `entry` is one mapping of `encoders` or `generators` in config/models.yaml.
 """
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graftwork.models.families import WEIGHT_PATTERNS, EncoderFacts, Facts, ModelFolder, family_of
+from graftwork.core.errors import shorten
+from graftwork.models.config_files import ConfigFile, read_json, type_name
+from graftwork.models.families import (
+    WEIGHT_PATTERNS,
+    EncoderFacts,
+    EncoderFamily,
+    Facts,
+    GeneratorFamily,
+    ModelFolder,
+    family_of,
+)
+from graftwork.models.weights import check_shapes, read_all_shapes
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -149,8 +159,35 @@ def _missing_weights(folder: Path) -> list[Path]:
     indices = list(folder.glob("*.safetensors.index.json"))
     if not indices and not any(folder.glob("*.safetensors")):
         return [folder / "*.safetensors"]
-    shards = {shard for index in indices for shard in read_json(index)["weight_map"].values()}
-    return [folder / shard for shard in shards if not (folder / shard).is_file()]
+    return [file for index in indices for file in _shards(index) if not file.is_file()]
+
+
+def _shards(index: Path) -> list[Path]:
+    """Returns the files that an index of weights names."""
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+        raise ValueError(f"{index} has no weight_map of names to files; copy or download the model again")
+    outside = [shard for shard in shards.values() if Path(shard).name != shard]
+    if outside:
+        raise ValueError(f"{index}: weight_map names {shorten(outside[0])}, which is no file beside it")
+    return sorted({index.parent / shard for shard in shards.values()})
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Returns the weight files in a folder: those of its index, or all of them."""
+    indices = list(folder.glob("*.safetensors.index.json"))
+    return [file for index in indices for file in _shards(index)] or sorted(folder.glob("*.safetensors"))
+
+
+def _check_weights(
+    family: EncoderFamily | GeneratorFamily, parts: Sequence[ModelFolder], folder: Path
+) -> None:
+    for part in parts:
+        if part.has_weights:
+            own = folder / part.folder
+            shapes = read_all_shapes(weight_files(own))
+            for expected in family.weight_shapes(own):
+                check_shapes(shapes, expected, own / "config.json")
 
 
 def encoder_folders(entry: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
@@ -171,17 +208,26 @@ def describe_model(entry: Mapping[str, Any], kind: str, folder: Path, name: str 
         name: Name of the model, for messages.
 
     Raises:
-        ValueError: where the family is unknown or the files are of another one.
+        ValueError: where the family is unknown, the files are of another one, or weights are damaged or not those of their
+            configuration.
     """
     family = family_of(kind, entry, name)
     if kind == "encoder":
         weights, tokenizer = encoder_folders(entry, folder)
         _check_class(name, family, kind, weights / "config.json", "model_type", family.model_type)
-        return family.read_facts(weights, tokenizer)
-    _check_class(
-        name, family, kind, folder / "transformer" / "config.json", "_class_name", family.transformer_class
-    )
-    return family.read_facts(folder)
+        facts = family.read_facts(weights, tokenizer)
+    else:
+        _check_class(
+            name,
+            family,
+            kind,
+            folder / "transformer" / "config.json",
+            "_class_name",
+            family.transformer_class,
+        )
+        facts = family.read_facts(folder)
+    _check_weights(family, model_folders(entry, kind), folder)
+    return facts
 
 
 def _check_class(name: str, family: Any, kind: str, file: Path, key: str, expected: str) -> None:
@@ -193,7 +239,7 @@ def _check_class(name: str, family: Any, kind: str, file: Path, key: str, expect
         )
 
 
-def read_encoder_facts(family: str, text_config: Mapping[str, Any], tokenizer_folder: Path) -> EncoderFacts:
+def read_encoder_facts(family: str, text_config: ConfigFile, tokenizer_folder: Path) -> EncoderFacts:
     """Returns the facts of an encoder of text.
 
     Args:
@@ -202,16 +248,45 @@ def read_encoder_facts(family: str, text_config: Mapping[str, Any], tokenizer_fo
         tokenizer_folder: Where tokenizer and chat template are.
     """
     tokens = added_tokens(tokenizer_folder)
-    rope = text_config.get("rope_parameters") or {}
+    has_own_base = text_config.values.get("rope_theta") is not None
+    rope = text_config if has_own_base else text_config.section("rope_parameters")
     return EncoderFacts(
         family=family,
-        num_hidden_layers=text_config["num_hidden_layers"],
-        hidden_size=text_config["hidden_size"],
+        num_hidden_layers=text_config.whole("num_hidden_layers"),
+        hidden_size=text_config.whole("hidden_size"),
         accepts_images=False,
-        rope_theta=float(text_config.get("rope_theta") or rope.get("rope_theta")),
+        rope_theta=rope.number("rope_theta"),
         special_tokens=[tokens[index] for index in sorted(tokens)],
         has_chat_template=read_chat_template(tokenizer_folder) is not None,
     )
+
+
+def language_model_shapes(config: ConfigFile) -> dict[str, tuple[int, ...]]:
+    """Returns the weights that the configuration of a language model in transformers asks for.
+
+    Args:
+        config: Configuration of a decoder with norms of queries and keys and a gated MLP.
+    """
+    width, inner = config.whole("hidden_size"), config.whole("intermediate_size")
+    head = config.whole("head_dim", 128)
+    queries, keys = config.whole("num_attention_heads") * head, config.whole("num_key_value_heads") * head
+    shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (config.whole("vocab_size"), width)}
+    for layer in range(config.whole("num_hidden_layers")):
+        own = {
+            "input_layernorm": (width,),
+            "post_attention_layernorm": (width,),
+            "self_attn.q_proj": (queries, width),
+            "self_attn.k_proj": (keys, width),
+            "self_attn.v_proj": (keys, width),
+            "self_attn.o_proj": (width, queries),
+            "self_attn.q_norm": (head,),
+            "self_attn.k_norm": (head,),
+            "mlp.gate_proj": (inner, width),
+            "mlp.up_proj": (inner, width),
+            "mlp.down_proj": (width, inner),
+        }
+        shapes |= {f"layers.{layer}.{name}.weight": shape for name, shape in own.items()}
+    return {**shapes, "norm.weight": (width,)}
 
 
 def resolve_layer(layer: int, num_hidden_layers: int) -> int:
@@ -242,7 +317,10 @@ def read_chat_template(tokenizer_folder: Path) -> str | None:
         file = tokenizer_folder / name
         template = read_json(file).get("chat_template") if file.is_file() else None
         if isinstance(template, list):
-            template = next((item["template"] for item in template if item["name"] == "default"), None)
+            named = [item for item in template if isinstance(item, dict) and item.get("name") == "default"]
+            template = next((item.get("template") for item in named), None)
+        if template is not None and not isinstance(template, str):
+            raise ValueError(f"{file}: chat_template is {type_name(template)}; a text is needed there")
         if template:
             return template
     return None
@@ -250,10 +328,11 @@ def read_chat_template(tokenizer_folder: Path) -> str | None:
 
 def added_tokens(tokenizer_folder: Path) -> dict[int, str]:
     """Returns id -> text of every added token of a tokenizer."""
-    added = read_json(tokenizer_folder / "tokenizer.json")["added_tokens"]
-    return {token["id"]: token["content"] for token in added}
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Returns the content of a JSON file."""
-    return json.loads(file.read_text(encoding="utf-8"))
+    file = tokenizer_folder / "tokenizer.json"
+    added = read_json(file).get("added_tokens")
+    try:
+        return {int(token["id"]): str(token["content"]) for token in added or ()}
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{file}: added_tokens is no list of {{id, content}}; copy or download the model again"
+        ) from error

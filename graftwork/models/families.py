@@ -8,7 +8,7 @@ class that runs a model is imported when one is loaded.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,6 +60,8 @@ class EncoderFacts:
         patch_size: Side of an image patch in pixels; None for an encoder of text.
         spatial_merge_size: Patches on a side of an image token; None for an encoder of text.
         deepstack_layers: First blocks to whose output visual features are added; None for an encoder of text.
+        min_pixels: Fewest pixels that the image processor makes of an image; None for an encoder of text.
+        max_pixels: Most pixels.
     """
 
     family: str
@@ -73,6 +75,8 @@ class EncoderFacts:
     patch_size: int | None = None
     spatial_merge_size: int | None = None
     deepstack_layers: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,9 @@ class GeneratorFacts:
         size_multiple: Height and width of an image are multiples of this, the side of an image token in pixels.
         latent_channels: Channels of the latents.
         scheduler_config: Settings of the scheduler, without the keys that only say which library wrote them.
+        max_height: Largest height of an image in pixels; None for none that is known.
+        max_width: Largest width.
+        max_steps: Most steps of sampling; None for none that is known.
     """
 
     family: str
@@ -94,6 +101,9 @@ class GeneratorFacts:
     size_multiple: int
     latent_channels: int
     scheduler_config: Mapping[str, Any]
+    max_height: int | None = None
+    max_width: int | None = None
+    max_steps: int | None = None
 
 
 Facts = EncoderFacts | GeneratorFacts
@@ -114,6 +124,10 @@ class EncoderFamily:
         processor_files: Names of files of an image processor beside those of the tokenizer.
         required_processor_files: Those of them that a complete model has.
         read_facts: (folder of weights and config, folder of the tokenizer) -> facts.
+        weight_shapes: Folder of weights and config -> names and shapes of weights that its config.json asks for, one mapping
+            for each part whose names have a prefix of their own in the files.
+        image_problem: (facts, width, height) -> why an image of this size cannot be taken, or None.
+        image_tokens: (facts, width, height) -> how many tokens an image of this size becomes; 0 where that is not known.
     """
 
     name: str
@@ -125,6 +139,9 @@ class EncoderFamily:
     processor_files: tuple[str, ...]
     required_processor_files: tuple[str, ...]
     read_facts: Callable[[Path, Path], EncoderFacts]
+    weight_shapes: Callable[[Path], Sequence[Mapping[str, tuple[int, ...]]]]
+    image_problem: Callable[[Mapping[str, Any], int, int], str | None]
+    image_tokens: Callable[[Mapping[str, Any], int, int], int]
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -173,6 +190,7 @@ class GeneratorFamily:
         transformer_class: `_class_name` in the config.json of its transformer.
         folders: Its files.
         read_facts: Folder -> facts.
+        weight_shapes: One of its folders with weights -> names and shapes of weights that its config.json asks for.
         captions: What it is conditioned on.
         scheduler_sigmas: (scheduler config, num_inference_steps, image tokens, first step) -> float32
             (num_inference_steps - first step + 1,), the sigmas that its scheduler goes through, the last 0. Digest of its
@@ -190,6 +208,7 @@ class GeneratorFamily:
     scheduler_sigmas: "Callable[[Mapping[str, Any], int, int, int], torch.Tensor]"
     attention_backends: tuple[str, ...]
     acceleration: tuple[str, ...]
+    weight_shapes: Callable[[Path], Sequence[Mapping[str, tuple[int, ...]]]]
 
     def code(self, from_image: bool) -> tuple[str, ...]:
         """Returns the entry points of the code digest of images.

@@ -45,18 +45,18 @@ def check_hardware(hardware: Mapping[str, Any]) -> None:
     device, offload = hardware.get("device"), hardware.get("offload", "none")
     if device not in DEVICES:
         raise ValueError(
-            f"device {device!r} is not one of {', '.join(DEVICES)}; set config/config.yaml: hardware.device"
+            f"device {device!r} is not one of {', '.join(DEVICES)}; set config/config.yaml: hardware.extraction.device or hardware.generation.device"
         )
     if offload not in OFFLOADS:
         raise ValueError(
             f"offload {offload!r} is not one of {', '.join(OFFLOADS)}; set config/config.yaml: "
-            "hardware.offload"
+            "hardware.generation.offload"
         )
     threads = hardware.get("cpu_threads", DEFAULT_CPU_THREADS)
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(
             f"cpu_threads {threads!r} is not a whole number above 0; set config/config.yaml: "
-            "hardware.cpu_threads"
+            "hardware.extraction.cpu_threads or hardware.generation.cpu_threads"
         )
     parse_dtype(hardware.get("dtype", ""))
     conflict = find_conflict(hardware)
@@ -80,10 +80,11 @@ def parse_dtype(dtype: str) -> torch.dtype:
     if dtype == "float16":
         raise ValueError(
             "dtype 'float16' is refused: activations of Z-Image and of its text encoder exceed 65504, so "
-            "images turn black; set config/config.yaml: hardware.dtype to bfloat16 or float32"
+            "images turn black; set config/config.yaml: hardware.extraction.dtype and hardware.generation.dtype to "
+            "bfloat16 or float32"
         )
     if dtype not in DTYPES:
         raise ValueError(
-            f"dtype {dtype!r} is not one of {', '.join(DTYPES)}; set config/config.yaml: hardware.dtype"
+            f"dtype {dtype!r} is not one of {', '.join(DTYPES)}; set config/config.yaml: hardware.extraction.dtype or hardware.generation.dtype"
         )
     return DTYPES[dtype]

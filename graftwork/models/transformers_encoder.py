@@ -190,6 +190,6 @@ def take_states(hidden_states: Sequence[Any], layers: Sequence[int]) -> dict[int
             tokens = int((~finite).any(dim=1).sum())
             raise FloatingPointError(
                 f"layer {layer} has {int((~finite).sum())} of {finite.numel()} non-finite values, in "
-                f"{tokens} of {finite.shape[0]} tokens; try config/config.yaml: hardware.dtype float32"
+                f"{tokens} of {finite.shape[0]} tokens; set config/config.yaml: hardware.extraction.dtype to float32"
             )
     return states

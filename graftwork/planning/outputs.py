@@ -23,6 +23,48 @@ class Outputs:
         self._project = project
         self.pages = cache(self._pages)
 
+    def require(self, target: str, is_made: bool, rules: Iterable[str]) -> None:
+        """Raises DesignError for a target that is neither a rule nor a file that anything makes, or that cannot be made.
+
+        Args:
+            target: rule or file, as it was asked for.
+            is_made: whether a rule makes a file of this name, or it is there.
+            rules: names of rules.
+        """
+        parts = Path(target).parts
+        if len(parts) < 2 and not is_made and target not in rules:
+            named = target in self._project.experiment_names()
+            hint = (
+                f"; the files of this experiment are in {RESULTS}/{target}/"
+                if named
+                else suggest(target, rules)
+            )
+            raise DesignError(
+                f"{target}: there is no rule and no file of this name{hint}; ask for all, for export, or for a file such as "
+                f"{RESULTS}/{target if named else 'demo'}/summary.md"
+            )
+        if len(parts) < 3 or parts[0] != RESULTS.name or parts[1] not in self._project.experiment_names():
+            return
+        experiment, folder, name = parts[1], parts[2], Path(parts[-1]).stem
+        self._project.design(experiment)  # What is wrong in its file is said here, before jobs are chosen.
+        if len(parts) == 4 and folder == "grids" and target.endswith(".png"):
+            self.page(experiment, name)
+        elif len(parts) == 4 and folder == "plots" and target.endswith(".png"):
+            self.plot(experiment, name)
+        elif not is_made:
+            known = self._files(experiment)
+            raise DesignError(
+                f"{target}: nothing makes this file; there are: {', '.join(known)}{suggest(target, known)}"
+            )
+
+    def _files(self, experiment: str) -> list[str]:
+        """Returns the files that people ask for, but grids and plots."""
+        tables = [f"{RESULTS}/{experiment}/{name}.csv" for name in ("cells", "cells_full", "constants")]
+        scored = self.score_summaries(experiment)
+        if scored:
+            scored = [f"{RESULTS}/{experiment}/{SCORES_FILE}", *scored]
+        return [*tables, *self.summaries([experiment]), *scored, f"{RESULTS}/{experiment}/export/index.csv"]
+
     def design_digest(self, experiment: str) -> str:
         """Returns what stands for an experiment's cells."""
         return self._project.design(experiment).digest
@@ -129,7 +171,7 @@ class Outputs:
         plots = self.plots(experiment)
         if plot not in plots:
             raise DesignError(
-                f"experiment {experiment} has no plot {plot}; its plots: {', '.join(plots) or 'none'} (they follow from "
+                f"experiment {experiment} has no plot {plot!r}; its plots: {', '.join(plots) or 'none'}{suggest(plot, plots)} (they follow from "
                 f"scores in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
             )
         return plots[plot]

@@ -8,7 +8,7 @@ from typing import Any
 from graftwork.core.atomic import sweep_temporary_files
 from graftwork.core.errors import DesignError, suggest
 from graftwork.core.locks import try_exclusive_lock
-from graftwork.design.inputs import read_yaml
+from graftwork.core.yaml_files import check_configuration
 from graftwork.design.project import TAKEN, Project
 from graftwork.planning.analyses import AnalysisScope
 from graftwork.planning.cells import CellsScope
@@ -17,21 +17,21 @@ from graftwork.store.layout import Store
 
 ALL = "all"
 STORE = RESULTS / "store"
-CONFIG_FILE = "config/config.yaml"
 # Folders of results that no plan is about, and the targets that fill them.
 _UNPLANNED = {"miniature": ("train_miniature", "evaluate_miniature")}
 _STATISTICS = "statistics"
 
 
-def load_project(config: Mapping[str, Any]) -> Project:
+def load_project(config: Mapping[str, Any], files: Sequence[Path] = ()) -> Project:
     """Returns the project of the working directory.
 
     Args:
         config: content of config/config.yaml, with whatever replaced parts of it.
+        files: further files that replaced parts of it, read by a reader that lets a repeated key pass.
     """
-    if Path(CONFIG_FILE).is_file():
-        # It was read before, but by a reader that lets a repeated key pass.
-        read_yaml(Path(CONFIG_FILE), CONFIG_FILE)
+    for file in files:
+        is_here = file.is_relative_to(Path.cwd())
+        check_configuration(file, str(file.relative_to(Path.cwd()) if is_here else file))
     return Project(config, Path.cwd())
 
 

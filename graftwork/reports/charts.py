@@ -14,7 +14,7 @@ import numpy as np
 
 from graftwork.core.charts import Axis, Chart, HeatMap, Level, Panel, Series
 from graftwork.core.png import encode_png
-from graftwork.reports.typography import FONT_FOLDER, clean_text, load_font, wrap_text
+from graftwork.reports.typography import FONT_FOLDER, clean_text, load_font, tell_apart, wrap_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -330,7 +330,8 @@ def _set_up_axis(axes: "Axes", axis: Axis, which: str) -> None:
 def _set_up_categories(axes: "Axes", axis: Axis, which: str) -> None:
     # On a dot plot every row has its name; on a map and below a panel there is room for some.
     step = 1 if axis.scale == "category" and which == "y" else max(1, len(axis.names) // 24)
-    names = [_shorten(name, _LONGEST_ROW if which == "y" else _LONGEST_NAME) for name in axis.names[::step]]
+    longest = _LONGEST_ROW if which == "y" else _LONGEST_NAME
+    names = tell_apart(axis.names, [_shorten(name, longest) for name in axis.names])[::step]
     getattr(axes, f"{which}axis").set_ticks(range(0, len(axis.names), step), names)
     if which == "x" and sum(map(len, names)) > 40:
         for label in axes.get_xticklabels():
@@ -434,7 +435,7 @@ def _draw_legend(figure: "Figure", page: _Page) -> None:
         return
     legend = figure.legend(
         [Line2D([], [], **look) for look in page.legend.values()],
-        [clean_text(label) for label in page.legend],
+        tell_apart(list(page.legend), [clean_text(label) for label in page.legend]),
         loc="upper left",
         bbox_to_anchor=(_MARGIN / page.width, 1 - page.legend_top / page.height),
         ncols=page.legend_columns,

@@ -23,6 +23,7 @@ _INFOTEXT_NAMES = {
     "generator": "Model",
 }
 _NOT_IN_INFOTEXT = ("prompt", "prompt_name", "height", "width", "negative_prompt", "reference_sha256")
+EXPORT_COLUMNS = ("file", "cell", "error")
 _OTHER_NAMES = {"strength": "Denoising strength"}
 
 
@@ -71,7 +72,13 @@ def export_name(row: Mapping[str, str], number: int, varying: Sequence[str]) -> 
 def export_images(
     design: Design, rows: Sequence[Mapping[str, str]], folder: Path, versions: Mapping[str, str]
 ) -> list[dict[str, str]]:
-    """Writes one PNG per finished cell into `folder`, removes those of cells that are gone, and returns an index."""
+    """Writes one PNG per finished cell into `folder`, removes those of cells that are gone, and returns an index.
+
+    A cell that cannot be exported does not keep the others from it.
+
+    Returns:
+        {file, cell, error} for each finished cell; `file` is empty where `error` says why there is none.
+    """
     shown = {cell.cell: cell.shown for cell in design.cells}
     varying = [axis.name for axis in design.axes if axis.varies]
     index = []
@@ -79,8 +86,13 @@ def export_images(
         if row["status"] != "done":
             continue
         name = export_name(row, number, varying)
-        write_atomic(folder / name, export_cell(row, shown[row["cell"]], versions))
-        index.append({"file": name, "cell": row["cell"]})
+        try:
+            content = export_cell(row, shown[row["cell"]], versions)
+        except (OSError, ValueError) as error:
+            index.append({"file": "", "cell": row["cell"], "error": f"{row['image']}: {error}"})
+            continue
+        write_atomic(folder / name, content)
+        index.append({"file": name, "cell": row["cell"], "error": ""})
     written = {entry["file"] for entry in index}
     for old in folder.glob("*.png"):
         if old.name not in written:

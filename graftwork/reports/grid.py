@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
+from graftwork.models.images import UnreadableImage, image_size, read_image
 from graftwork.reports.grid_layout import (
     MIN_TILE_SIDE,
     Box,
@@ -20,7 +21,7 @@ from graftwork.reports.grid_layout import (
     layout_grid,
     make_message,
 )
-from graftwork.reports.typography import line_height, load_font
+from graftwork.reports.typography import REPLACEMENT, lacks_glyphs, line_height, load_font
 
 # A page of photographs this large has about 75 MB as PNG; Pillow warns about images above 89 million.
 MAX_PIXELS = 50_000_000
@@ -95,6 +96,7 @@ def draw_grid(
     Raises:
         ValueError: where the page does not fit, or is malformed (see `layout_grid`).
     """
+    page = with_note_on_glyphs(page)
     sizes, problems = measure_images(page)
     own = [sizes[tile.image] for tile in page.tiles.values() if tile.image in sizes] or list(sizes.values())
     layout = fit_grid(
@@ -115,6 +117,17 @@ def draw_grid(
     return canvas
 
 
+def with_note_on_glyphs(page: GridPage) -> GridPage:
+    """Returns the page with a note in its footer, where some of its text cannot be drawn."""
+    notes = [text for tile in _iterate_tiles(page) for text in (tile.note, tile.error) if text]
+    names = [strip.name for strip in page.companions]
+    texts = [page.title, page.subtitle, *page.x_labels, *page.y_labels, *page.footer, *names, *notes]
+    if not any(map(lacks_glyphs, texts)):
+        return page
+    note = f"{REPLACEMENT} stands for a character that the font of this grid does not have; cells.csv has the text"
+    return replace(page, footer=[*page.footer, note])
+
+
 def measure_images(page: GridPage) -> tuple[dict[Path, tuple[int, int]], dict[Path, str]]:
     """Reads the headers of all images of a page.
 
@@ -128,10 +141,9 @@ def measure_images(page: GridPage) -> tuple[dict[Path, tuple[int, int]], dict[Pa
             if path in sizes or path in problems:
                 continue
             try:
-                with Image.open(path) as image:
-                    sizes[path] = image.size
-            except Exception as error:
-                problems[path] = _explain(error)
+                sizes[path] = image_size(path)
+            except UnreadableImage as error:
+                problems[path] = str(error)
     return sizes, problems
 
 
@@ -240,9 +252,9 @@ def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: TileBox, sc
     if state == "image":
         try:
             image = _load_images(tile.tile.images, box)
-        except Exception as error:
+        except UnreadableImage as error:
             state = "unreadable"
-            message = make_message(f"unreadable: {_explain(error)}", box, scale)
+            message = make_message(f"unreadable: {error}", box, scale)
         else:
             if image.size != (box.width, box.height):
                 _fill(draw, box, _STATE_COLORS["image"][0])
@@ -271,34 +283,14 @@ def _load_images(paths: Sequence[Path], box: Box) -> Image.Image:
 
 
 def _load_image(path: Path, box: Box) -> Image.Image:
-    """Loads an image as RGB and fits it into a box."""
-    with Image.open(path) as file:
-        if file.has_transparency_data:
-            layered = file.convert("RGBA")
-            image = Image.new("RGB", layered.size, _BACKGROUND)
-            image.paste(layered, mask=layered.getchannel("A"))
-        else:
-            image = file.convert("RGB")
+    """Loads an image as models see it and fits it into a box."""
+    image = read_image(path)
     factor = min(box.width // image.width, box.height // image.height)
     if factor >= 1:
         return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     ratio = min(box.width / image.width, box.height / image.height)
     width, height = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
     return image.resize((min(width, box.width), min(height, box.height)), Image.Resampling.LANCZOS)
-
-
-def _explain(error: Exception) -> str:
-    """Says why a file could not be read, without its path, which differs between machines.
-
-    Pillow's decoders raise errors of many types for damaged files, and one bad file must not cost the page.
-    """
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
 
 
 def _fill(draw: ImageDraw.ImageDraw, box: Box, color: str) -> None:

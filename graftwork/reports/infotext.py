@@ -21,6 +21,8 @@ _KEY = re.compile(r"\w[\w \-/]*[\w\-/]")
 def format_infotext(prompt: str, *, negative_prompt: str | None = None, parameters: Parameters) -> str:
     """Writes "prompt, newline, Negative prompt: ..., newline, Steps: 8, Sampler: Euler, ...".
 
+    A line of a prompt that starts with "Negative prompt:" gets a backslash before it: readers would end the prompt there.
+
     Args:
         prompt: text of the prompt, of any number of lines.
         negative_prompt: text of the negative prompt; left out when None or empty.
@@ -31,8 +33,7 @@ def format_infotext(prompt: str, *, negative_prompt: str | None = None, paramete
         The infotext.
 
     Raises:
-        ValueError: for too few parameters, a key that readers cannot parse, or a line of a prompt that starts
-            with "Negative prompt:".
+        ValueError: for too few parameters, and for a key that readers cannot parse.
     """
     kept = {key: value for key, value in parameters.items() if value is not None}
     if len(kept) < _MIN_PARAMETERS:
@@ -46,20 +47,16 @@ def format_infotext(prompt: str, *, negative_prompt: str | None = None, paramete
                 f"infotext key {key!r} cannot be read back: allowed are two or more letters, digits, "
                 f"spaces, '_', '-' and '/', starting with a letter, a digit or '_'"
             )
-    lines = [_tidy(prompt, "prompt")]
+    lines = [_tidy(prompt)]
     if negative_prompt:
-        lines.append(f"{_NEGATIVE} {_tidy(negative_prompt, 'negative prompt')}")
+        lines.append(f"{_NEGATIVE} {_tidy(negative_prompt)}")
     lines.append(", ".join(f"{key}: {_quote(_to_text(value))}" for key, value in kept.items()))
     return "\n".join(lines)
 
 
-def _tidy(prompt: str, what: str) -> str:
+def _tidy(prompt: str) -> str:
     lines = [line.strip() for line in prompt.replace("\r\n", "\n").replace("\r", "\n").strip().split("\n")]
-    if any(line.startswith(_NEGATIVE) for line in lines):
-        raise ValueError(
-            f"the {what} has a line that starts with {_NEGATIVE!r}, which marks the negative prompt"
-        )
-    return "\n".join(lines)
+    return "\n".join(f"\\{line}" if line.startswith(_NEGATIVE) else line for line in lines)
 
 
 def _to_text(value: Any) -> str:

@@ -121,10 +121,9 @@ def image_differences(found: NoOps, path_of: Callable[[str], Path | None]) -> li
 
 
 def _pixels(path: Path) -> np.ndarray:
-    from PIL import Image
+    from graftwork.models.images import read_image
 
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(read_image(path))
 
 
 def no_op_rows(found: NoOps, differences: Sequence[Difference]) -> list[Row]:

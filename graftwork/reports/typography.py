@@ -7,11 +7,16 @@ import itertools
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import ImageFont
 
 FONT_FOLDER = Path(__file__).resolve().parents[2] / "resources" / "fonts"
 ELLIPSIS = "\u2026"
+# Stands for what cannot be drawn.
+REPLACEMENT = "\ufffd"
+_FILES = {False: "DejaVuSans.ttf", True: "DejaVuSans-Bold.ttf"}
+_COMPARED_SIZE = 13
 
 _BREAK_AFTER = "_/,;:"
 
@@ -26,7 +31,7 @@ def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     Raises:
         FileNotFoundError: where the font file is not in resources/fonts.
     """
-    return _load_font_file(FONT_FOLDER / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
+    return _load_font_file(FONT_FOLDER / _FILES[bold], size)
 
 
 @functools.lru_cache(maxsize=128)
@@ -49,10 +54,42 @@ def line_height(font: ImageFont.FreeTypeFont) -> int:
 def clean_text(text: str) -> str:
     """Makes text drawable: newlines stay, what has no glyph is replaced.
 
-    Other controls and lone surrogates become U+FFFD. Invisible format characters
-    (joiners, directional marks, variation selectors) are dropped.
+    Other controls, lone surrogates and characters that the font does not have become U+FFFD. Invisible format characters
+    (joiners, directional marks, variation selectors) are dropped, and letters with accents are composed.
     """
-    return "".join(_clean_char(char) for char in text.replace("\r\n", "\n").replace("\r", "\n"))
+    composed = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return "".join(map(_clean_char, composed))
+
+
+def lacks_glyphs(text: str) -> bool:
+    """Returns whether some characters of a text are drawn as U+FFFD."""
+    return REPLACEMENT in clean_text(text)
+
+
+def tell_apart(texts: Sequence[str], drawn: Sequence[str]) -> list[str]:
+    """Returns what is drawn for texts, numbered by position where different ones would look alike.
+
+    Args:
+        texts: texts as they are.
+        drawn: the same, cleaned and shortened.
+    """
+    result = list(drawn)
+    for group in _find_lookalikes(texts, [[line] for line in drawn], load_font(_COMPARED_SIZE)):
+        for index in group:
+            result[index] = f"{drawn[index]} ({index + 1})"
+    return result
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    """Returns the code points that the regular and the bold face both have."""
+    from fontTools.ttLib import TTFont
+
+    faces = []
+    for name in _FILES.values():
+        with TTFont(FONT_FOLDER / name, lazy=True) as font:
+            faces.append(frozenset(font.getBestCmap()))
+    return frozenset.intersection(*faces)
 
 
 def _clean_char(char: str) -> str:
@@ -65,7 +102,7 @@ def _clean_char(char: str) -> str:
         return " "
     if category == "Cf" or "\ufe00" <= char <= "\ufe0f":
         return ""
-    return "\ufffd" if category in ("Cc", "Cs") else char
+    return REPLACEMENT if category in ("Cc", "Cs") or ord(char) not in _glyphs() else char
 
 
 def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int, max_lines: int | None = None) -> list[str]:
@@ -94,7 +131,7 @@ def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int, max_lines: in
 def wrap_distinct(
     texts: Sequence[str], font: ImageFont.FreeTypeFont, width: int, max_lines: int
 ) -> list[list[str]]:
-    """Wraps several texts so that shortening does not make two different ones look alike.
+    """Wraps several texts so that no two different ones look alike, be it for shortening or for what the font draws.
 
     Texts that share what fits (two long prompts with the same beginning) show their beginning, then the part
     where they start to differ; where that does not suffice, they are numbered by position.
@@ -109,17 +146,19 @@ def wrap_distinct(
         The lines of each text, in the order of `texts`.
     """
     wrapped = [wrap_text(text, font, width, max_lines) for text in texts]
-    for group in _find_lookalikes(texts, wrapped):
-        start = _count_shared([texts[index] for index in group])
+    cleaned = [clean_text(text) for text in texts]
+    # Where even the whole texts are drawn alike, none of their parts tells them apart.
+    for group in _find_lookalikes(cleaned, wrapped, font):
+        start = _count_shared([cleaned[index] for index in group])
         head = wrapped[group[0]][: max_lines // 2]
         room = max_lines - len(head)
         # Some words before the difference tell where in the text it is; most of the room is left to them.
         context = (room - 1) * len(wrapped[group[0]][0]) * 3 // 4 if head else 0
         start = max(start - context, min(start, sum(len(line) + 1 for line in head)))
-        start = max(texts[group[0]].rfind(" ", start - 20 if start > 20 else 0, start) + 1, start - 20, 0)
+        start = max(cleaned[group[0]].rfind(" ", start - 20 if start > 20 else 0, start) + 1, start - 20, 0)
         for index in group:
-            wrapped[index] = head + wrap_text(ELLIPSIS + texts[index][start:], font, width, room)
-    for group in _find_lookalikes(texts, wrapped):
+            wrapped[index] = head + wrap_text(ELLIPSIS + cleaned[index][start:], font, width, room)
+    for group in _find_lookalikes(texts, wrapped, font):
         for index in group:
             number = f"({index + 1})"
             last = f"{wrapped[index][-1]} {number}" if wrapped[index] else number
@@ -131,11 +170,20 @@ def wrap_distinct(
     return wrapped
 
 
-def _find_lookalikes(texts: Sequence[str], wrapped: Sequence[list[str]]) -> list[list[int]]:
-    groups: dict[tuple[str, ...], list[int]] = {}
+def _find_lookalikes(
+    texts: Sequence[str], wrapped: Sequence[list[str]], font: ImageFont.FreeTypeFont
+) -> list[list[int]]:
+    """Returns groups of different texts whose lines have the same pixels."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
     for index, lines in enumerate(wrapped):
-        groups.setdefault(tuple(lines), []).append(index)
+        groups.setdefault(tuple(_pixels(line, font) for line in lines), []).append(index)
     return [group for group in groups.values() if len({texts[index] for index in group}) > 1]
+
+
+@functools.lru_cache(maxsize=4096)
+def _pixels(line: str, font: ImageFont.FreeTypeFont) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(line)
+    return mask.size, bytes(mask)
 
 
 def _count_shared(texts: Sequence[str]) -> int:

@@ -262,7 +262,13 @@ CASES: dict[str, tuple[Callable[[Files], None], list[str]]] = {
     ),
     "an encoder of another width": (
         change_json("z-image/transformer/config.json", cap_feat_dim=128),
-        [EXPERIMENT_FILE, "small-qwen3", "width 64", "small-z-image", "takes 128", MODELS_FILE],
+        [
+            MODELS_FILE,
+            "small-z-image",
+            "transformer/config.json",
+            "cap_embedder.0.weight in the shape [128]",
+            "[64]",
+        ],
     ),
     "a missing model folder": (
         put("models.encoders.small-qwen3-vl-instruct", path="results/models/none"),
@@ -479,7 +485,11 @@ COMMANDS: dict[str, tuple[Callable[[Workspace], None], list[str], list[str]]] = 
         [],
         [CONFIG_FILE, "'experiments' occurs twice"],
     ),
-    "config.yaml is no YAML": (append(CONFIG_FILE, "x: [\n"), [], ["Config file is not valid JSON or YAML"]),
+    "config.yaml is no YAML": (
+        append(CONFIG_FILE, "x: [\n"),
+        [],
+        [f"{CONFIG_FILE} is not valid YAML", "line 9"],
+    ),
     "a text for a list on the command line": (
         lambda workspace: None,
         ["--config", "experiments=small"],

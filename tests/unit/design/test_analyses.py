@@ -8,9 +8,9 @@ import yaml
 from graftwork.core.code_digest import REPOSITORY
 from graftwork.core.errors import DesignError
 from graftwork.core.fact_cache import FactCache
+from graftwork.core.yaml_files import read_yaml
 from graftwork.design.analyses import AnalysisReader
 from graftwork.design.corpora import Corpora
-from graftwork.design.inputs import read_yaml
 from tests.unit.design.designs import Catalog, draw_references, some_models
 
 FILE = "config/statistics/test.yaml"

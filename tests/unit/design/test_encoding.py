@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from graftwork.core.errors import DesignError
-from graftwork.design.inputs import read_yaml
+from graftwork.core.yaml_files import read_yaml
 from graftwork.design.parameters import NEUTRAL, cell_id
 from graftwork.design.schema import EncodingParameters
 from graftwork.models.catalog import Model

@@ -9,8 +9,8 @@ from graftwork.core.code_digest import REPOSITORY
 from graftwork.core.errors import DesignError
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.records import to_json
+from graftwork.core.yaml_files import read_yaml
 from graftwork.design.families import check_families, experiment_of_family
-from graftwork.design.inputs import read_yaml
 from graftwork.design.settings import Family, Limits, Models
 from graftwork.design.sweep import Expander
 from graftwork.models.catalog import Model

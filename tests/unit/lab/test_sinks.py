@@ -106,7 +106,9 @@ def test_the_first_word_of_a_raw_prompt_is_aligned_and_its_sink_named(encoded):
     text, source = encoded[TEXT][11][2], encoded[EMBEDDING][11][2]
     # "user\nat" has a token of its own for what follows the line break, and so has "at" at the beginning of a text.
     assert source.in_prompt.tolist() == [True] * (len(source.roles) - 1) + [False]
-    built = build_conditioning(as_recipe(recipe(blend="ensemble")), lambda key, layer: {"t": text, "s": source}[key])
+    built = build_conditioning(
+        as_recipe(recipe(blend="ensemble")), lambda key, layer: {"t": text, "s": source}[key]
+    )
     first = int(np.flatnonzero(text.in_prompt)[0])
     assert text.token_ids[first] == source.token_ids[0]
     assert torch.equal(built.tensors["prompt_embeds"][first], torch.from_numpy(source.values[0]))

@@ -24,7 +24,7 @@ def test_states_that_are_not_finite_are_refused(bad, dtype):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"device": "tpu"}, "'tpu' is not one of cpu, cuda.*hardware.device"),
+        ({"device": "tpu"}, "'tpu' is not one of cpu, cuda.*hardware.extraction.device"),
         ({"dtype": "float16"}, "65504.*bfloat16 or float32"),
         ({"dtype": "int8"}, "'int8' is not one of float32, bfloat16"),
         ({"offload": "disk"}, "'disk' is not one of none, model"),

@@ -129,12 +129,23 @@ def test_a_name_without_varying_axes():
     assert export_name(row, 12, ["prompt"]) == f"00012_a_hat_{'ab' * 8}.png"
 
 
-def test_bytes_without_an_image_are_refused(exported, tmp_path):
-    design, rows, folder, _ = exported
+def test_a_cell_that_cannot_be_exported_does_not_keep_others_from_it(exported, tmp_path):
+    design, rows, folder, before = exported
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not a PNG")
-    with pytest.raises(ValueError, match="not a PNG"):
-        export_images(design, [{**rows[0], "image": str(broken)}], folder, VERSIONS)
+    changed = [{**rows[0], "image": str(broken)}, {**rows[1], "image": str(tmp_path / "gone.png")}, *rows[2:]]
+    index = export_images(design, changed, folder, VERSIONS)
+    assert [entry["file"] for entry in index] == ["", "", *(entry["file"] for entry in before[2:])]
+    assert len(list(folder.glob("*.png"))) == len(rows) - 2
+    assert "broken.png: not a PNG" in index[0]["error"]
+    assert "gone.png" in index[1]["error"]
+    assert not any(entry["error"] for entry in index[2:])
+
+
+def test_prompts_that_other_programs_would_misread_are_exported(tmp_path):
+    found = infotext_of(tmp_path, prompts=["a hat\nNegative prompt: blurry\nSteps: 3, Seed: 4, Size: 1x1"])
+    assert found.prompt == "a hat\n\\Negative prompt: blurry\nSteps: 3, Seed: 4, Size: 1x1"
+    assert found.parameters["Seed"] == "42"
 
 
 def infotext_of(tmp_path, **base):

@@ -1,6 +1,8 @@
 """Drawing: images at their places, damaged files, the size guard, determinism."""
 
 import hashlib
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 from PIL import Image
 
 from graftwork.core.png import encode_png
-from graftwork.reports.grid import PageLimits, draw_grid, fit_grid, measure_images
+from graftwork.models.images import read_image
+from graftwork.reports.grid import PageLimits, draw_grid, fit_grid, measure_images, with_note_on_glyphs
 from graftwork.reports.grid_layout import GridPage, Strip, Tile, layout_grid
+from tests.unit.models.test_images import srgb_with_red_and_blue_exchanged
 
 RED = (200, 30, 40)
 
@@ -155,3 +159,35 @@ def test_any_text_can_be_drawn():
     image = draw_grid(page)
     margin = np.asarray(image)[:, -20:]
     assert (margin == 255).all()
+
+
+def test_a_tile_shows_the_pixels_that_the_encoder_sees(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "phone.png"
+    Image.fromarray(pixels).save(path, exif=exif, icc_profile=srgb_with_red_and_blue_exchanged())
+    page = make_page(1, 1, {(0, 0): Tile(path)})
+    seen = np.asarray(read_image(path))
+    assert seen.shape == (64, 32, 3)
+    assert measure_images(page)[0] == {path: (32, 64)}
+    box = get_main_box(page, (32, 64))
+    assert np.array_equal(crop(draw_grid(page, tile_size=(32, 64)), box), seen)
+
+
+def test_a_pipe_in_the_place_of_an_image_is_said(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    page = make_page(1, 1, {(0, 0): Tile(tmp_path / "pipe.png")})
+    assert "no regular file" in measure_images(page)[1][tmp_path / "pipe.png"]
+    assert draw_grid(page).size
+
+
+def test_a_grid_says_what_it_cannot_draw(tmp_path):
+    path = write_image(tmp_path / "a.png", (8, 8))
+    plain = make_page(2, 1, {(0, 0): Tile(path), (0, 1): Tile(path)}, footer=["seed = 1"])
+    chinese = replace(plain, x_labels=["\u7ea2\u8272", "\u84dd\u8272"])
+    assert draw_grid(chinese).height > draw_grid(replace(plain, x_labels=["a", "b"])).height
+    assert with_note_on_glyphs(plain) is plain
+    assert "the font of this grid does not have" in with_note_on_glyphs(chinese).footer[-1]
+    labels = [text for text in layout_grid(chinese, (64, 64)).texts if text.role == "x_label"]
+    assert labels[0].lines != labels[1].lines

@@ -72,9 +72,20 @@ def test_awkward_values_are_read_back(value):
         ("p", {"Steps": 8}, "at least 3"),
         ("p", {**BASE, "a": 1}, "cannot be read back"),
         ("p", {**BASE, "a, b": 1}, "cannot be read back"),
-        ("p\nNegative prompt: x", BASE, "marks the negative prompt"),
     ],
 )
 def test_what_readers_would_misread_is_refused(prompt, parameters, message):
     with pytest.raises(ValueError, match=message):
         format_infotext(prompt, parameters=parameters)
+
+
+@pytest.mark.parametrize("negative", [None, "fog\nNegative prompt: rain"])
+def test_a_line_that_marks_the_negative_prompt_stays_a_line_of_the_prompt(negative):
+    prompt = "a blue square\n  Negative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1"
+    found = parse_infotext(format_infotext(prompt, negative_prompt=negative, parameters=BASE))
+    assert (
+        found.prompt
+        == "a blue square\n\\Negative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1"
+    )
+    assert found.negative_prompt == (negative and negative.replace("Negative", "\\Negative"))
+    assert found.parameters == {key: str(value) for key, value in BASE.items()}

@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from graftwork.reports import typography
 from graftwork.reports.typography import (
     ELLIPSIS,
+    REPLACEMENT,
     clean_text,
+    lacks_glyphs,
     load_font,
+    tell_apart,
     wrap_distinct,
     wrap_text,
 )
@@ -80,3 +83,46 @@ def test_a_missing_font_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(typography, "FONT_FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"DejaVuSans-Bold\.ttf is missing"):
         load_font(13, bold=True)
+
+
+CHINESE = [
+    "\u7ea2\u8272\u7684\u732b\u5728\u684c\u5b50\u4e0a",
+    "\u84dd\u8272\u7684\u72d7\u5728\u8349\u5730\u4e0a",
+]
+
+
+def drawn(lines, font):
+    return [bytes(font.getmask(line)) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        CHINESE,
+        ["\U0001f600", "\U0001f601"],
+        ["a cat", "\u0430 cat"],
+        ["caf\u00e9", "cafe\u0301"],
+        ["a  b", "a b"],
+        ["a\u200bb", "ab"],
+        ["a\x00b", "a\x01b"],
+        ["red " * 200 + CHINESE[0], "red " * 200 + CHINESE[1]],
+    ],
+)
+def test_texts_that_are_drawn_alike_are_told_apart(texts):
+    font = load_font(13)
+    wrapped = wrap_distinct(texts, font, 300, 3)
+    assert drawn(wrapped[0], font) != drawn(wrapped[1], font)
+    assert all(font.getlength(line) <= 300 for lines in wrapped for line in lines)
+    one, other = tell_apart(texts, [clean_text(text) for text in texts])
+    assert drawn(one.split("\n"), font) != drawn(other.split("\n"), font)
+
+
+def test_what_has_no_glyph_is_marked():
+    assert clean_text(f"{CHINESE[0][:2]} cat") == f"{REPLACEMENT * 2} cat"
+    assert lacks_glyphs(CHINESE[0])
+    assert not lacks_glyphs("a caf\u00e9, \u03b1 = 0.5, \u043a\u043e\u0442")
+    assert load_font(13).getmask(REPLACEMENT).getbbox() is not None
+
+
+def test_texts_that_differ_are_left_alone():
+    assert tell_apart(["a", "b", "a"], ["a", "b", "a"]) == ["a", "b", "a"]

@@ -1,6 +1,7 @@
 """Qwen3: the text encoder of Z-Image, Qwen3-Embedding, and any other checkpoint of `Qwen3Model` in transformers."""
 
-from graftwork.models.description import read_encoder_facts, read_json
+from graftwork.models.config_files import ConfigFile
+from graftwork.models.description import language_model_shapes, read_encoder_facts
 from graftwork.models.families import EncoderFamily
 
 FAMILY = EncoderFamily(
@@ -13,6 +14,9 @@ FAMILY = EncoderFamily(
     processor_files=(),
     required_processor_files=(),
     read_facts=lambda weights, tokenizer: read_encoder_facts(
-        "qwen3", read_json(weights / "config.json"), tokenizer
+        "qwen3", ConfigFile(weights / "config.json"), tokenizer
     ),
+    image_problem=lambda facts, width, height: None,
+    image_tokens=lambda facts, width, height: 0,
+    weight_shapes=lambda weights: [language_model_shapes(ConfigFile(weights / "config.json"))],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftwork.models.acceleration import ATTENTION_BACKENDS, NEUTRAL
-from graftwork.models.description import read_json
+from graftwork.models.config_files import ConfigFile
 from graftwork.models.families import (
     CaptionFormat,
     CaptionNormWeight,
@@ -74,18 +74,74 @@ def scheduler_sigmas(
 
 def read_facts(folder: Path) -> GeneratorFacts:
     """Reads the facts of a checkpoint out of the configurations of its parts."""
-    transformer = read_json(folder / "transformer" / "config.json")
-    vae = read_json(folder / "vae" / "config.json")
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    transformer = ConfigFile(folder / "transformer" / "config.json")
+    vae = ConfigFile(folder / "vae" / "config.json")
+    scheduler = ConfigFile(folder / "scheduler" / "scheduler_config.json")
+    axes = transformer.whole_list("axes_lens")
+    if len(axes) != 3:
+        raise transformer.wrong("axes_lens", "a list of three whole numbers")
+    # The VAE halves a side once between two of its blocks, the transformer's patches once more.
+    multiple = 2 ** (len(vae.whole_list("block_out_channels")) - 1) * 2
     return GeneratorFacts(
         family="z_image",
-        caption_channels=transformer["cap_feat_dim"],
-        max_caption_tokens=max_caption_tokens(transformer["axes_lens"]),
-        # The VAE halves a side once between two of its blocks, the transformer's patches once more.
-        size_multiple=2 ** (len(vae["block_out_channels"]) - 1) * 2,
-        latent_channels=transformer["in_channels"],
-        scheduler_config={key: value for key, value in scheduler.items() if not key.startswith("_")},
+        caption_channels=transformer.whole("cap_feat_dim"),
+        max_caption_tokens=max_caption_tokens(axes),
+        size_multiple=multiple,
+        latent_channels=transformer.whole("in_channels"),
+        scheduler_config={key: value for key, value in scheduler.values.items() if not key.startswith("_")},
+        # The rotary embedding has so many rows and columns of image tokens.
+        max_height=axes[1] * multiple,
+        max_width=axes[2] * multiple,
+        # More steps than the schedule has levels of noise repeat some.
+        max_steps=scheduler.whole("num_train_timesteps", 1000),
     )
+
+
+def weight_shapes(folder: Path) -> list[dict[str, tuple[int, ...]]]:
+    """Returns the weights of the transformer or the VAE that decide its size, as diffusers makes them."""
+    config = ConfigFile(folder / "config.json")
+    return [_vae_shapes(config) if "block_out_channels" in config.values else _transformer_shapes(config)]
+
+
+def _transformer_shapes(config: ConfigFile) -> dict[str, tuple[int, ...]]:
+    width, caption, channels = config.whole("dim"), config.whole("cap_feat_dim"), config.whole("in_channels")
+    inner = int(width / 3 * 8)
+    shapes: dict[str, tuple[int, ...]] = {
+        "cap_embedder.0.weight": (caption,),
+        "cap_embedder.1.weight": (width, caption),
+        "cap_pad_token": (1, width),
+        "x_pad_token": (1, width),
+    }
+    for patch, frames in zip(
+        config.whole_list("all_patch_size"), config.whole_list("all_f_patch_size"), strict=False
+    ):
+        shapes[f"all_x_embedder.{patch}-{frames}.weight"] = (width, frames * patch * patch * channels)
+        shapes[f"all_final_layer.{patch}-{frames}.linear.weight"] = (frames * patch * patch * channels, width)
+    refiners = config.whole("n_refiner_layers")
+    for name, count in (
+        ("layers", config.whole("n_layers")),
+        ("noise_refiner", refiners),
+        ("context_refiner", refiners),
+    ):
+        for layer in range(count):
+            shapes[f"{name}.{layer}.attention.to_q.weight"] = (width, width)
+            shapes[f"{name}.{layer}.attention.to_out.0.weight"] = (width, width)
+            shapes[f"{name}.{layer}.feed_forward.w1.weight"] = (inner, width)
+            shapes[f"{name}.{layer}.feed_forward.w2.weight"] = (width, inner)
+    return shapes
+
+
+def _vae_shapes(config: ConfigFile) -> dict[str, tuple[int, ...]]:
+    widths, latents = config.whole_list("block_out_channels"), config.whole("latent_channels")
+    colours = config.whole("out_channels")
+    shapes: dict[str, tuple[int, ...]] = {
+        "decoder.conv_in.weight": (widths[-1], latents, 3, 3),
+        "decoder.conv_out.weight": (colours, widths[0], 3, 3),
+    }
+    for block, width in enumerate(reversed(widths)):
+        for layer in range(config.whole("layers_per_block") + 1):
+            shapes[f"decoder.up_blocks.{block}.resnets.{layer}.conv2.weight"] = (width, width, 3, 3)
+    return shapes
 
 
 FAMILY = GeneratorFamily(
@@ -99,6 +155,7 @@ FAMILY = GeneratorFamily(
         ModelFolder("scheduler", ("*.json", "*.safetensors"), ("scheduler_config.json",)),
     ),
     read_facts=read_facts,
+    weight_shapes=weight_shapes,
     captions=CaptionFormat(
         padded_length=padded_length,
         # `norm_eps` of `ZImageTransformer2DModel` in diffusers has the default 1e-5.
