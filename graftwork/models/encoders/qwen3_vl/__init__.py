@@ -1,10 +1,8 @@
 """Qwen3-VL: `Qwen3VLModel` in transformers, which takes an image before the text."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from graftwork.models.config_files import ConfigFile
 from graftwork.models.description import added_tokens, language_model_shapes, read_encoder_facts
