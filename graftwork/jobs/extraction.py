@@ -64,6 +64,7 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
             except Exception as error:  # one input's failure is that input's result
                 record.fail(item.key, error)
             progress.advance()
+    progress.end(len(record.failures))
     return record
 
 

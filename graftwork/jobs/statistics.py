@@ -72,6 +72,7 @@ def measure_statistics(
             record.fail(key, error)
         finally:
             progress.advance()
+    progress.end(len(record.failures))
     verified.save()
     record.notes["refused"] = refused
     return record
