@@ -42,6 +42,7 @@ class Outcome:
         total: how many there are; None where it is not known.
         failures: item -> why it failed.
         logs: logs of jobs in which something failed.
+        left: how many were not asked for: the targets end before the images.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Outcome:
     total: int | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     logs: tuple[str, ...] = ()
+    left: int = 0
 
 
 def judge_cells(scope: Scope, design: Design, store: Store, is_over: bool = True) -> Outcome | None:
@@ -67,7 +69,7 @@ def judge_cells(scope: Scope, design: Design, store: Store, is_over: bool = True
     manifests = _manifests(scope, STAGES)
     images = {path.stem: found for path, found in manifests.items() if path.parent.name == STAGES[-1]}
     failed = {key: why for manifest in images.values() for key, why in manifest.failures.items()}
-    failures, keys = {}, set()
+    failures, keys, left = {}, set(), 0
     for cell in design.cells:
         entry = plan.cells.get(cell.cell)
         if entry is None or (entry.image is not None and is_complete_png(store.image(entry.image))):
@@ -77,7 +79,8 @@ def judge_cells(scope: Scope, design: Design, store: Store, is_over: bool = True
         if why is None:
             why = GONE if shard is None or shard in images else NOT_MADE
         if why == NOT_MADE and is_over:
-            continue  # Not asked for: the targets end before the images.
+            left += 1
+            continue
         failures[cell.cell] = why
         keys |= {entry.image, entry.recipe}
     has_error = any(plan.cells[cell].error is not None for cell in failures)
@@ -88,7 +91,13 @@ def judge_cells(scope: Scope, design: Design, store: Store, is_over: bool = True
         or (has_error and manifest.failures and path.parent.name in STAGES[:2])
     ]
     return Outcome(
-        design.experiment, "cells", RESULTS / design.experiment, len(design.cells), failures, tuple(logs)
+        design.experiment,
+        "cells",
+        RESULTS / design.experiment,
+        len(design.cells),
+        failures,
+        tuple(logs),
+        left,
     )
 
 
@@ -156,13 +165,15 @@ class Verdict:
         return [*head, *self._where_to_look(), *full]
 
     def _success(self) -> list[str]:
-        cells = [outcome for outcome in self.outcomes if outcome.total is not None]
         names = _shortened([outcome.name for outcome in self.outcomes])
-        done = (
-            f"all {sum(outcome.total for outcome in cells)} cells of {names} are done"
-            if cells
-            else f"{names} is done"
-        )
+        total = sum(outcome.total or 0 for outcome in self.outcomes)
+        left = sum(outcome.left for outcome in self.outcomes)
+        if left:
+            done = f"{total - left} of {total} cells of {names} are done, the others were not asked for"
+        elif total:
+            done = f"all {total} cells of {names} are done"
+        else:
+            done = f"{names}: nothing failed"
         return [f"graftwork: {done}; {self._made()}"]
 
     def _failure(self) -> list[str]:
@@ -202,29 +213,23 @@ class Verdict:
         return f"this run made {_list(said)}" if said else "this run made no new image, grid or plot"
 
     def _where_to_look(self) -> list[str]:
-        """Returns one line for each experiment or analysis that has something to look at."""
-        current, lines = set(self.current), []
-        for outcome in self.outcomes:
-            folder = outcome.folder.as_posix()
-            places = [
-                f"{folder}/summary.md",
-                f"{folder}/viewer",
-                f"{folder}/export/index.csv",
-                f"{folder}/cells.csv",
-            ]
-            found = [
-                f"{place}/index.html" if place.endswith("viewer") else place
-                for place in places
-                if place in current
-            ]
-            for kind in ("grids", "plots"):
-                own = [path for path in current if Path(path).parent.as_posix() == f"{folder}/{kind}"]
-                found += [own[0] if len(own) == 1 else f"{folder}/{kind}"] if own else []
-            if found:
-                lines.append(
-                    f"  look first at {found[0]}" + (f", then {', '.join(found[1:])}" if found[1:] else "")
-                )
-        return lines[:_MOST_NAMES] + ["  and results/ of the others"] * (len(lines) > _MOST_NAMES)
+        """Returns what there is to look at: of one experiment all of it, of several the first."""
+        places = [found for outcome in self.outcomes if (found := self._places(outcome.folder.as_posix()))]
+        if len(places) == 1:
+            first, *others = places[0]
+            return [f"  look first at {first}", *(f"  then {place}" for place in others)]
+        shown = [f"  look first at {found[0]}" for found in places[:_MOST_NAMES]]
+        return shown + [f"  and {len(places) - _MOST_NAMES} more in results/"] * (len(places) > _MOST_NAMES)
+
+    def _places(self, folder: str) -> list[str]:
+        files = ("summary.md", "viewer", "grids", "plots", "export/index.csv", "cells.csv")
+        return [
+            f"{folder}/{name}/index.html" if name == "viewer" else f"{folder}/{name}"
+            for name in files
+            if any(
+                path == f"{folder}/{name}" or path.startswith(f"{folder}/{name}/") for path in self.current
+            )
+        ]
 
 
 def _log_lines(logs: Sequence[str]) -> list[str]:

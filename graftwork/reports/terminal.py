@@ -173,7 +173,7 @@ class StageLines(logging.Handler):
         self._is_moving = is_terminal(stream) if is_moving is None else is_moving
         self._stages: dict[str, Stage] = {}
         self._rules: dict[int, str] = {}
-        self._counted = self._written = 0.0
+        self._counted, self._written = 0.0, time.monotonic()
         self._has_lines = self._is_finished = False
         self._stop = threading.Event()
         self._pipe = self._capture() if is_moving is None and self._is_moving else None
@@ -190,6 +190,7 @@ class StageLines(logging.Handler):
         with self.lock:
             self._erase()
             self._stream.write(harmless(text.decode("utf-8", "backslashreplace").replace("\r\n", "\n")))
+            self._stream.flush()
             self._show()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -342,16 +343,23 @@ class _Pipe:
         self._end, self._begin = os.pipe()
         for descriptor in descriptors:
             os.dup2(self._begin, descriptor)
+        self._mark = os.urandom(16).hex().encode() + b"\n"
+        self._is_drained = threading.Event()
         self._thread = threading.Thread(target=self._read, name="terminal", daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
-        """Reads to the end, which comes when every job has ended, so that none writes to a pipe that nobody reads."""
+        """Reads to the end, also after the mark: no job that still runs writes to a pipe that nobody reads."""
         rest = b""
         while text := os.read(self._end, 65536):
             lines, newline, rest = (rest + text).rpartition(b"\n")
-            if newline:
-                self._wrote(lines + newline)
+            lines += newline
+            if self._mark in lines:
+                before, _, after = lines.partition(self._mark)
+                self._wrote(before + (b"" if before.endswith(b"\n") or not before else b"\n") + after)
+                self._is_drained.set()
+            elif lines:
+                self._wrote(lines)
         if rest:
             self._wrote(rest + b"\n")
 
@@ -362,8 +370,9 @@ class _Pipe:
         for descriptor, saved in self._saved.items():
             os.dup2(saved, descriptor)
             os.close(saved)
+        os.write(self._begin, self._mark)
         os.close(self._begin)
-        self._thread.join(timeout=2.0)
+        self._is_drained.wait(timeout=2.0)
 
 
 def is_terminal(stream: TextIO) -> bool:
