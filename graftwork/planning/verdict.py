@@ -37,7 +37,7 @@ class Outcome:
 
     Attributes:
         name: what people call it.
-        what: what is counted: cells, or parts of an analysis.
+        what: one of those that are counted: a cell, or a part of an analysis.
         folder: folder of its results.
         total: how many there are; None where it is not known.
         failures: item -> why it failed.
@@ -65,7 +65,7 @@ def judge_cells(scope: Scope, design: Design, store: Store, is_over: bool = True
     """
     plan = read_record_or_none(ImagePlan, scope.folder / IMAGES)
     if plan is None:
-        return _judge_items(scope, design.experiment, RESULTS / design.experiment, "items")
+        return _judge_items(scope, design.experiment, RESULTS / design.experiment, "item")
     manifests = _manifests(scope, STAGES)
     images = {path.stem: found for path, found in manifests.items() if path.parent.name == STAGES[-1]}
     failed = {key: why for manifest in images.values() for key, why in manifest.failures.items()}
@@ -92,7 +92,7 @@ def judge_cells(scope: Scope, design: Design, store: Store, is_over: bool = True
     ]
     return Outcome(
         design.experiment,
-        "cells",
+        "cell",
         RESULTS / design.experiment,
         len(design.cells),
         failures,
@@ -108,7 +108,7 @@ def judge_analysis(scope: Scope, analysis: str) -> Outcome | None:
         scope: scope of the analysis.
         analysis: its name.
     """
-    return _judge_items(scope, analysis, RESULTS / "statistics" / analysis, "parts of the analysis")
+    return _judge_items(scope, f"analysis {analysis}", RESULTS / "statistics" / analysis, "part")
 
 
 def _judge_items(scope: Scope, name: str, folder: Path, what: str) -> Outcome | None:
@@ -165,16 +165,16 @@ class Verdict:
         return [*head, *self._where_to_look(), *full]
 
     def _success(self) -> list[str]:
-        names = _shortened([outcome.name for outcome in self.outcomes])
+        names = _shortened([outcome.name for outcome in self.outcomes if outcome.total is not None])
+        others = _shortened([outcome.name for outcome in self.outcomes if outcome.total is None])
         total = sum(outcome.total or 0 for outcome in self.outcomes)
         left = sum(outcome.left for outcome in self.outcomes)
         if left:
-            done = f"{total - left} of {total} cells of {names} are done, the others were not asked for"
-        elif total:
-            done = f"all {total} cells of {names} are done"
+            done = f"{total - left} of {total} cells of {names} are done, the others were not asked for; "
         else:
-            done = f"{names}: nothing failed"
-        return [f"graftwork: {done}; {self._made()}"]
+            done = f"all {total} cells of {names} are done; " if total else ""
+        done += f"nothing of {others} failed; " if others else ""
+        return [f"graftwork: {done}{self._made()}"]
 
     def _failure(self) -> list[str]:
         bad = [outcome for outcome in self.outcomes if outcome.failures]
@@ -186,8 +186,10 @@ class Verdict:
             lines.append(f"graftwork: jobs failed: {jobs}; their errors are above")
             lines += _log_lines([log for logs in self.failed_jobs.values() for log in logs])
         for outcome in bad:
-            of = "" if outcome.total is None else f" of {outcome.total}"
-            lines.append(f"graftwork: {len(outcome.failures)}{of} {outcome.what} of {outcome.name} failed:")
+            failed = len(outcome.failures)
+            counted = f"{failed} of " if outcome.total is not None else ""
+            counted += _count(failed if outcome.total is None else outcome.total, outcome.what)
+            lines.append(f"graftwork: {counted} of {outcome.name} failed:")
             reasons = Counter(outcome.failures.values()).most_common()
             lines += [f"  {count} x {' '.join(why.split())}" for why, count in reasons[:_MOST_REASONS]]
             if len(reasons) > _MOST_REASONS:

@@ -155,8 +155,8 @@ def test_what_a_run_is_asked_for_is_made_again_with_its_plan(scopes, tmp_path):
         (["results/demo/grids/a.png", "results/demo/cells.csv"], ["demo"]),
         (["results/open_background/viewer"], ["open_background"]),
         (["results/plan/transforms/images.json", "results/demo/scores.csv"], ["demo", "transforms"]),
-        (["results/statistics/miniature/summary.md"], ["miniature"]),
-        (["statistics"], ["miniature"]),
+        (["results/statistics/miniature/summary.md"], ["analysis miniature"]),
+        (["statistics"], ["analysis miniature"]),
         (["train_miniature"], []),
     ],
 )
@@ -165,7 +165,7 @@ def test_what_targets_are_judged_by(scopes, targets, names):
     for scope in scopes.names():
         write_record(scopes.get(scope).folder / "hidden_states/ab.json", some_manifest(a="why"))
     found = scopes.judge(targets)
-    expected = names + (["miniature"] if targets == [] else [])
+    expected = names + (["analysis miniature"] if targets == [] else [])
     assert sorted(outcome.name for outcome in found) == sorted(expected)
     assert all(outcome.failures == {"a": "why"} for outcome in found)
 

@@ -1,6 +1,7 @@
 """What is said at the end of a run: every failed cell is counted, and no other."""
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_an_image_that_its_job_has_made_and_that_is_gone(situation):
 def test_failures_before_the_images_are_planned_count(situation):
     write_record(situation.scope().folder / "conditioning/ab.json", some_manifest(a="why", b="why"))
     outcome = judge(situation)
-    assert (outcome.what, outcome.failures) == ("items", {"a": "why", "b": "why"})
+    assert (outcome.what, outcome.failures) == ("item", {"a": "why", "b": "why"})
     assert judge_analysis(situation.scope(), "a").failures == {"a": "why", "b": "why"}
 
 
@@ -125,7 +126,7 @@ def lines(*outcomes, **rest):
 
 def test_reasons_are_grouped_the_most_frequent_first():
     failures = {f"c{n}": "out of\n  luck" if n < 7 else f"reason {n}" for n in range(14)}
-    is_good, said = lines(Outcome("small", "cells", CELLS, 40, failures), Outcome("b", "cells", CELLS, 9))
+    is_good, said = lines(Outcome("small", "cell", CELLS, 40, failures), Outcome("b", "cell", CELLS, 9))
     assert not is_good
     assert said[:2] == ["graftwork: 14 of 40 cells of small failed:", "  7 x out of luck"]
     assert said[2:7] == [*(f"  1 x reason {n}" for n in range(7, 11)), "  and 3 more reasons"]
@@ -138,7 +139,7 @@ def test_success_says_what_was_made_and_where_to_look(tmp_path, monkeypatch):
     write_record(Path("results/plan/all/images/ab.json"), manifest)
     made = ["results/plan/all/images/ab.json", "results/small/grids/x.png", "results/small/plots/y.png"]
     current = [*made, "results/small/summary.md", "results/small/viewer", "results/other/summary.md"]
-    is_good, said = lines(Outcome("small", "cells", CELLS, 6), made=made, current=current, log="full.log")
+    is_good, said = lines(Outcome("small", "cell", CELLS, 6), made=made, current=current, log="full.log")
     assert is_good
     assert said == [
         "graftwork: all 6 cells of small are done; this run made 2 images, 1 grid page and 1 plot",
@@ -149,8 +150,8 @@ def test_success_says_what_was_made_and_where_to_look(tmp_path, monkeypatch):
         "  the whole log: full.log",
     ]
     _, both = lines(
-        Outcome("small", "cells", CELLS, 6),
-        Outcome("other", "cells", Path("results/other"), 4, left=3),
+        Outcome("small", "cell", CELLS, 6),
+        Outcome("other", "cell", Path("results/other"), 4, left=3),
         current=current,
     )
     assert both == [
@@ -168,6 +169,24 @@ def test_failed_jobs_are_named_with_the_logs_that_there_are(tmp_path, monkeypatc
     assert not is_good
     assert said[0] == "graftwork: jobs failed: 2 draw grids and 1 tabulate; their errors are above"
     assert said[1] == "  log: there.log"
+
+
+def test_analyses_are_counted_apart():
+    analysis = Outcome("analysis a", "part", Path("results/statistics/a"))
+    _, said = lines(Outcome("small", "cell", CELLS, 6), analysis)
+    assert said == [
+        "graftwork: all 6 cells of small are done; nothing of analysis a failed; this run made no new image, grid or plot"
+    ]
+    is_good, said = lines(
+        replace(analysis, failures={"k": "why"}), Outcome("b", "cell", CELLS, 1, {"c": "why"})
+    )
+    assert not is_good
+    assert said[:4] == [
+        "graftwork: 1 part of analysis a failed:",
+        "  1 x why",
+        "graftwork: 1 of 1 cell of b failed:",
+        "  1 x why",
+    ]
 
 
 def test_a_run_without_cells_says_nothing():
