@@ -40,11 +40,6 @@ setup-cuda:  ## The same with CUDA, for real models on an NVIDIA GPU
 
 demo: setup  ## Build the default target: the demo, on the miniature models
 	$(RUN) snakemake
-	@echo
-	@echo 'Summary: results/demo/summary.md'
-	@echo 'Grids: results/demo/grids'
-	@echo 'Plots: results/demo/plots'
-	@echo 'Table: results/demo/cells.csv'
 
 test: setup  ## Run the tests that need no GPU and no downloaded weights, but for the slow ones
 	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' tests --ignore=tests/gpu

@@ -42,4 +42,12 @@ rule all:
     localrule: True
 
 
+onsuccess:
+    judge_run(is_over=True, log=log)
+
+
+onerror:
+    judge_run(is_over=False, log=log)
+
+
 announce_plan()

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from graftwork.planning.analyses import StatisticsPlan
 from graftwork.planning.outputs import Outputs
 from graftwork.planning.plan import ConditioningPlan, ImagePlan
 from graftwork.planning.scopes import Scopes, load_project
+from graftwork.planning.verdict import Verdict
 from graftwork.reports import code as report_code
+from graftwork.reports.terminal import StageLines
 from graftwork.scores.outputs import all_summaries
 
 try:
@@ -191,7 +194,76 @@ def announce_plan():
         lines = SCOPES.describe(options.targets)
     else:
         PROJECT.save_facts()  # Not before a dry run, which leaves nothing behind.
-        is_run = not any(getattr(options, mode, None) for mode in OTHER_MODES) and options.executor != "touch"
+        modes = [mode for mode in OTHER_MODES if mode != "report" or not options.report_after_run]
+        is_run = not any(getattr(options, mode, None) for mode in modes) and options.executor != "touch"
         lines = SCOPES.heal(options.targets) if is_run else []
+        if is_run:
+            prepare_run(options)
     for line in lines:
         print(printable(line), file=sys.stderr)
+
+
+# Set where this process runs jobs: its targets, and the handler that writes one line a stage.
+RUN = {}
+
+
+def prepare_run(options):
+    """Before a run: the end of it has to be judged, and its terminal gets one line a stage.
+
+    The handler takes the place of Snakemake's own, and is no logger plugin: those are found only where they are
+    installed, and a profile that names one which is not there ends every `snakemake` with a usage message.
+    """
+    if options.no_hooks:
+        raise WorkflowError(
+            "--no-hooks: failed cells would end with exit status 0, for the run is judged in the hooks of the Snakefile; "
+            "run without this option."
+        )
+    RUN["targets"] = list(options.targets)
+    wants_all = (
+        options.printshellcmds or options.verbose or options.debug_dag or options.quiet or options.logger
+    )
+    own = [handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"]
+    if wants_all or not own:
+        return
+    lines = StageLines(own[0].stream, count_jobs)
+    lines.setFormatter(own[0].formatter)
+    for chosen in own[0].filters:
+        lines.addFilter(chosen)
+    logger.removeHandler(own[0])
+    logger.addHandler(lines)
+    RUN["lines"] = lines
+
+
+def count_jobs():
+    """How many jobs of each rule this run needs, as far as the checkpoints have said."""
+    return Counter(job.rule.name for job in workflow.dag.needrun_jobs(exclude_finished=False))
+
+
+def judge_run(is_over, log):
+    """At the end of a run: says what was made, what failed and why. Failed cells end it with exit status 1.
+
+    Snakemake 9.27 calls the hooks in the user's process, under every executor, when all jobs have ended and its lock is
+    still held; not in a dry run, not for reports and other modes without jobs, and not where nothing was to be done: then
+    nothing has failed before, for `SCOPES.heal` plans again what has. `onerror` is followed by exit status 1 anyway.
+    """
+    if "targets" not in RUN:
+        return
+    dag, failed = workflow.dag, defaultdict(list)
+    for job in workflow.scheduler.failed if not is_over else ():
+        failed[job.rule.name] += map(str, job.log)
+    verdict = Verdict(
+        SCOPES.judge(RUN["targets"], is_over),
+        made=[str(file) for job in dag.finished_jobs for file in job.output],
+        current=[
+            str(file) for job in dag.jobs if dag.finished(job) or not dag.needrun(job) for file in job.output
+        ],
+        failed_jobs=failed,
+        log=", ".join(os.path.relpath(file) for file in log),
+    )
+    if "lines" in RUN:
+        RUN["lines"].finish()
+    for line in verdict.lines():
+        (logger.info if verdict.is_good else logger.error)(line)
+    if is_over and not verdict.is_good:
+        # Not an exception that Snakemake shows: it would add the line of the Snakefile, and say nothing more.
+        sys.exit(1)

@@ -82,7 +82,7 @@ rule summarize_experiment:
         "../workflow_scripts/summarize_experiment.py"
 
 
-# Fails, after everything else is done, if any cell has failed.
+# Says, after everything else is done, which cells have failed. The run is judged by `judge_run`, whatever its targets.
 rule verdict:
     input:
         tables=lambda wildcards: expand(

@@ -49,7 +49,7 @@ rule analyze_statistics:
         "../workflow_scripts/analyze_statistics.py"
 
 
-# Fails, after the summary is written, if anything that it should say could not be measured.
+# Says, after the summary is written, what could not be measured; the run is judged by `judge_run`.
 rule judge_statistics:
     input:
         summary="results/statistics/{analysis}/summary.md",

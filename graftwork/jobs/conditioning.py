@@ -119,6 +119,7 @@ def condition(
             add_recipes(store.recipes, rows)
             rows = {}
         progress.advance()
+    progress.end(len(record.failures))
     add_recipes(store.recipes, rows)
     return record
 

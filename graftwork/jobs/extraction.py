@@ -45,7 +45,7 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
     name = shard.encoder.name
     log.info("loading encoder %s up to layer %s for %s inputs", name, layers[-1], len(pending))
     encoder = load_encoder(name, shard.encoder.entry, layers, shard.hardware)
-    progress = Progress(f"inputs of {name} encoded", len(pending))
+    progress = Progress("inputs encoded", len(pending))
     image_key, image = None, None
     with _Writer(store, shard.hardware["dtype"], record) as writer:
         for item in pending:
@@ -64,6 +64,7 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
             except Exception as error:  # one input's failure is that input's result
                 record.fail(item.key, error)
             progress.advance()
+    progress.end(len(record.failures))
     return record
 
 

@@ -71,6 +71,7 @@ def _generate(
             launcher.make(wanted)
             work += sum(item.parts.work for item in wanted)
             progress.advance(len(batch))
+    progress.end(len(record.failures))
     # Warming up is no work: the next job's estimate would multiply it by its images.
     seconds = time.monotonic() - start - launcher.seconds_warming
     rate = record.rate = Rate(work, round(seconds, 3))

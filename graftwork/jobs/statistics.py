@@ -86,6 +86,7 @@ def measure_statistics(
             record.fail(key, error)
         finally:
             progress.advance()
+    progress.end(len(record.failures))
     verified.save()
     record.refused = refused
     return record

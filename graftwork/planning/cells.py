@@ -28,6 +28,7 @@ from graftwork.planning.shards import (
     Rate,
     StatisticsShard,
 )
+from graftwork.scores.outputs import SCORES_FILE, all_summaries
 from graftwork.store.layout import Store
 from graftwork.transforms.registry import STAGES as TRANSFORM_STAGES
 from graftwork.transforms.registry import transform
@@ -44,6 +45,8 @@ FORMS = (
     ImageShard,
     Manifest,
 )
+# Tables of cells, and the one that stands for exported images.
+_TABLES = ("cells.csv", "cells_full.csv", "constants.csv", "export/index.csv")
 # Images that the mean size is taken of.
 _MOST_SIZES = 200
 
@@ -154,8 +157,12 @@ class CellsScope(Scope):
         return f"{missing} images are missing or incomplete" if missing else None
 
     def forget(self, inputs_changed: bool) -> None:
-        """Removes plans, manifests and tables, from which grids follow; with other inputs, designs too."""
-        names = ("cells.csv", "scores.csv", *(["design.json"] if inputs_changed else []))
+        """Removes plans, manifests and tables, from which grids follow; with other inputs, designs too.
+
+        All tables: where one of a job's files is left, a target that needs only that one asks for no other.
+        """
+        summaries = [f"{table}.csv" for table in all_summaries()]
+        names = [*_TABLES, SCORES_FILE, *summaries, *(["design.json"] if inputs_changed else [])]
         self._forget(
             STAGES,
             [

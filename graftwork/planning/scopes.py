@@ -1,5 +1,6 @@
 """All scopes of a project: which there are, which ones targets ask for, and what is to be said or mended before a run."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from graftwork.design.project import TAKEN, Project
 from graftwork.planning.analyses import AnalysisScope
 from graftwork.planning.cells import CellsScope
 from graftwork.planning.scope import PLANS, RESULTS, Scope
+from graftwork.planning.verdict import Outcome, judge_analysis, judge_cells
 from graftwork.store.layout import Store
 
 ALL = "all"
@@ -20,6 +22,10 @@ STORE = RESULTS / "store"
 # Folders of results that no plan is about, and the targets that fill them.
 _UNPLANNED = {"miniature": ("train_miniature", "evaluate_miniature")}
 _STATISTICS = "statistics"
+# What is made of the tables of an experiment, in its results.
+LAST_FILES = ("summary.md", "no_ops.csv")
+LAST_FOLDERS = ("grids", "plots")
+VIEWER = "viewer"
 
 
 def load_project(config: Mapping[str, Any], files: Sequence[Path] = ()) -> Project:
@@ -110,6 +116,47 @@ class Scopes:
         """Returns what a run with these targets would make."""
         return [scope.describe() for scope in self.of_targets(targets)]
 
+    def judge(self, targets: Sequence[str], is_over: bool = True) -> list[Outcome]:
+        """Returns how what these targets are about has ended: their cells, or those of everything that they stand for.
+
+        Args:
+            targets: targets of the run.
+            is_over: whether all jobs of the run have ended well.
+        """
+        outcomes: dict[str, Outcome | None] = {}
+        for target in targets or [ALL]:
+            for name in self._names_of(target):
+                scope = self.get(name)
+                if name.startswith(self.prefix):
+                    outcomes[name] = judge_analysis(scope, name.removeprefix(self.prefix))
+                    continue
+                for experiment in self._judged(name, target):
+                    design = self._project.design(experiment)
+                    outcomes[experiment] = judge_cells(scope, design, self._store, is_over)
+        return [outcome for outcome in outcomes.values() if outcome is not None]
+
+    def _judged(self, scope: str, target: str) -> list[str]:
+        """Returns the experiments of a scope that a target is about."""
+        parts = Path(target).parts
+        experiments = self.experiments(scope)
+        return [parts[1]] if len(parts) > 1 and parts[1] in experiments else experiments
+
+    def _remove_last(self, targets: Sequence[str]) -> None:
+        """Removes what the targets name at the end of the way from a plan, which is to be made again.
+
+        A missing file is made again only if a target asks for it. A grid that is there asks for nothing, and a run for
+        it alone would end at once and well, though its images are missing or have failed.
+        """
+        for target in map(Path, targets):
+            folder, name = target.parent.name, target.name
+            unplanned = all(scope.plan() is None for scope in self.of_targets([target.as_posix()]))
+            if target.parts[:1] != (RESULTS.name,) or not unplanned or len(target.parts) not in (3, 4):
+                continue
+            if name in LAST_FILES or (folder in LAST_FOLDERS and target.suffix == ".png"):
+                target.unlink(missing_ok=True)
+            elif name == VIEWER and target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+
     def heal(self, targets: Sequence[str]) -> list[str]:
         """Removes plans that no longer hold, so that they are made again; returns what was found.
 
@@ -123,4 +170,6 @@ class Scopes:
         swept = sweep_temporary_files(RESULTS)
         lines = [f"graftwork: removed {len(swept)} temporary files of killed processes"] if swept else []
         found = [(scope, scope.heal()) for scope in scopes]
+        if any(scope.plan() is None for scope in scopes):
+            self._remove_last(targets)
         return lines + [f"graftwork: planning {scope.shown} again: {why}" for scope, why in found if why]

@@ -37,11 +37,12 @@ EXPERIMENT = {
 
 @dataclass
 class Run:
-    """What a run printed and did."""
+    """What a run printed and did; `log` is Snakemake's own, which has the jobs one by one (a dry run has none)."""
 
     returncode: int
     output: str
     events: Counter
+    log: str = ""
 
     @property
     def loads(self) -> Counter:
@@ -65,8 +66,8 @@ class Run:
 
         A rule with a message is announced by that alone, so that only the ends of its jobs name it.
         """
-        ended = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", self.output, re.MULTILINE)
-        ended += re.findall(r"^Error in rule (\w+)[,:]", self.output, re.MULTILINE)
+        ended = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", self.log, re.MULTILINE)
+        ended += re.findall(r"^Error in rule (\w+)[,:]", self.log, re.MULTILINE)
         return Counter(rule for rule in ended if rule != "all")
 
     @property
@@ -151,6 +152,7 @@ class Workspace:
             scontrol.parent.mkdir()
             scontrol.write_text("#!/bin/sh\nexit 1\n")
             scontrol.chmod(0o755)
+        earlier = set(self._logs())
         log = self.folder / "probe.log"
         log.unlink(missing_ok=True)
         environment = {
@@ -178,7 +180,11 @@ class Workspace:
             os.killpg(process.pid, signal.SIGKILL)
             raise
         events = Counter(log.read_text().splitlines()) if log.exists() else Counter()
-        return Run(process.returncode, output, events)
+        said = "".join(path.read_text() for path in self._logs() if path not in earlier)
+        return Run(process.returncode, output, events, said)
+
+    def _logs(self) -> list[Path]:
+        return sorted((self.folder / ".snakemake" / "log").glob("*.snakemake.log"))
 
     def rows(self, experiment: str = "small") -> list[dict[str, str]]:
         """Rows of cells_full.csv, which has every parameter."""

@@ -30,8 +30,11 @@ def failed_cell(workspace: Workspace, run: Run) -> dict[str, str]:
     assert failed["error"]
     for row in rows:
         assert (row["status"] == "done") == (row["error"] == ""), row
-    assert f"1 of {len(rows)} cells are not done" in run.output
-    assert f"cell {failed['cell']} failed: {failed['error']}" in run.output
+    said = run.output.partition("graftwork: 1 of ")[2].splitlines()
+    assert said[:2] == [f"{len(rows)} cells of small failed:", f"  1 x {failed['error']}"], run.output
+    verdict = (workspace.folder / "results/plan/all/verdict.txt").read_text().splitlines()
+    assert verdict[0] == f"1 of {len(rows)} cells are not done"
+    assert verdict[1].endswith(f"cell {failed['cell']} failed: {failed['error']}")
     return failed
 
 

@@ -29,7 +29,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def finished_jobs(run: Run) -> Counter:
     """Rule -> how many jobs of it were finished, `all` left out."""
-    rules = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", run.output, re.MULTILINE)
+    rules = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", run.log, re.MULTILINE)
     return Counter(rule for rule in rules if rule != "all")
 
 

@@ -59,7 +59,8 @@ def test_statistics_are_made_once_and_serve_cells_and_analyses(fresh: Workspace)
     assert run.returncode == 0, run.output
     assert "WorkflowError" not in run.output  # No file that two rules could make.
     assert not run.loads
-    assert run.jobs == {"plan_statistics": 1, "analyze_statistics": 1, "judge_statistics": 1}
+    viewer = {"make_thumbnails": 1, "build_viewer": 1}
+    assert run.jobs == {"plan_statistics": 1, "analyze_statistics": 1, "judge_statistics": 1, **viewer}
     results = fresh.folder / "results/statistics/small"
     summary = (results / "summary.md").read_text()
     assert summary.startswith(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graftwork.core import progress as module
-from graftwork.core.progress import Progress, format_bytes, format_seconds
+from graftwork.core.progress import Done, Progress, format_bytes, format_seconds, read_progress
 
 
 @pytest.mark.parametrize(
@@ -57,20 +57,35 @@ def clock(monkeypatch):
     return now
 
 
-def test_every_step_is_logged_and_the_terminal_hears_now_and_then(clock, capsys, monkeypatch):
+def test_every_step_is_logged_and_the_end_is_counted_rightly(clock, monkeypatch):
     logged = []
     monkeypatch.setattr(module._log, "info", logged.append)
-    progress = Progress("images made", 40, terminal_seconds=10)
+    progress = Progress("images made", 40)
     for _ in range(20):
         clock[0] += 1
         progress.advance(2)
     assert len(logged) == 20
     assert logged[0] == "2 of 40 images made, 1 s gone, about 19 s left"
     assert logged[-1] == "40 of 40 images made, 20 s gone"
-    assert capsys.readouterr().err.splitlines() == [
-        "20 of 40 images made, 10 s gone, about 10 s left",
-        "40 of 40 images made, 20 s gone",
+    progress.end(0)
+    assert len(logged) == 20
+    progress.end(3)
+    assert logged[-1] == "37 of 40 images made, 20 s gone, 3 failed"
+
+
+def test_progress_is_read_from_the_end_of_a_log(tmp_path):
+    log = tmp_path / "job.log"
+    assert read_progress([str(log)]) is None
+    log.write_text("loading\n" * 3)
+    assert read_progress([str(log)]) is None
+    lines = [
+        f"2026-01-01 10:00:00,000 INFO {n} of 900 images made, {n} s gone, about 1 h 3 min left\n"
+        for n in range(500)
     ]
+    log.write_text("".join(lines) + "a warning\n2026-01-01 INFO 5")
+    assert read_progress([str(tmp_path / "none.log"), str(log)]) == Done(499, 900, "images made")
+    log.write_text("INFO 37 of 40 inputs of qwen, small encoded, 3 h 20 min gone, 3 failed\n")
+    assert read_progress([str(log)]) == Done(37, 40, "inputs of qwen, small encoded", 3)
 
 
 def test_nothing_done_yet_is_no_division(clock):

@@ -13,7 +13,9 @@ from graftwork.core.records import write_record
 from graftwork.planning.analyses import plan_analysis
 from graftwork.planning.scopes import Scopes, load_project
 from graftwork.store.layout import Store
+from tests.unit.planning.fake_store import some_manifest
 
+DEFAULTS = {"defaults": {"generator": "miniature-z-image", "height": 64, "width": 64}}
 CONFIG = {"experiments": ["demo"], "statistics": ["miniature"]}
 
 
@@ -22,7 +24,7 @@ def project(tmp_path, monkeypatch):
     shutil.copytree(REPOSITORY / "config", tmp_path / "config")
     (tmp_path / "resources").symlink_to(REPOSITORY / "resources")
     monkeypatch.chdir(tmp_path)
-    return load_project({**CONFIG, "defaults": {"generator": "miniature-z-image", "height": 64, "width": 64}})
+    return load_project({**CONFIG, **DEFAULTS})
 
 
 @pytest.fixture
@@ -120,3 +122,59 @@ def test_healing_notices_what_was_taken_away(project, scopes, tmp_path):
         "graftwork: planning statistics miniature again: the analysis, settings or code are others now"
     ]
     assert not (folder / "measured.txt").exists()
+
+
+def test_what_a_run_is_asked_for_is_made_again_with_its_plan(scopes, tmp_path):
+    """Where a plan is to be made again, a grid that is there would end a run for it alone at once, and well."""
+    results = tmp_path / "results/demo"
+    asked = ["grids/a.png", "plots/b.png", "summary.md", "no_ops.csv", "viewer"]
+    kept = ["grids/other.png", "notes.md", "pictures/c.png", "mine/viewer/index.html"]
+    derived = [
+        "cells.csv",
+        "cells_full.csv",
+        "constants.csv",
+        "scores.csv",
+        "attributes.csv",
+        "export/index.csv",
+    ]
+    for name in [*asked[:-1], *kept, *derived, "viewer/data/x.js"]:
+        path = results / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    scopes.heal([f"results/demo/{name}" for name in (*asked, "notes.md", "pictures/c.png")])
+    left = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+    assert left == set(kept)
+    assert not (results / "viewer").exists()
+
+
+@pytest.mark.parametrize(
+    ("targets", "names"),
+    [
+        ([], ["demo"]),
+        (["export"], ["demo"]),
+        (["results/demo/grids/a.png", "results/demo/cells.csv"], ["demo"]),
+        (["results/open_background/viewer"], ["open_background"]),
+        (["results/plan/transforms/images.json", "results/demo/scores.csv"], ["demo", "transforms"]),
+        (["results/statistics/miniature/summary.md"], ["analysis miniature"]),
+        (["statistics"], ["analysis miniature"]),
+        (["train_miniature"], []),
+    ],
+)
+def test_what_targets_are_judged_by(scopes, targets, names):
+    """Every experiment has a failure on record: which of them a run with these targets ends with."""
+    for scope in scopes.names():
+        write_record(scopes.get(scope).folder / "hidden_states/ab.json", some_manifest(a="why"))
+    found = scopes.judge(targets)
+    expected = names + (["analysis miniature"] if targets == [] else [])
+    assert sorted(outcome.name for outcome in found) == sorted(expected)
+    assert all(outcome.failures == {"a": "why"} for outcome in found)
+
+
+def test_an_experiment_is_not_judged_by_another_one_of_its_scope(project):
+    scopes = Scopes(load_project({**CONFIG, **DEFAULTS, "experiments": ["demo", "transforms"]}))
+    write_record(scopes.get("all").folder / "hidden_states/ab.json", some_manifest(a="why"))
+    assert [outcome.name for outcome in scopes.judge(["results/transforms/cells.csv"])] == ["transforms"]
+    assert [outcome.name for outcome in scopes.judge(["results/plan/all/verdict.txt"])] == [
+        "demo",
+        "transforms",
+    ]
