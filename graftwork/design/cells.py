@@ -43,6 +43,21 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """A grid of images.
+
+    Attributes:
+        x: axis of the columns.
+        y: axis of the rows; None for a single row.
+        pages: how many pages the default target draws, the first ones; None for all.
+    """
+
+    x: str
+    y: str | None
+    pages: int | None = 1
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """A model of a design.
 
@@ -91,7 +106,7 @@ class Design:
         cells: unique by name; baselines first, since "the same image as an earlier cell" should point to them.
         positions: for each combination of axis indices, the name of its cell.
         baselines: name of a cell -> name of its baseline.
-        grids: [{x, y}], axis names; y may be None.
+        grids: what is shown.
         models: identity -> model.
         references: SHA-256 -> path, of single images.
         scores: what is measured of the images. Neither in design.json nor in `digest`: it makes no image and no plan.
@@ -107,13 +122,18 @@ class Design:
     cells: list[Cell]
     positions: list[tuple[list[int], str]]
     baselines: dict[str, str]
-    grids: list[dict[str, str | None]]
+    grids: list[Grid]
     models: dict[str, ModelRecord] = field(default_factory=dict, metadata=ALWAYS)
     references: dict[str, str] = field(default_factory=dict, metadata=ALWAYS)
     scores: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list, metadata=ALWAYS)
     corpora: dict[str, CorpusRecord] = field(default_factory=dict, metadata=ALWAYS)
     statistics_files: dict[str, str] = field(default_factory=dict, metadata=ALWAYS)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """How many values each axis has."""
+        return {axis.name: len(axis.values) for axis in self.axes}
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as written to design.json."""

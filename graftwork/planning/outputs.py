@@ -9,7 +9,7 @@ from graftwork.core.errors import DesignError, suggest
 from graftwork.core.identity import digest
 from graftwork.core.labels import label
 from graftwork.core.records import to_json
-from graftwork.design.pages import Page, page_names
+from graftwork.design.pages import Page, first_pages, page_names
 from graftwork.design.project import EXPERIMENT_FOLDER, Project
 from graftwork.planning.plan import ImagePlan
 from graftwork.planning.scope import RESULTS
@@ -42,7 +42,18 @@ class Outputs:
 
     def _pages(self, experiment: str) -> dict[str, Page]:
         design = self._project.design(experiment)
-        return page_names({axis.name: len(axis.values) for axis in design.axes}, design.grids)
+        return page_names(design.lengths, design.grids)
+
+    def _first_pages(self, experiment: str) -> list[str]:
+        design = self._project.design(experiment)
+        return first_pages(design.lengths, design.grids)
+
+    def _drawn_pages(self, experiment: str) -> list[str]:
+        """Returns the first pages of each grid, and those that were asked for before: they are kept up to date."""
+        folder = self._project.root / RESULTS / experiment / "grids"
+        asked_for = {file.stem for file in folder.glob("*.png")}
+        first = self._first_pages(experiment)
+        return [page for page in self.pages(experiment) if page in first or page in asked_for]
 
     def page(self, experiment: str, page: str) -> dict[str, Any]:
         """Returns what is on a page of a grid, as plain values."""
@@ -73,11 +84,11 @@ class Outputs:
         return sorted({file.as_posix() for file in files})
 
     def grids(self, experiments: Iterable[str]) -> list[str]:
-        """Returns the files of all grid pages of experiments."""
+        """Returns the files of the grid pages of experiments: the first of each grid, and those asked for before."""
         return [
             f"{RESULTS}/{experiment}/grids/{page}.png"
             for experiment in experiments
-            for page in self.pages(experiment)
+            for page in self._drawn_pages(experiment)
         ]
 
     def score_files(self, experiments: Iterable[str]) -> list[str]:

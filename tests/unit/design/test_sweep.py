@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graftwork.core.errors import DesignError
+from graftwork.design.cells import Grid
 from graftwork.design.parameters import cell_id
 from graftwork.design.settings import Limits
 from tests.unit.design.designs import expand, experiment, some_models
@@ -38,7 +39,7 @@ def test_the_example_of_the_documentation(tmp_path):
     assert len(of_role(design, "baseline")) == 2
     assert [cell.role for cell in design.cells] == ["baseline"] * 2 + ["cell"] * 36
     assert (design.experiment, design.title, design.question) == ("example", "How much?", "At which alpha?")
-    assert design.grids == [{"x": "alpha", "y": "hidden_layer"}]
+    assert design.grids == [Grid("alpha", "hidden_layer")]
 
 
 def test_the_last_axis_varies_fastest(tmp_path):

@@ -59,7 +59,13 @@ def test_a_page_shows_the_images_of_the_set(tmp_path):
     (tmp_path / "cells.csv").write_text(write_table(rows))
     page = build_page(
         design,
-        {"x": "alpha", "y": "reference", "fixed": {"prompt": 0, "seed": 0}},
+        {
+            "x": "alpha",
+            "y": "reference",
+            "fixed": {"prompt": 0, "seed": 0},
+            "columns": (0, 1),
+            "rows": (0, 2),
+        },
         read_table(tmp_path / "cells.csv"),
         tmp_path,
     )
