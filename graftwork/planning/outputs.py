@@ -117,16 +117,38 @@ class Outputs:
 
     def pictures(self, experiment: str) -> dict[str, dict[str, str]]:
         """Returns heading -> path of a grid or plot, relative to the experiment's results -> what is constant on it."""
-        axes = {axis.name: axis for axis in self._project.design(experiment).axes}
+        first = self._first_pages(experiment)
         grids = {
-            f"grids/{name}.png": ", ".join(
+            f"grids/{name}.png": text for name, text in self._page_texts(experiment).items() if name in first
+        }
+        return {"Grids": grids, "Plots": {f"plots/{plot}.png": "" for plot in self.plots(experiment)}}
+
+    def more_pages(self, experiment: str) -> dict[str, str]:
+        """Returns file of a page of a grid that is drawn only when it is asked for -> what is constant on it."""
+        first = self._first_pages(experiment)
+        return {
+            f"{RESULTS}/{experiment}/grids/{name}.png": text
+            for name, text in self._page_texts(experiment).items()
+            if name not in first
+        }
+
+    def _page_texts(self, experiment: str) -> dict[str, str]:
+        """Returns name of a page -> what is constant on it, and which part of the axes it shows."""
+        axes = {axis.name: axis for axis in self._project.design(experiment).axes}
+        texts = {}
+        for name, page in self.pages(experiment).items():
+            parts = [
                 label(axis, axes[axis].labels[index])
                 for axis, index in page.fixed.items()
                 if len(axes[axis].labels) > 1
-            )
-            for name, page in self.pages(experiment).items()
-        }
-        return {"Grids": grids, "Plots": {f"plots/{plot}.png": "" for plot in self.plots(experiment)}}
+            ]
+            parts += [
+                f"{axis} {first + 1} to {end} of {len(axes[axis].labels)}"
+                for axis, (first, end) in ((page.y, page.rows), (page.x, page.columns))
+                if axis and end - first < len(axes[axis].labels)
+            ]
+            texts[name] = ", ".join(parts)
+        return texts
 
     def summary_of_plot(self, experiment: str, plot: str) -> str:
         """Returns the table that a plot is drawn from."""

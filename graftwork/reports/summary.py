@@ -4,7 +4,7 @@ import hashlib
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ NO_OP_COLUMNS = ("setting", "equals", "kind", "cells", "images")
 # Pairs of images of which the pixels are compared, over a whole experiment, and rows of the table of settings.
 MOST_PAIRS = 200
 MOST_SETTINGS = 100
+# Pages of grids that are named but not drawn.
+MOST_PAGES = 50
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ class Report:
         scores: what the experiment's scores say.
         made: `images` and `seconds` of the jobs that generated in the last run, 0 for none, and `packages`, name ->
             version.
+        more_pages: file of a page of a grid that is drawn when it is asked for -> what is constant on it.
     """
 
     design: Mapping[str, Any]
@@ -164,6 +167,7 @@ class Report:
     pictures: Mapping[str, Mapping[str, str]]
     scores: Sequence[Section]
     made: Mapping[str, Any]
+    more_pages: Mapping[str, str] = field(default_factory=dict)
 
 
 def summarize(report: Report) -> str:
@@ -186,7 +190,10 @@ def summarize(report: Report) -> str:
         # The generator computes with rounded numbers, so a scale may show in low bits. Only the pixels tell.
         scaled=_together(scaled).text if scaled else "",
         settings=_settings_table(design, report.rows, found),
+        findings=[section.finding for section in report.scores if section.finding],
         pictures=report.pictures,
+        more_pages=dict(list(report.more_pages.items())[:MOST_PAGES]),
+        unnamed_pages=max(0, len(report.more_pages) - MOST_PAGES),
         scores=report.scores,
         warnings=Counter(text for one in reports for text in one.warnings).most_common(),
         models=sorted(design["models"].items(), key=lambda item: item[1]["name"]),

@@ -31,9 +31,7 @@ def test_pages_cover_every_combination_once(lengths, with_y):
 def test_names_of_pages():
     three = axes([2, 3, 1])
     assert list(page_names(three, [Grid("axis0", "axis1")])) == ["axis0_by_axis1"]
-    assert list(page_names(three, [Grid("axis0", "axis2")])) == [
-        f"axis0_by_axis2_00{n}" for n in (1, 2, 3)
-    ]
+    assert list(page_names(three, [Grid("axis0", "axis2")])) == [f"axis0_by_axis2_00{n}" for n in (1, 2, 3)]
     assert list(page_names(three, [Grid("axis1", None)])) == ["axis1_001", "axis1_002"]
     assert page_names(three, []) == {}
     both = page_names(three, [Grid("axis0", "axis1"), Grid("axis1", "axis0")])
@@ -43,9 +41,7 @@ def test_names_of_pages():
 @given(st.integers(1, 200), st.integers(1, 200))
 def test_every_place_of_a_grid_is_on_one_page(columns, rows):
     pages = page_names({"x": columns, "y": rows}, [Grid("x", "y")]).values()
-    places = [
-        place for page in pages for place in itertools.product(range(*page.rows), range(*page.columns))
-    ]
+    places = [place for page in pages for place in itertools.product(range(*page.rows), range(*page.columns))]
     assert len(places) == columns * rows
     assert set(places) == set(itertools.product(range(rows), range(columns)))
     assert all(page.rows[1] - page.rows[0] <= MOST_ROWS for page in pages)

@@ -249,9 +249,7 @@ def test_settings_that_start_from_an_image_have_it_and_their_baseline_once(tmp_p
 
 def test_rows_with_the_same_baselines_share_a_strip(tmp_path):
     base = {"prompts": [{"name": "hat", "text": "a straw hat"}, {"name": "boat", "text": "a boat"}]}
-    page = one_page(
-        tmp_path, {**experiment({}, base), **MIXED, "grids": [{"x": "prompt", "y": "setting"}]}
-    )
+    page = one_page(tmp_path, {**experiment({}, base), **MIXED, "grids": [{"x": "prompt", "y": "setting"}]})
     named = {s.name: s for s in page.companions if s.name.startswith("text alone")}
     assert list(named) == ["text alone", "text alone: from_tree, text_from_tree"]
     assert all((s.along, set(s.tiles)) == ("x", {(0, 0), (0, 1)}) for s in named.values())
