@@ -16,6 +16,9 @@ from graftwork.planning.scope import RESULTS
 from graftwork.scores.outputs import SCORES_FILE, Plot, plots_of, summaries_of
 from graftwork.scores.registry import scores
 
+# Pages that a message names.
+_MOST_NAMED = 12
+
 
 class Outputs:
     """Answers questions about the outputs of a project's experiments, each computed once."""
@@ -59,8 +62,9 @@ class Outputs:
         """Returns what is on a page of a grid, as plain values."""
         pages = self.pages(experiment)
         if page not in pages:
+            named = ", ".join(list(pages)[:_MOST_NAMED]) + (", ..." if len(pages) > _MOST_NAMED else "")
             raise DesignError(
-                f"experiment {experiment} has no grid page {page!r}; its pages: {', '.join(pages) or 'none'}"
+                f"experiment {experiment} has no grid page {page!r}; its {len(pages)} pages: {named or 'none'}"
                 f"{suggest(page, pages)} (they follow from grids in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
             )
         return {"y": None, **to_json(pages[page])}

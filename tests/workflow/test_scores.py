@@ -18,8 +18,11 @@ from tests.workflow.harness import Run, Workspace
 pytestmark = pytest.mark.slow
 
 PLOTS = {
-    f"following{by}" for by in ("", "_by_attribute", "_by_hidden_layer", "_by_token_mode", "_by_prompt_says")
-} | {"least_confidence"}
+    "finding",
+    "reference_by_setting",
+    *(f"following{by}" for by in ("", "_by_attribute", "_by_prompt_says")),
+    "least_confidence",
+}
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -62,7 +65,7 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     assert not {"images", "conditioning", "hidden_states"} & set(run.made)
     assert finished_jobs(run) == {
         "score_images": 1,
-        "summarize_scores": 2,
+        "summarize_scores": 3,
         "plot_scores": len(PLOTS),
         "tabulate": 1,
         "draw_grid": 1,
