@@ -70,6 +70,8 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
         "tabulate": 1,
         "draw_grid": 1,
         "summarize_experiment": 1,
+        "make_thumbnails": 1,
+        "build_viewer": 1,
         "verdict": 1,
     }
     scored, rows = read_table(results / "scores.csv"), fresh.rows()
@@ -138,4 +140,4 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_made(fresh: Workspa
     run = fresh.run("results/small/scores.csv")
     assert run.returncode == 1
     assert "config/experiments/small.yaml: scores is missing or empty" in run.output
-    assert "allowed: a list of scene_attributes" in run.output
+    assert "allowed: a list of ratings, scene_attributes" in run.output

@@ -33,7 +33,7 @@ class Finding:
         margin: how far its interval lies above chance and above the text alone; not above 0 where nothing arrives.
         text_alone: the same at alpha 0, if there is such a row.
         factor: axis by another value of which the share falls most; empty if none varies.
-        others: the rows with these other values.
+        others: the rows with these other values; none if the share falls nowhere.
         compared: among how many rows it was chosen.
         is_too_few: whether no row has enough different images to say anything.
     """
@@ -76,13 +76,15 @@ def _other_values(row: Row, rows: Sequence[Row]) -> tuple[str, list[Row]]:
     """Returns the factor by which alone the share falls most, and the rows with the values by which it does."""
     best: tuple[str, list[Row]] = ("", [])
     for factor in factors_of(row):
-        fixed = {**factors_of(row), "attribute": "", PROMPT_SAYS: "", "alpha": ""}.keys() - {factor}
+        fixed = {*factors_of(row), "attribute", PROMPT_SAYS, "alpha"} - {factor}
         others = [one for one in rows if one is not row and all(one[name] == row[name] for name in fixed)]
         if others:
             lowest = min(map(_share, others))
             if not best[1] or lowest < _share(best[1][0]):
                 best = (factor, [one for one in others if _share(one) == lowest])
-    return best
+    factor, others = best
+    # Others that have as much are no contrast; the factor is kept, because the plot shows it.
+    return factor, [one for one in others if _share(one) < _share(row)]
 
 
 def _place(row: Row) -> tuple[str, ...]:

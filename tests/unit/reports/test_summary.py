@@ -35,7 +35,7 @@ GOLDEN = """\
 
 Is target_std \\| seen?
 
-**It is not \\<seen\\>.**
+> It is not \\<seen\\>.
 
 14 cells, 2 of role baseline, 12 of role cell (2 prompt x 2 target_std x 3 alpha): 13 done, 1 failed, 0 missing; 7 \
 different images. One row for each: [cells.csv](cells.csv); with every parameter: [cells_full.csv](cells_full.csv); what \
@@ -185,7 +185,7 @@ def test_what_there_is_not_is_not_said(design):
         "not done",
         "## Warnings",
         "## Grids",
-        "**",
+        "\n> ",
         "More pages",
         "## Scores",
         "* Generation",

@@ -135,6 +135,14 @@ def test_what_the_text_alone_has_too_does_not_arrive(tmp_path):
     assert found.margin < 0
 
 
+def test_what_makes_no_difference_is_no_contrast(tmp_path):
+    rows = make_rows(tmp_path, lambda p: render_scene(ARRIVED if p["alpha"] else WANTED))
+    found = find_clearest(rows)
+    assert (found.factor, found.others) == ("token_mode", [])
+    assert f"alpha 1; the text alone in 0 of 5 ({percents(0.0, 5)})." in finding_in_words(rows)
+    assert len(setting_chart("finding", "A test", rows).panels[0].series) == 2
+
+
 def test_a_few_images_are_no_finding(tmp_path):
     words = finding_in_words(make_rows(tmp_path, open_background, seeds=(1, 2, 3)))
     assert words.startswith("With fewer than 4 different images in each comparison nothing can be said")
