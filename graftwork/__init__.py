@@ -3,7 +3,7 @@
 The workflow (Snakefile, rules/, workflow_scripts/) calls this library; notebooks can import it as well. A package imports
 only packages that stand before it in this list:
 
-    core            identities, code digests, labels, errors, PNG and NPZ bytes, atomic files, locks, progress
+    core            records, cells, identities, code digests, labels, errors, PNG and NPZ bytes, atomic files, locks, progress
     models          encoders and generators, their catalog and hardware settings
     statistics      moments of hidden states, comparisons, sink tokens
     transforms      the registry of transforms and one module per stage

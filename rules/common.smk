@@ -20,7 +20,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 
 from graftwork.core.errors import DesignError
-from graftwork.core.records import read_record
+from graftwork.core.records import read_record, to_json
 from graftwork.planning.analyses import StatisticsPlan
 from graftwork.planning.outputs import Outputs
 from graftwork.planning.plan import ConditioningPlan, ImagePlan

@@ -45,7 +45,7 @@ rule draw_grid:
         mem_mb=4000,
         runtime=30,
     params:
-        page=design_error(lambda wildcards: OUTPUTS.page(wildcards.experiment, wildcards.page)),
+        page=design_error(lambda wildcards: to_json(OUTPUTS.page(wildcards.experiment, wildcards.page))),
         code=report_code.grid_code(),
     message:
         "Drawing grid {wildcards.page} of {wildcards.experiment}"

@@ -1,9 +1,8 @@
 """Writes the cells of one experiment."""
 
-import json
 from pathlib import Path
 
-from graftwork.core.atomic import write_atomic
+from graftwork.core.records import write_record
 from graftwork.design.project import Project
 from graftwork.jobs.record import open_log
 
@@ -20,7 +19,7 @@ def main(snakemake):
     log.info("%s cells", len(design.cells))
     for note in design.notes:
         log.warning(note)
-    write_atomic(Path(snakemake.output.design), json.dumps(design.to_json(), ensure_ascii=False))
+    write_record(Path(snakemake.output.design), design.written, indent=None)
 
 
 if "snakemake" in globals():

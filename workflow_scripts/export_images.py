@@ -1,18 +1,19 @@
 """Exports the images of one experiment."""
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
+from graftwork.design.cells import Design
 from graftwork.jobs.record import PACKAGES, open_log
 from graftwork.reports.export import export_images
 
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
-    design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
+    design = read_record(Design, snakemake.input.design)
     index_file = Path(snakemake.output.index)
     versions = {name: version(name) for name in PACKAGES}
     index = export_images(design, read_table(snakemake.input.table), index_file.parent, versions)

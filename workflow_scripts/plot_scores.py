@@ -1,10 +1,11 @@
 """Draws one plot of an experiment's scores."""
 
-import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.records import read_record
 from graftwork.core.tables import read_table
+from graftwork.design.cells import Design
 from graftwork.jobs.record import open_log
 from graftwork.reports.charts import chart_png
 from graftwork.scores.outputs import all_summaries
@@ -12,7 +13,7 @@ from graftwork.scores.outputs import all_summaries
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
-    title = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))["title"]
+    title = read_record(Design, snakemake.input.design).title
     summary = all_summaries()[snakemake.params.table]
     chart = summary.chart(snakemake.params.shows, title, read_table(snakemake.input.summary))
     log.info("%s panels", len(chart.panels))

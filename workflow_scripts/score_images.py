@@ -1,11 +1,11 @@
 """Scores the images of one experiment."""
 
-import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.records import read_record
 from graftwork.core.tables import write_table
+from graftwork.design.cells import Design
 from graftwork.jobs.record import all_failures, blaming_settings, open_log
 from graftwork.planning.plan import ImagePlan
 from graftwork.reports.table import cell_rows
@@ -15,13 +15,13 @@ from graftwork.store.layout import Store
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
-    design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
+    design = read_record(Design, snakemake.input.design)
     plan = read_record(ImagePlan, snakemake.params.plan)
     failures = all_failures(snakemake.input.manifests)
     cells = cell_rows(design, plan.cells, failures, Store(Path("results/store")))
     images = {row["cell"]: row["image"] for row in cells}
     with blaming_settings(log):
-        rows = score_rows(design, images, snakemake.params.scores, Path())
+        rows = score_rows(design.cells, images, design.references, snakemake.params.scores, Path())
     log.info("%s rows", len(rows))
     write_atomic(Path(snakemake.output.table), write_table(rows))
 

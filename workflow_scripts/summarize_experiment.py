@@ -1,11 +1,11 @@
 """Writes summary.md and no_ops.csv of one experiment."""
 
-import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
+from graftwork.design.cells import Design
 from graftwork.jobs.record import open_log, read_manifests, work_of
 from graftwork.planning.plan import ImagePlan
 from graftwork.reports.summary import NO_OP_COLUMNS, Report, compare_settings, no_op_rows, summarize
@@ -14,7 +14,7 @@ from graftwork.scores.outputs import describe_scores
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
-    design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
+    design = read_record(Design, snakemake.input.design)
     resolved = read_record(ImagePlan, snakemake.params.plan).cells
     rows = read_table(snakemake.input.table)
     found, differences = compare_settings(design, resolved, rows)

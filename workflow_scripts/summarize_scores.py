@@ -1,22 +1,23 @@
 """Sums up one score of an experiment."""
 
-import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
+from graftwork.design.cells import Design
 from graftwork.jobs.record import open_log
 from graftwork.scores.outputs import all_summaries, stale_plots
 
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
-    design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
+    design = read_record(Design, snakemake.input.design)
     summary = all_summaries()[snakemake.wildcards.summary]
     rows = summary.summarize(design, read_table(snakemake.input.scores))
     log.info("%s rows", len(rows))
     table = Path(snakemake.output.table)
-    for plot in stale_plots(snakemake.params.scores, design["axes"], table.with_name("plots")):
+    for plot in stale_plots(snakemake.params.scores, design.axes, table.with_name("plots")):
         log.info("removing %s, which the experiment no longer has", plot)
         plot.unlink()
     write_atomic(table, write_table(rows))

@@ -1,11 +1,11 @@
 """Writes the tables of the cells of one experiment."""
 
-import json
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
+from graftwork.design.cells import Design
 from graftwork.jobs.record import all_failures, open_log
 from graftwork.planning.plan import ImagePlan
 from graftwork.reports.pages import stale_pages
@@ -17,7 +17,7 @@ from graftwork.store.layout import Store
 
 def main(snakemake):
     log = open_log(snakemake.log[0])
-    design = json.loads(Path(snakemake.input.design).read_text(encoding="utf-8"))
+    design = read_record(Design, snakemake.input.design)
     plan = read_record(ImagePlan, snakemake.params.plan)
     failures = all_failures(snakemake.input.manifests)
     rows = cell_rows(design, plan.cells, failures, Store(Path("results/store")))

@@ -14,7 +14,8 @@ from graftwork.conditioning.visibility import CaptionNorm
 from graftwork.models.families import generator_family
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.hidden_states import HiddenStates
-from graftwork.transforms.context import COVARIANCE, FIT_STATISTICS, NEUTRAL_SOURCE, WHOLE_SOURCE, Context
+from graftwork.store.records import ConditioningReport, CorpusStatistics, FileStatistics, Recipe, StageChoice
+from graftwork.transforms.context import COVARIANCE, NEUTRAL_SOURCE, STATISTICS, WHOLE_SOURCE, Context
 from graftwork.transforms.registry import Transform, TransformParameters, transform
 from graftwork.transforms.schedules import AlphaSchedule, alphas_of_steps, scheduled_alphas
 
@@ -22,8 +23,9 @@ from graftwork.transforms.schedules import AlphaSchedule, alphas_of_steps, sched
 HARDWARE = {"device": "cpu", "dtype": "float32", "cpu_threads": 1}
 # Key of an encoder input and entry of `hidden_states` -> what is stored.
 ReadStates = Callable[[str, int], HiddenStates]
-# What a recipe says of statistics, {key, tokens} or {npz, tokens} -> the statistics.
-ReadStatistics = Callable[[Mapping[str, Any]], ReferenceStatistics]
+StatisticsName = CorpusStatistics | FileStatistics
+# What a recipe says of statistics -> the statistics.
+ReadStatistics = Callable[[StatisticsName], ReferenceStatistics]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -32,38 +34,28 @@ class Conditioning:
     """What the generator gets.
 
     Attributes:
-        prompt_embeds: (tokens, dim), of the generator's dtype; or (distinct, tokens, dim), where steps differ.
-        report: Facts for tables: tokens, source_tokens, source_tokens_used (share, None where the blend takes the
-            source as it is), warnings, masked_dimensions and fixed_dimensions where something was masked or fixed, alphas
-            where steps differ, negative_tokens with guidance, and what `CaptionNorm.report` adds.
-        prompt_embeds_of_step: int64 (steps,), which of `prompt_embeds` each step gets; None where they are one.
-        negative_prompt_embeds: (negative tokens, dim), of the generator's dtype; None without guidance.
+        tensors: What is stored, by name. `prompt_embeds` is (tokens, dim), of the generator's dtype; or (distinct, tokens,
+            dim) where steps differ, and `prompt_embeds_of_step`, int64 (steps,), says which of these each step gets. With
+            guidance there is `negative_prompt_embeds`, (negative tokens, dim).
+        report: Facts for tables.
     """
 
-    prompt_embeds: torch.Tensor
-    report: dict[str, Any]
-    prompt_embeds_of_step: torch.Tensor | None = None
-    negative_prompt_embeds: torch.Tensor | None = None
-
-    @property
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """What is stored, by name."""
-        names = ("prompt_embeds", "prompt_embeds_of_step", "negative_prompt_embeds")
-        return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
+    tensors: Mapping[str, torch.Tensor]
+    report: ConditioningReport
 
     @property
     def hash(self) -> str:
         """Digest of the bytes, shape and dtype of all tensors."""
-        return conditioning_hash(self.tensors)
+        return self.report.conditioning
 
 
-def no_statistics(wanted: Mapping[str, Any]) -> ReferenceStatistics:
+def no_statistics(wanted: StatisticsName) -> ReferenceStatistics:
     """Stands for a reader of statistics where no recipe takes any."""
-    raise LookupError(f"statistics {dict(wanted)} are wanted, but nothing was given that reads them")
+    raise LookupError(f"{wanted} are wanted, but nothing was given that reads them")
 
 
 def build_conditioning(
-    recipe: Mapping[str, Any],
+    recipe: Recipe,
     read_states: ReadStates,
     read_statistics: ReadStatistics = no_statistics,
     caption_norm: CaptionNorm | None = None,
@@ -71,7 +63,7 @@ def build_conditioning(
     """Applies a recipe.
 
     Args:
-        recipe: As `Keys.recipe` returns it.
+        recipe: What to build.
         read_states: Gives the hidden states that the recipe names, by key and entry.
         read_statistics: Gives the statistics that the recipe names.
         caption_norm: Caption norm of the generator that the recipe names; None for no report of what it sees.
@@ -80,53 +72,54 @@ def build_conditioning(
         ValueError: where the token mode selects nothing, naming the mode.
         FloatingPointError: where the result is not finite.
     """
-    text_states = read_states(*recipe["text"])
+    text_states = read_states(recipe.text.key, recipe.text.layer)
     text = as_float32(text_states)
-    report: dict[str, Any] = {"source_tokens": 0, "source_tokens_used": None, "warnings": []}
     alphas = alphas_of_recipe(recipe)
-    if "sources" not in recipe:
-        results = [text]
-    else:
-        sources = [read_states(*source) for source in recipe["sources"]]
+    results, facts, warned = [text], SourceFacts(0), ()
+    if recipe.sources:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            neutral = [read_states(*source) for source in recipe.get("neutral_sources", ())]
-            grafting = Grafting(recipe, text_states, sources, neutral, read_statistics)
+            grafting = Grafting(recipe, text_states, read_states, read_statistics)
             blended = {alpha: grafting.blend_at(alpha) if alpha else text for alpha in dict.fromkeys(alphas)}
-            results = [blended[alpha] for alpha in alphas]
-        report |= grafting.facts
+        results, facts = [blended[alpha] for alpha in alphas], grafting.facts
         # A blend that is computed at several alphas says the same of each.
-        report["warnings"] = list(dict.fromkeys(str(item.message) for item in caught))
-    distinct, of_step = distinct_tensors([cast(result, recipe["dtype"]) for result in results])
-    report["tokens"] = distinct[0].shape[0]
-    if len(set(alphas)) > 1:
-        report["alphas"] = alphas
-    exact_negative, negative = None, None
-    if "negative" in recipe:
-        exact_negative = as_float32(read_states(recipe["negative"], recipe["text"][1]))
-        negative = cast(exact_negative, recipe["dtype"])
-        report["negative_tokens"] = negative.shape[0]
-    if caption_norm is not None:
-        report |= caption_norm.report(results, text, exact_negative)
-    if len(distinct) == 1:
-        return Conditioning(distinct[0], report, None, negative)
-    return Conditioning(torch.stack(distinct), report, torch.tensor(of_step), negative)
+        warned = tuple(dict.fromkeys(str(item.message) for item in caught))
+    distinct, of_step = distinct_tensors([cast(result, recipe.dtype) for result in results])
+    tensors = {"prompt_embeds": distinct[0]}
+    if len(distinct) > 1:
+        tensors = {
+            "prompt_embeds": torch.stack(distinct),
+            "prompt_embeds_of_step": torch.tensor(of_step),
+        }
+    negative = None
+    if recipe.negative is not None:
+        negative = as_float32(read_states(recipe.negative, recipe.text.layer))
+        tensors["negative_prompt_embeds"] = cast(negative, recipe.dtype)
+    report = ConditioningReport(
+        **vars(facts),
+        conditioning=conditioning_hash(tensors),
+        tokens=distinct[0].shape[0],
+        warnings=warned,
+        negative_tokens=None if negative is None else negative.shape[0],
+        alphas=tuple(alphas) if len(set(alphas)) > 1 else (),
+        visible_change=caption_norm and caption_norm.relative_change(results, text),
+        sketch=caption_norm and caption_norm.sketch(results, negative),
+    )
+    return Conditioning(tensors, report)
 
 
-def alphas_of_recipe(recipe: Mapping[str, Any]) -> list[float]:
+def alphas_of_recipe(recipe: Recipe) -> list[float]:
     """Returns the alpha of each step; a single one where all steps have the same, 0 for the text alone."""
-    alpha = recipe.get("alpha", 0.0)
-    if "alpha_over_sigma" in recipe:
-        of = recipe["alpha_over_sigma"]
-        first = of["first_step"]
-        family = generator_family(of["family"])
-        sigmas = family.scheduler_sigmas(
-            of["scheduler"], of["num_inference_steps"], of["image_tokens"], first
-        )
-        schedule = AlphaSchedule.model_validate({**of["schedule"], "over": "sigma"})
-        shares = alphas_of_steps(schedule, of["num_inference_steps"] - first, sigmas.tolist())
-        alpha = scheduled_alphas(alpha, shares)
-    return alpha if isinstance(alpha, list) else [alpha]
+    of = recipe.alpha_over_sigma
+    if of is None:
+        return list(recipe.alphas) or [0.0]
+    sigmas = generator_family(of.family).scheduler_sigmas(
+        of.scheduler, of.num_inference_steps, of.image_tokens, of.first_step
+    )
+    schedule = AlphaSchedule.model_validate({**of.schedule, "over": "sigma"})
+    shares = alphas_of_steps(schedule, of.num_inference_steps - of.first_step, sigmas.tolist())
+    (highest,) = recipe.alphas
+    return scheduled_alphas(highest, shares)
 
 
 def distinct_tensors(tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[int]]:
@@ -170,6 +163,16 @@ class Step:
 
 
 @dataclass(frozen=True)
+class SourceFacts:
+    """What tables say of a source; see `ConditioningReport`."""
+
+    source_tokens: int
+    source_tokens_used: float | None = None
+    masked_dimensions: tuple[str, ...] = ()
+    fixed_dimensions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Source:
     """A source on its way to the blend.
 
@@ -181,7 +184,7 @@ class Source:
 
     states: torch.Tensor
     context: Context
-    facts: dict[str, Any]
+    facts: SourceFacts
 
 
 class Grafting:
@@ -193,19 +196,17 @@ class Grafting:
 
     def __init__(
         self,
-        recipe: Mapping[str, Any],
+        recipe: Recipe,
         text_states: HiddenStates,
-        sources: Sequence[HiddenStates],
-        neutral: Sequence[HiddenStates] = (),
+        read_states: ReadStates,
         read_statistics: ReadStatistics = no_statistics,
     ) -> None:
         """Applies every stage but the blend.
 
         Args:
-            recipe: As for `build_conditioning`.
+            recipe: What to build.
             text_states: Hidden states of the generator's own text encoder.
-            sources: Hidden states of the encoder that is blended in, one for each reference and layer.
-            neutral: Hidden states that each of them is compared with, for blends that need them.
+            read_states: As for `build_conditioning`.
             read_statistics: As for `build_conditioning`.
         """
         self._recipe = recipe
@@ -214,6 +215,10 @@ class Grafting:
         self._text = as_float32(text_states)
         self._blend = self._step("blend")
         self._matching = self._step("length_matching")
+        sources, neutral = (
+            [read_states(part.key, part.layer) for part in parts]
+            for parts in (recipe.sources, recipe.neutral_sources)
+        )
         source = self._combine(sources)
         self._source, self._context, self.facts = source.states, source.context, source.facts
         if NEUTRAL_SOURCE in self._blend.chosen.needs:
@@ -232,22 +237,15 @@ class Grafting:
 
     def _step(self, stage: str) -> Step:
         """Returns the transform that the recipe chose for a stage, with its parameters and statistics."""
-        chosen = transform(stage, self._recipe[stage]["name"])
-        values = self._recipe[stage]["parameters"]
-        statistics: dict[str, ReferenceStatistics] = {}
-        if chosen.needs_statistics:
-            wanted = values["statistics"]
-            statistics["statistics"] = (
-                self._read_statistics(wanted)
-                if isinstance(wanted, Mapping)
-                else prompt_statistics(
-                    self._text.numpy(), self._text_states.roles, COVARIANCE in chosen.needs
-                )
-            )
-        if FIT_STATISTICS in chosen.needs:
-            pair = values["fix_corpus"]
-            statistics |= {side: self._read_statistics(pair[side]) for side in ("donor", "host")}
-        return Step(chosen, chosen.parameters_of(values), statistics)
+        choice = self._recipe.stages[stage]
+        chosen = transform(stage, choice.name)
+        statistics = {part: self._read_statistics(name) for part, name in choice.corpus_statistics.items()}
+        if choice.file_statistics is not None:
+            statistics[STATISTICS] = self._read_statistics(choice.file_statistics)
+        if chosen.needs_statistics and not statistics:
+            roles = self._text_states.roles
+            statistics[STATISTICS] = prompt_statistics(self._text.numpy(), roles, COVARIANCE in chosen.needs)
+        return Step(chosen, chosen.parameters_of(choice.parameters), statistics)
 
     def _combine(self, sources: Sequence[HiddenStates]) -> Source:
         """Returns the source as the blend takes it.
@@ -261,7 +259,7 @@ class Grafting:
 
     def _prepare(self, states: HiddenStates) -> Source:
         """Returns one source before it is combined."""
-        selected = selected_tokens(self._recipe, states)
+        selected = selected_tokens(self._recipe.stages["token_mode"], states)
         context = Context(
             text=self._text,
             text_roles=self._text_states.roles,
@@ -270,51 +268,48 @@ class Grafting:
             source_token_ids=states.token_ids[selected],
         )
         source = as_float32(states)[torch.from_numpy(selected)]
-        facts: dict[str, Any] = {}
-        for stage, name in (("masking", "masked_dimensions"), ("dimension_fix", "fixed_dimensions")):
-            source, changed = self._step(stage)(source, context)
-            if changed:
-                facts[name] = changed
+        source, masked = self._step("masking")(source, context)
+        source, fixed = self._step("dimension_fix")(source, context)
         source = self._step("normalization")(source, context)
-        facts["source_tokens"] = source.shape[0]
+        facts = SourceFacts(source.shape[0], None, tuple(masked), tuple(fixed))
         if not self._takes_whole_source:
             matching = self._matching
             wanted, tokens = self._blend.chosen.tokens_wanted, self._text.shape[0]
             if wanted is not None:
                 tokens = wanted(self._blend.parameters, tokens)
-            facts["source_tokens_used"] = share_of_source_used(matching, source, tokens)
+            facts = replace(facts, source_tokens_used=share_of_source_used(matching, source, tokens))
             source = matching.chosen.function(source, tokens, matching.parameters)
         return Source(source, context, facts)
 
 
-def merged_facts(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def merged_facts(facts: Sequence[SourceFacts]) -> SourceFacts:
     """Returns the facts of several sources as one: tokens added up, shares by the number of tokens."""
     if len(facts) == 1:
-        return dict(facts[0])
-    tokens = sum(part["source_tokens"] for part in facts)
-    merged: dict[str, Any] = {"source_tokens": tokens}
-    if all("source_tokens_used" in part for part in facts):
-        used = sum(part["source_tokens_used"] * part["source_tokens"] for part in facts)
-        merged["source_tokens_used"] = used / tokens
-    for name in ("masked_dimensions", "fixed_dimensions"):
-        changed = [
-            f"{line} (source {number})"
-            for number, part in enumerate(facts, start=1)
-            for line in part.get(name, ())
-        ]
-        if changed:
-            merged[name] = changed
-    return merged
+        return facts[0]
+    tokens = sum(part.source_tokens for part in facts)
+    used = [
+        part.source_tokens_used * part.source_tokens for part in facts if part.source_tokens_used is not None
+    ]
+    return SourceFacts(
+        tokens,
+        sum(used) / tokens if len(used) == len(facts) else None,
+        _numbered([part.masked_dimensions for part in facts]),
+        _numbered([part.fixed_dimensions for part in facts]),
+    )
 
 
-def selected_tokens(recipe: Mapping[str, Any], states: HiddenStates) -> np.ndarray:
-    """Returns which tokens the recipe's token mode selects: bool (tokens,).
+def _numbered(lines: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(f"{line} (source {number})" for number, own in enumerate(lines, start=1) for line in own)
+
+
+def selected_tokens(choice: StageChoice, states: HiddenStates) -> np.ndarray:
+    """Returns which tokens a token mode selects: bool (tokens,).
 
     Raises:
         ValueError: where it selects none, naming the mode.
     """
-    chosen = transform("token_mode", recipe["token_mode"]["name"])
-    mask = chosen.function(states.roles, chosen.parameters_of(recipe["token_mode"]["parameters"]))
+    chosen = transform("token_mode", choice.name)
+    mask = chosen.function(states.roles, chosen.parameters_of(choice.parameters))
     if not mask.any():
         raise ValueError(
             f"token_mode {chosen.name!r} selects none of the {len(mask)} tokens; choose another token_mode"

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from graftwork.store.records import Sketch
+
 NUMBERS = 32
 # What differs by no more, relative to its length, is the same. Rounding in float32 is 6e-8 for each operation and stays
 # below 1e-6 over a recipe; rounding a result once to bfloat16 is 1e-3. The middle, on a scale of ratios.
@@ -33,19 +35,19 @@ def signs(first: int, count: int, stream: int) -> np.ndarray:
     return bits.astype(np.float32) * 2 - 1
 
 
-def encode_sketch(tokens: Mapping[str, int], values: np.ndarray) -> dict[str, Any]:
-    """Returns a sketch as plain values for the table of recipes.
+def encode_sketch(tokens: Mapping[str, int], values: np.ndarray) -> Sketch:
+    """Returns a sketch for the table of recipes.
 
     Args:
         tokens: Name of each tensor -> its tokens.
         values: (NUMBERS,), any float type.
     """
-    return {"tokens": dict(tokens), "values": base64.b64encode(values.astype("<f4").tobytes()).decode()}
+    return Sketch(dict(tokens), base64.b64encode(values.astype("<f4").tobytes()).decode())
 
 
-def decode_sketch(sketch: Mapping[str, Any]) -> np.ndarray:
+def decode_sketch(sketch: Sketch) -> np.ndarray:
     """Returns the numbers of a sketch, float64 (NUMBERS,)."""
-    return np.frombuffer(base64.b64decode(sketch["values"]), dtype="<f4").astype(np.float64)
+    return np.frombuffer(base64.b64decode(sketch.values), dtype="<f4").astype(np.float64)
 
 
 class KnownSketches:
@@ -57,7 +59,7 @@ class KnownSketches:
         self._sorted: dict[str, list[tuple[float, int]]] = {}
         self._known: dict[str, list[tuple[Any, np.ndarray]]] = {}
 
-    def first_like(self, apart: str, sketch: Mapping[str, Any] | None, name: Any) -> Any:
+    def first_like(self, apart: str, sketch: Sketch | None, name: Any) -> Any:
         """Returns the name of the first thing whose sketch is this one, which is `name` where there is none yet.
 
         Args:
@@ -67,7 +69,7 @@ class KnownSketches:
         """
         if sketch is None:
             return name
-        group = f"{apart} {sorted(sketch['tokens'].items())}"
+        group = f"{apart} {sorted(sketch.tokens.items())}"
         values = decode_sketch(sketch)
         known, by_number = self._known.setdefault(group, []), self._sorted.setdefault(group, [])
         # Sketches that are alike differ by no more in any number; a little more, for the other may be the longer one.
@@ -86,7 +88,7 @@ class KnownSketches:
         return name
 
 
-def are_alike(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+def are_alike(one: Sketch | None, other: Sketch | None) -> bool:
     """Returns whether two sketches are the same up to rounding; never where one is missing or has another shape."""
     if one is None or other is None:
         return False

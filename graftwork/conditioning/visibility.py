@@ -6,16 +6,16 @@ have such a norm is asked of their family. Computed from the float32 result, bef
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 
 from graftwork.conditioning.sketches import NUMBERS, TOLERANCE, encode_sketch, signs
 from graftwork.models.families import generator_family
+from graftwork.store.records import Sketch
 
 
 class CaptionNorm:
@@ -63,28 +63,17 @@ class CaptionNorm:
     def _weighted_signs(self) -> torch.Tensor:
         return self.weight[:, None] * torch.from_numpy(signs(0, len(self.weight), stream=1))
 
-    def report(
-        self, steps: Sequence[torch.Tensor], text: torch.Tensor, negative: torch.Tensor | None = None
-    ) -> dict[str, Any]:
-        """Returns what goes into the table of recipes.
+    def relative_change(self, steps: Sequence[torch.Tensor], text: torch.Tensor) -> float | None:
+        """Returns how much of a conditioning the generator sees: |y - y_text| / |y_text|, y what the norm gives.
 
         Args:
             steps: Conditioning of each step before the cast, float32 (tokens, dim); one where all steps have the same.
             text: The text alone, float32 (tokens, dim).
-            negative: Conditioning of the negative prompt, float32 (negative tokens, dim), where there is guidance.
 
         Returns:
-            `visible_change`: |y - y_text| / |y_text| over all steps (Frobenius), y what the norm gives; 0 where that is
-            no more than rounding, None where the numbers of tokens differ or the text is nothing. `sketch`: of all y,
-            that of the negative prompt too, see `sketches`.
+            The quotient of Frobenius norms over all steps; 0 where that is no more than rounding, None where the numbers
+            of tokens differ or the text is nothing.
         """
-        named = {f"step {number}": states for number, states in enumerate(steps)}
-        if negative is not None:
-            named["negative"] = negative
-        return {"visible_change": self.relative_change(steps, text), "sketch": self.sketch(named)}
-
-    def relative_change(self, steps: Sequence[torch.Tensor], text: torch.Tensor) -> float | None:
-        """Returns `visible_change`; see `report`."""
         if any(states.shape != text.shape for states in steps):
             return None
         own = self(text)
@@ -95,13 +84,20 @@ class CaptionNorm:
             return 0.0
         return float(f"{distance / length:.6g}") if length else None
 
-    def sketch(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        """Returns the sketch of what the norm makes of named float32 (tokens_i, dim).
+    def sketch(self, steps: Sequence[torch.Tensor], negative: torch.Tensor | None = None) -> Sketch:
+        """Returns the sketch of what the norm makes of a conditioning, that of the negative prompt included.
 
         Number j is sum over tokens i and dimensions d of a_ij y_id b_jd with independent signs a and b, over the root of
         how many numbers there are: its expected square is |y|^2, that of a difference is the squared difference (Johnson
         and Lindenstrauss). Token i has signs of its own, so that an exchange of tokens is a change.
+
+        Args:
+            steps: Conditioning of each step before the cast, float32 (tokens, dim); one where all steps have the same.
+            negative: Conditioning of the negative prompt, float32 (negative tokens, dim), where there is guidance.
         """
+        tensors = {f"step {number}": states for number, states in enumerate(steps)}
+        if negative is not None:
+            tensors["negative"] = negative
         total, first, names = torch.zeros(NUMBERS, dtype=torch.float64), 0, sorted(tensors)
         for name in names:
             states = tensors[name]

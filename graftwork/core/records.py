@@ -54,9 +54,9 @@ def record_digest(record: Any) -> str:
     return digest(to_json(record))
 
 
-def write_record(path: Path, record: Any) -> None:
-    """Writes a record to a file."""
-    write_atomic(path, json.dumps(to_json(record), indent=1, ensure_ascii=False))
+def write_record(path: Path, record: Any, indent: int | None = 1) -> None:
+    """Writes a record to a file; without `indent` in one line."""
+    write_atomic(path, json.dumps(to_json(record), indent=indent, ensure_ascii=False))
 
 
 def read_record(record: type[R], path: str | Path) -> R:
@@ -180,6 +180,8 @@ def _reader(annotation: Any) -> Callable[[Any], Any]:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         inner = [argument for argument in arguments if argument is not types.NoneType]
+        if len(inner) > 1 and all(map(is_dataclass, inner)):
+            return _reader_of_several(inner)
         if len(inner) == 1 and (read := _reader(inner[0])) is not _same:
             return lambda value: None if value is None else read(value)
         return _same
@@ -194,6 +196,21 @@ def _reader(annotation: Any) -> Callable[[Any], Any]:
             return _same
         return lambda value: {key: read_value(item) for key, item in value.items()}
     return _same
+
+
+def _reader_of_several(records: Sequence[Any]) -> Callable[[Any], Any]:
+    """Returns what reads a value as the first of several records that has its fields."""
+
+    def read(value: Any) -> Any:
+        reasons = []
+        for record in records:
+            try:
+                return _reader(record)(value)
+            except OtherVersion as error:
+                reasons.append(str(error))
+        raise OtherVersion("; ".join(reasons))
+
+    return read
 
 
 def _tuple_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:

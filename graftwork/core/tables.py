@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+# Column -> value.
+Row = dict[str, Any]
+
 OUTSIDE_DIGESTS = "reads and writes tables; what is in them is decided elsewhere"
 
 

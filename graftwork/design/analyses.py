@@ -238,7 +238,7 @@ def _sides(
             )
         check_class(corpus, models[side.encoder], side.tokens, f"{where}.{key}.tokens")
         sides[key] = {"entry": side.encoder, "hidden_layer": side.hidden_layer, "tokens": side.tokens}
-    widths = {models[side["entry"]].facts["hidden_size"] for side in sides.values()}
+    widths = {models[side["entry"]].facts.hidden_size for side in sides.values()}
     if len(widths) > 1:
         raise DesignError(
             f"{where}: the sides have hidden states of widths {' and '.join(map(str, sorted(widths)))}; compare "
@@ -248,7 +248,7 @@ def _sides(
 
 
 def _possible(corpus: CorpusInputs, model: Model, tokens: str) -> bool:
-    return tokens != "image" or bool(model.facts["accepts_images"] and corpus.references)
+    return tokens != "image" or bool(model.facts.accepts_images and corpus.references)
 
 
 def side_name(side: dict[str, Any]) -> str:

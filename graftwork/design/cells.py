@@ -1,45 +1,14 @@
-"""What an experiment expands to: axes, cells, and which cell is at which combination of values."""
+"""The design of an experiment: its cells, and the grids, models, references and corpora that they name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from graftwork.core.cells import Expansion
 from graftwork.core.identity import digest
 from graftwork.core.records import ALWAYS, record_form, to_json
 from graftwork.models.catalog import Model
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A parameter that varies: its values as resolved, and how they are shown.
-
-    Attributes:
-        name: name of the parameter.
-        values: values of any kind that the parameter takes.
-        labels: one text per value.
-    """
-
-    name: str
-    values: list[Any]
-    labels: list[str]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One image.
-
-    Attributes:
-        cell: name of the cell, which follows from `parameters`.
-        role: cell, baseline or control.
-        parameters: resolved: prompts as text, references as SHA-256, models as identities. Their names are open: those of
-            the schema and of all transforms.
-        shown: the same for people: names of prompts, references and models.
-    """
-
-    cell: str
-    role: str
-    parameters: dict[str, Any]
-    shown: dict[str, Any]
+from graftwork.models.families import Facts
 
 
 @dataclass(frozen=True)
@@ -65,13 +34,13 @@ class ModelRecord:
         kind: "encoder" or "generator".
         name: name in config/models.yaml.
         entry: entry there, whose keys are the family's.
-        facts: what is known of it without loading it, whose keys are the family's.
+        facts: what is known of it without loading it.
     """
 
     kind: str
     name: str
     entry: Mapping[str, Any]
-    facts: Mapping[str, Any]
+    facts: Facts
 
     @classmethod
     def of(cls, model: Model) -> "ModelRecord":
@@ -95,17 +64,10 @@ class CorpusRecord:
 
 
 @dataclass
-class Design:
+class Design(Expansion):
     """An experiment, expanded. `Expander` fills it; afterwards nothing changes it.
 
     Attributes:
-        experiment: name of the experiment.
-        title: heading of grids and summaries.
-        question: what the experiment asks.
-        axes: in the order of the file, prompt, reference and seed first.
-        cells: unique by name; baselines first, since "the same image as an earlier cell" should point to them.
-        positions: for each combination of axis indices, the name of its cell.
-        baselines: name of a cell -> name of its baseline.
         grids: what is shown.
         models: identity -> model.
         references: SHA-256 -> path, of single images.
@@ -115,13 +77,6 @@ class Design:
         statistics_files: SHA-256 of a file of statistics -> path.
     """
 
-    experiment: str
-    title: str
-    question: str
-    axes: list[Axis]
-    cells: list[Cell]
-    positions: list[tuple[list[int], str]]
-    baselines: dict[str, str]
     grids: list[Grid]
     models: dict[str, ModelRecord] = field(default_factory=dict, metadata=ALWAYS)
     references: dict[str, str] = field(default_factory=dict, metadata=ALWAYS)
@@ -135,9 +90,10 @@ class Design:
         """How many values each axis has."""
         return {axis.name: len(axis.values) for axis in self.axes}
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain values, as written to design.json."""
-        return to_json(replace(self, scores=[]))
+    @property
+    def written(self) -> "Design":
+        """What design.json holds."""
+        return replace(self, scores=[])
 
     @property
     def digest(self) -> str:

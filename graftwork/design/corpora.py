@@ -128,7 +128,7 @@ def check_corpus_for(corpus: CorpusInputs, model: Model) -> None:
     if corpus.allow_control_tokens:
         return
     for prompt in corpus.prompts:
-        found = [token for token in model.facts["special_tokens"] if token in prompt.text]
+        found = [token for token in model.facts.special_tokens if token in prompt.text]
         if found:
             raise DesignError(
                 f"{corpus.file}: prompts: prompt {prompt.name!r} contains the control token {found[0]!r}, which encoder "
@@ -144,7 +144,7 @@ def check_class(corpus: CorpusInputs, model: Model, tokens: str, where: str) -> 
     """
     if tokens != "image":
         return
-    if not model.facts["accepts_images"]:
+    if not model.facts.accepts_images:
         raise DesignError(
             f"{where} {tokens!r}: encoder {model.name!r} is a text encoder and has no such tokens; allowed: all, non_sink, "
             "prompt, template"

@@ -36,7 +36,7 @@ def fill_in_formats(values: Mapping[str, Any], text: Model, encoder: Model | Non
 
 def natural_format(model: Model) -> str | Mapping[str, str]:
     """Returns what `natural` stands for: what the models file says of the encoder, else what its family has."""
-    return model.entry.get("natural_format") or encoder_family(model.facts["family"]).natural_format
+    return model.entry.get("natural_format") or encoder_family(model.facts.family).natural_format
 
 
 def prompting_options(values: Mapping[str, Any], prefix: str = "") -> InputOptions:
@@ -106,13 +106,13 @@ def check_prompting(values: Mapping[str, Any], model: Model, prefix: str, file: 
     """
     key = f"{prefix}prompt_format"
     if values[key] == "chat":
-        if not model.facts.get("has_chat_template", True):
+        if not model.facts.has_chat_template:
             raise DesignError(
                 f"{file}: {key} 'chat' needs a chat template, which encoder {model.name!r} does not have; set {key}: raw, "
                 "or natural_format: raw in the encoder's entry in the models file"
             )
         return
-    formats = encoder_family(model.facts["family"]).prompt_formats
+    formats = encoder_family(model.facts.family).prompt_formats
     if (values[key] if isinstance(values[key], str) else next(iter(values[key]))) not in formats:
         raise DesignError(
             f"{file}: {key} {values[key]!r} is none that encoder {model.name!r} takes; allowed: {', '.join(formats)}"
@@ -127,7 +127,7 @@ def check_prompting(values: Mapping[str, Any], model: Model, prefix: str, file: 
 
 def _check_vision_tower(values: Mapping[str, Any], encoder: Model, file: str) -> None:
     problem = None
-    if not encoder.facts["accepts_images"]:
+    if not encoder.facts.accepts_images:
         problem = f"encoder {encoder.name!r} is a text encoder and has none; choose an encoder of family {families_with_images()}"
     elif values["reference"] is None:
         problem = "there is no reference to look at; give base.references"
@@ -187,7 +187,7 @@ def check_texts(
     for generator, text in hosts:
         models = [text, *encoders]
         if not allow_control_tokens:
-            tokens = list(dict.fromkeys(t for model in models for t in model.facts["special_tokens"]))
+            tokens = list(dict.fromkeys(t for model in models for t in model.facts.special_tokens))
             check_control_tokens(axes["prompt"], tokens, f"{file}: prompts")
             for name, content in written:
                 check_control_tokens([Prompt(content, content)], tokens, f"{file}: {name}", "text")
@@ -225,7 +225,7 @@ def _check_template(model: Model, options: InputOptions, file: str) -> None:
 def _check_length(
     prompts: Iterable[Prompt], generator: Model, text: Model, options: InputOptions, where: str
 ) -> None:
-    limit = generator.facts["max_caption_tokens"]
+    limit = generator.facts.max_caption_tokens
     # A byte-level tokenizer makes at most one token of a byte: short texts need no tokenizer.
     around = 64 + sum(len(str(value).encode()) for value in vars(options).values() if value is not None)
     doubtful = [prompt for prompt in prompts if len(prompt.text.encode()) + around > limit]

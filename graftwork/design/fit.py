@@ -68,8 +68,8 @@ def facts_of(values: Mapping[str, Any], generator: Model) -> dict[str, Any]:
         `width` of hidden states; `most_tokens` of the generator; how many `references` and `layers` the source is made of.
     """
     return {
-        "width": generator.facts["caption_channels"],
-        "most_tokens": generator.facts["max_caption_tokens"],
+        "width": generator.facts.caption_channels,
+        "most_tokens": generator.facts.max_caption_tokens,
         "references": len(parts_of(values["reference"])) or 1,
         "layers": len(layers_of(values["hidden_layer"])),
     }
@@ -78,13 +78,13 @@ def facts_of(values: Mapping[str, Any], generator: Model) -> dict[str, Any]:
 def _check_layers(
     hidden_layer: int | list[int], key: str, model: Model, models: CellModels, file: str
 ) -> None:
-    width = models.generator.facts["caption_channels"]
-    if model.facts["hidden_size"] != width:
+    width = models.generator.facts.caption_channels
+    if model.facts.hidden_size != width:
         raise DesignError(
-            f"{file}: encoder {model.name!r} has hidden states of width {model.facts['hidden_size']}, but generator "
+            f"{file}: encoder {model.name!r} has hidden states of width {model.facts.hidden_size}, but generator "
             f"{models.generator.name!r} takes {width}; choose an encoder of that width in {models.file}"
         )
-    layers = model.facts["num_hidden_layers"]
+    layers = model.facts.num_hidden_layers
     resolved = []
     for layer in layers_of(hidden_layer):
         try:
@@ -102,7 +102,7 @@ def _check_layers(
 
 
 def _check_size(values: Mapping[str, Any], generator: Model, file: str) -> None:
-    multiple = generator.facts["size_multiple"]
+    multiple = generator.facts.size_multiple
     for side in ("height", "width"):
         if values[side] % multiple:
             raise DesignError(
@@ -118,12 +118,12 @@ def _check_source(values: Mapping[str, Any], encoder: Model | None, file: str) -
                 f"{file}: alpha {values['alpha']} needs an encoder to take hidden states from; set base.encoder, or "
                 "alpha: 0 for the text alone"
             )
-    elif reference is not None and not encoder.facts["accepts_images"]:
+    elif reference is not None and not encoder.facts.accepts_images:
         raise DesignError(
             f"{file}: reference {reference.name!r} was given, but encoder {encoder.name!r} takes no images; remove the "
             f"references, or choose an encoder of family {families_with_images()}"
         )
-    elif IMAGE_TOKENS in mode.needs and not encoder.facts["accepts_images"]:
+    elif IMAGE_TOKENS in mode.needs and not encoder.facts.accepts_images:
         raise DesignError(
             f"{file}: token_mode {mode.name!r} selects image tokens, but encoder {encoder.name!r} takes no images; "
             f"choose another token_mode, or an encoder of family {families_with_images()}"

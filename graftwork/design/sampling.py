@@ -89,7 +89,7 @@ def check_sampling(values: Mapping[str, Any], generator: "Model", file: str) -> 
                 f"{file}: strength {values['strength']} leaves none of num_inference_steps {steps} to run, so that the "
                 "image would be init_image itself; allowed: numbers above 0, up to 1"
             )
-        scheduler = generator.facts.get("scheduler_config", {})
+        scheduler = generator.facts.scheduler_config
         spreading = [name for name in _SPREADING if scheduler.get(name)]
         if spreading and first:
             raise DesignError(

@@ -102,15 +102,15 @@ class StatisticsOfCells:
         where, chosen = f"{file}: statistics", values["statistics"]
         corpus = self.corpora.get(chosen["corpus"], f"{where}.corpus")
         model, layer, options = self._measured(values, models, where)
-        width = models.generator.facts["caption_channels"]
+        width = models.generator.facts.caption_channels
         if isinstance(layer, list):
             raise DesignError(
                 f"{where}.hidden_layer is missing: the cell has the layers {layer} of encoder {model.name!r}, and statistics "
                 f"are of one; allowed: {_layers(model)}"
             )
-        if model.facts["hidden_size"] != width:
+        if model.facts.hidden_size != width:
             raise DesignError(
-                f"{where}.encoder {model.name!r} has hidden states of width {model.facts['hidden_size']}, but the "
+                f"{where}.encoder {model.name!r} has hidden states of width {model.facts.hidden_size}, but the "
                 f"generator takes {width}; choose an encoder of that width in {self._models.file}"
             )
         check_layer(layer, model, f"{where}.hidden_layer")
@@ -162,7 +162,7 @@ class StatisticsOfCells:
         if isinstance(found, str):
             raise DesignError(f"{where}: {found}")
         sha256, statistics = found
-        width = models.generator.facts["caption_channels"]
+        width = models.generator.facts.caption_channels
         if statistics.channels != width:
             raise DesignError(
                 f"{where}: {chosen['npz']} is of hidden states of width {statistics.channels}, but the generator takes "
@@ -222,16 +222,16 @@ def check_layer(layer: int, model: Model, where: str) -> None:
         DesignError: naming the layer and those that there are.
     """
     try:
-        resolve_layer(layer, model.facts["num_hidden_layers"])
+        resolve_layer(layer, model.facts.num_hidden_layers)
     except ValueError:
         raise DesignError(
-            f"{where} {layer} does not exist in {model.name!r}, which has {model.facts['num_hidden_layers']} layers; "
+            f"{where} {layer} does not exist in {model.name!r}, which has {model.facts.num_hidden_layers} layers; "
             f"allowed: {_layers(model)}"
         ) from None
 
 
 def _layers(model: Model) -> str:
-    layers = model.facts["num_hidden_layers"]
+    layers = model.facts.num_hidden_layers
     return f"{-layers - 1} to {layers}"
 
 

@@ -2,11 +2,13 @@
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from graftwork.core.cells import Axis, Cell
 from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.inputs import Prompt, Reference, ReferenceSet
@@ -18,7 +20,7 @@ from graftwork.design.axes import (
     spread_range,
     validate_value,
 )
-from graftwork.design.cells import Axis, Cell, Design, Grid, ModelRecord
+from graftwork.design.cells import Design, Grid, ModelRecord
 from graftwork.design.encoding import check_encoding, check_texts, fill_in_formats
 from graftwork.design.fit import CellModels, check_fit
 from graftwork.design.inputs import find_reference, parts_of, read_prompts
@@ -108,7 +110,7 @@ class Expander:
             values["init_image"] = find_init_image(values, self._reference, f"{file}: {place}.init_image")
             cell = self._resolve(values, "cell", design, file)
             if setting:
-                cell.shown[SETTING] = setting["name"]
+                cell = replace(cell, shown={**cell.shown, SETTING: setting["name"]})
                 known = cells.get(cell.cell)
                 if known is not None and known.shown[SETTING] != setting["name"]:
                     raise DesignError(

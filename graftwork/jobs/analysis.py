@@ -7,7 +7,6 @@ from pathlib import Path
 from graftwork.core.atomic import write_atomic
 from graftwork.core.labels import slugify
 from graftwork.core.progress import Progress
-from graftwork.core.records import to_json
 from graftwork.planning.analyses import AnalysisTask, AnalyzedEncoder, AnalyzedLayer, ComparedSide
 from graftwork.reports.analysis.registry import EncoderRead, LayerMeasured, PairCompared, plots_of
 from graftwork.reports.analysis.summary import ComparedPair, Findings, write_summary
@@ -82,7 +81,7 @@ class _Writer:
         self._log = log
         self._failures = failures
         self._entries = {entry.name: entry for entry in analysis.entries}
-        self.findings = Findings(to_json(analysis))
+        self.findings = Findings(analysis)
         self.files: list[str] = []
 
     def entries(self) -> None:

@@ -3,16 +3,15 @@
 import logging
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
-from graftwork.core.records import from_json, to_json
 from graftwork.jobs.record import JobRecord
 from graftwork.planning.shards import ConditioningShard
 from graftwork.store.layout import Store
 from graftwork.store.recipes import add_recipes
-from graftwork.store.records import ConditioningReport, Recipe
+from graftwork.store.records import ConditioningReport, CorpusStatistics, FileStatistics, Recipe
 
 if TYPE_CHECKING:
     from graftwork.conditioning.build import Conditioning
@@ -46,7 +45,7 @@ class Ingredients:
         self._failures = failures
         self._files = statistics_files
         self.states = lru_cache(maxsize=_MOST_KEPT)(self._states)
-        self._statistics = lru_cache(maxsize=_MOST_KEPT)(self._read_statistics)
+        self.statistics = lru_cache(maxsize=_MOST_KEPT)(self._read_statistics)
 
     def _states(self, key: str, layer: int) -> "HiddenStates":
         """Returns one layer of one encoder input."""
@@ -64,21 +63,18 @@ class Ingredients:
             verified.save()
             raise DamagedHiddenStates(f"{error}; the next run extracts it again") from error
 
-    def statistics(self, wanted: Mapping[str, Any]) -> "ReferenceStatistics":
-        """Returns the statistics that a recipe names: {key, tokens} or {npz, tokens}."""
-        return self._statistics(tuple(sorted(wanted.items())))
+    def _read_statistics(self, named: CorpusStatistics | FileStatistics) -> "ReferenceStatistics":
+        """Returns the statistics that a recipe names."""
+        from graftwork.store.statistics import DamagedStatistics, read_named
 
-    def _read_statistics(self, wanted: tuple[tuple[str, Any], ...]) -> "ReferenceStatistics":
-        from graftwork.store.statistics import DamagedStatistics, read_wanted
-
-        named = dict(wanted)
-        if named.get("key") in self._failures:
-            raise ValueError(f"its statistics could not be measured: {self._failures[named['key']]}")
+        key = named.key if isinstance(named, CorpusStatistics) else None
+        if key in self._failures:
+            raise ValueError(f"its statistics could not be measured: {self._failures[key]}")
         try:
-            return read_wanted(named, self._store, self._files)
+            return read_named(named, self._store, self._files)
         except DamagedStatistics as error:
             verified = FactCache(self._store.verified_statistics)
-            verified.put(self._store.statistics(named["key"]), None, None)
+            verified.put(self._store.statistics(key), None, None)
             verified.save()
             raise DamagedStatistics(f"{error}; the next run measures it again") from error
 
@@ -115,9 +111,7 @@ def condition(
         try:
             conditioning = build(recipe, ingredients, caption_norm(recipe.caption_norm))
             store_conditioning(conditioning, store)
-            rows[key] = from_json(
-                ConditioningReport, {"conditioning": conditioning.hash, **conditioning.report}
-            )
+            rows[key] = conditioning.report
             record.made.append(key)
         except Exception as error:  # one recipe's failure is that recipe's result
             record.fail(key, error)
@@ -135,9 +129,7 @@ def build(
     """Applies a recipe to what it is made of."""
     from graftwork.conditioning.build import build_conditioning
 
-    return build_conditioning(
-        recipe_mapping(recipe), ingredients.states, ingredients.statistics, caption_norm
-    )
+    return build_conditioning(recipe, ingredients.states, ingredients.statistics, caption_norm)
 
 
 def store_conditioning(conditioning: "Conditioning", store: Store) -> None:
@@ -149,17 +141,4 @@ def store_conditioning(conditioning: "Conditioning", store: Store) -> None:
     path = store.conditioning(conditioning.hash)
     if not path.exists():
         with atomic_path(path) as temporary:
-            save_file(conditioning.tensors, temporary)
-
-
-def recipe_mapping(recipe: Recipe) -> dict[str, Any]:
-    """Returns a recipe in the form that `build_conditioning` takes."""
-    plain = to_json(recipe)
-    stages, alphas = plain.pop("stages", {}), plain.pop("alphas", [])
-    pairs = {
-        name: [[one["key"], one["layer"]] for one in plain[name]]
-        for name in ("sources", "neutral_sources")
-        if name in plain
-    }
-    alpha = {"alpha": alphas[0] if len(alphas) == 1 else alphas} if alphas else {}
-    return {**plain, "text": [recipe.text.key, recipe.text.layer], **pairs, **alpha, **stages}
+            save_file(dict(conditioning.tensors), temporary)

@@ -22,6 +22,8 @@ from graftwork.planning.shards import ImageItem, ImageShard, Rate
 from graftwork.store.layout import Store
 
 if TYPE_CHECKING:
+    import torch
+
     from graftwork.models.generator import Batch, BatchRow, Generator, Launched
 
 
@@ -71,7 +73,7 @@ def _generate(
             progress.advance(len(batch))
     # Warming up is no work: the next job's estimate would multiply it by its images.
     seconds = time.monotonic() - start - launcher.seconds_warming
-    rate = record.notes["rate"] = Rate(work, round(seconds, 3))
+    rate = record.rate = Rate(work, round(seconds, 3))
     write_record(store.rates / f"{digest([item.key for item in pending])[:16]}.json", rate)
     log.info(
         "the generator waited %.2f s for conditioning to be read and %.2f s for images to be written",
@@ -161,7 +163,7 @@ class _Launcher:
             self._launch([row])
 
 
-def _read_conditioning(store: Store, hash_: str) -> dict[str, Any]:
+def _read_conditioning(store: Store, hash_: str) -> "dict[str, torch.Tensor]":
     from safetensors.torch import load_file
 
     from graftwork.conditioning.build import conditioning_hash

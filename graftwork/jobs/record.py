@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from graftwork.core.code_digest import outside_digests
 from graftwork.core.records import read_record, write_record
-from graftwork.planning.shards import Manifest
+from graftwork.planning.shards import Manifest, Rate, Work
 
 PACKAGES = ("torch", "transformers", "diffusers", "numpy", "h5py", "pillow")
 
@@ -23,7 +22,8 @@ class JobRecord:
         made: keys of what it made.
         found: keys of what another job had made before.
         failures: key -> why it could not be made.
-        notes: further fields of the manifest.
+        rate: of a job of generation, how fast it was.
+        refused: of a job of statistics: key -> input -> why it was left out.
     """
 
     def __init__(self, log: logging.Logger):
@@ -32,7 +32,8 @@ class JobRecord:
         self.made: list[str] = []
         self.found: list[str] = []
         self.failures: dict[str, str] = {}
-        self.notes: dict[str, Any] = {}
+        self.rate: Rate | None = None
+        self.refused: dict[str, dict[str, str]] = {}
 
     def fail(self, item: str, error: BaseException | str) -> None:
         """Records why an item failed; an exception's traceback goes to the log."""
@@ -53,7 +54,8 @@ class JobRecord:
             failures=dict(sorted(self.failures.items())),
             seconds=round(time.monotonic() - self._start, 3),
             packages={name: version(name) for name in PACKAGES},
-            **self.notes,
+            rate=self.rate,
+            refused=self.refused,
         )
         write_record(Path(path), manifest)
 
@@ -78,13 +80,13 @@ def all_failures(paths: Iterable[str | Path]) -> dict[str, str]:
     return {item: error for manifest in read_manifests(paths) for item, error in manifest.failures.items()}
 
 
-def work_of(manifests: Sequence[Manifest]) -> dict[str, Any]:
-    """Returns what jobs did together: `images` made, `seconds`, and `packages` as they are installed now."""
-    return {
-        "images": sum(len(manifest.made) for manifest in manifests),
-        "seconds": sum(manifest.seconds for manifest in manifests),
-        "packages": {name: version(name) for name in PACKAGES},
-    }
+def work_of(manifests: Sequence[Manifest]) -> Work:
+    """Returns what jobs did together."""
+    return Work(
+        sum(len(manifest.made) for manifest in manifests),
+        sum(manifest.seconds for manifest in manifests),
+        {name: version(name) for name in PACKAGES},
+    )
 
 
 @outside_digests("writes a log")

@@ -2,19 +2,30 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
-from graftwork.core.records import to_json
 from graftwork.jobs.record import JobRecord
-from graftwork.planning.shards import StatisticsShard
+from graftwork.planning.shards import StatisticsShard, StatisticsToMeasure
 from graftwork.statistics.corpus import measure_corpus
 from graftwork.store.layout import Store
 from graftwork.store.statistics import is_intact, write_statistics
 
 # What extraction writes of an input whose states are not finite begins with this; every other failure may pass.
 _NOT_FINITE = FloatingPointError.__name__
+
+
+@dataclass(frozen=True)
+class MeasuredStatistics(StatisticsToMeasure):
+    """What lies beside statistics for people to read.
+
+    Attributes:
+        refused: input of the corpus -> why it was left out.
+    """
+
+    refused: Mapping[str, str]
 
 
 class MissingInputs(Exception):
@@ -63,7 +74,7 @@ def measure_statistics(
                 refused[key] = refused_now
                 for name, reason in refused_now.items():
                     log.warning("%s leaves out input %s: %s", key, name, reason)
-            write_statistics(path, classes, {**to_json(item), "refused": refused_now})
+            write_statistics(path, classes, MeasuredStatistics(**vars(item), refused=refused_now))
             verified.put(path, True, stat_signature(path))
             record.made.append(key)
         except DamagedHiddenStates as error:
@@ -73,7 +84,7 @@ def measure_statistics(
         finally:
             progress.advance()
     verified.save()
-    record.notes["refused"] = refused
+    record.refused = refused
     return record
 
 

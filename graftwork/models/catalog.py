@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from graftwork.core.errors import DesignError, require_known
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.identity import digest
+from graftwork.core.records import OtherVersion, from_json, to_json
 from graftwork.models.description import (
     describe_model,
     hub_source,
@@ -24,7 +25,7 @@ from graftwork.models.description import (
     missing_files,
     model_files,
 )
-from graftwork.models.families import family_of
+from graftwork.models.families import Facts, family_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Model:
         kind: "encoder" or "generator".
         entry: Its entry in the models file, without empty keys.
         identity: Stands for its content in every key.
-        facts: What `describe_model` returned.
+        facts: What is known of it without loading it.
         weights: Stands for the bytes of its weights alone, whatever lies beside them; None where they are not known
             without reading a hub model's files.
     """
@@ -45,8 +46,17 @@ class Model:
     kind: str
     entry: dict[str, Any]
     identity: str
-    facts: dict[str, Any]
+    facts: Facts
     weights: str | None = None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is remembered of a model."""
+
+    identity: str
+    facts: Facts
+    weights: str | None
 
 
 class ModelCatalog:
@@ -96,9 +106,9 @@ class ModelCatalog:
         # Not a path that exists: the cache then keeps the last answer whatever happens to the folder.
         memory = Path(f"{kind}:{name}:{digest(entry)}")
         if missing or folder is None:
-            known = self._models.last_known(memory)
+            known = self._known(memory)
             if known is not None:
-                return Model(name, kind, entry, known["identity"], known["facts"], known.get("weights"))
+                return Model(name, kind, entry, known.identity, known.facts, known.weights)
             raise DesignError(_absence(section, entry, folder, missing))
         try:
             facts = describe_model(entry, kind, folder, name)
@@ -107,10 +117,17 @@ class ModelCatalog:
             raise DesignError(f"{section}: {shown} cannot be used as {kind}: {error}") from error
         identity = self._fingerprint(kind, entry, folder) if entry.get("path") else _hub_identity(name, entry)
         weights = self._weights(kind, entry, folder)
-        found = {"identity": identity, "facts": facts, "weights": weights}
-        if self._models.last_known(memory) != found:
-            self._models.put(memory, found, None)
+        found = _Known(identity, facts, weights)
+        if self._known(memory) != found:
+            self._models.put(memory, to_json(found), None)
         return Model(name, kind, entry, identity, facts, weights)
+
+    def _known(self, memory: Path) -> _Known | None:
+        """Returns what was last known of a model; None where that is nothing, or of another version."""
+        try:
+            return from_json(_Known, self._models.last_known(memory))
+        except OtherVersion:
+            return None
 
     def _fingerprint(self, kind: str, entry: dict[str, Any], folder: Path) -> str:
         files = {

@@ -7,11 +7,10 @@ An `entry` is one mapping of `encoders` or `generators` in config/models.yaml.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from graftwork.models.families import WEIGHT_PATTERNS, EncoderFacts, ModelFolder, family_of
+from graftwork.models.families import WEIGHT_PATTERNS, EncoderFacts, Facts, ModelFolder, family_of
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -162,8 +161,8 @@ def encoder_folders(entry: Mapping[str, Any], folder: Path) -> tuple[Path, Path]
 # What a model is
 
 
-def describe_model(entry: Mapping[str, Any], kind: str, folder: Path, name: str = "NAME") -> dict[str, Any]:
-    """Returns the facts about a model that validation and planning need: `EncoderFacts` or `GeneratorFacts` as a mapping.
+def describe_model(entry: Mapping[str, Any], kind: str, folder: Path, name: str = "NAME") -> Facts:
+    """Returns the facts about a model that validation and planning need.
 
     Args:
         entry: The model in config/models.yaml.
@@ -178,11 +177,11 @@ def describe_model(entry: Mapping[str, Any], kind: str, folder: Path, name: str 
     if kind == "encoder":
         weights, tokenizer = encoder_folders(entry, folder)
         _check_class(name, family, kind, weights / "config.json", "model_type", family.model_type)
-        return asdict(family.read_facts(weights, tokenizer))
+        return family.read_facts(weights, tokenizer)
     _check_class(
         name, family, kind, folder / "transformer" / "config.json", "_class_name", family.transformer_class
     )
-    return asdict(family.read_facts(folder))
+    return family.read_facts(folder)
 
 
 def _check_class(name: str, family: Any, kind: str, file: Path, key: str, expected: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from graftwork.core.code_digest import outside_digests
 
@@ -46,7 +46,7 @@ class ModelFolder:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What validation and planning need to know about an encoder, in plain JSON values.
+    """What validation and planning need to know about an encoder.
 
     Attributes:
         family: Name of its family.
@@ -77,7 +77,7 @@ class EncoderFacts:
 
 @dataclass(frozen=True)
 class GeneratorFacts:
-    """What validation and planning need to know about a generator, in plain JSON values.
+    """What validation and planning need to know about a generator.
 
     Attributes:
         family: Name of its family.
@@ -93,7 +93,10 @@ class GeneratorFacts:
     max_caption_tokens: int
     size_multiple: int
     latent_channels: int
-    scheduler_config: dict[str, Any]
+    scheduler_config: Mapping[str, Any]
+
+
+Facts = EncoderFacts | GeneratorFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,31 +154,12 @@ class CaptionFormat:
     """What a generator is conditioned on, and what it sees of that.
 
     Attributes:
-        layers: Layers of its own text encoder that it was trained on, as people say them (-2 is the last but one).
-        layout: How several layers make one caption: "single" (tokens, dim), "concatenated" (tokens, layers * dim) or
-            "stacked" (tokens, layers, dim).
         padded_length: Tokens of a caption -> tokens once it is padded.
-        padding: What padding is to the generator: "attended" or "masked".
         norm: The norm that hides the scale of each token; None where the scale is visible.
-        order_is_visible: Whether an exchange of two tokens changes the image.
-        per_step: Whether each step of sampling can be given a caption of its own.
     """
 
-    layers: tuple[int, ...]
-    layout: Literal["single", "concatenated", "stacked"]
     padded_length: Callable[[int], int]
-    padding: Literal["attended", "masked"]
     norm: CaptionNormWeight | None
-    order_is_visible: bool
-    per_step: bool
-
-
-@dataclass(frozen=True)
-class SamplingDefaults:
-    """How the published checkpoints of a family are sampled; names as in diffusers."""
-
-    num_inference_steps: int
-    guidance_scale: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +179,6 @@ class GeneratorFamily:
             own: it decides conditioning that follows sigma.
         attention_backends: Names of `acceleration.ATTENTION_BACKENDS` that it can use.
         acceleration: Names of `acceleration.NEUTRAL` that it can have at another value.
-        defaults: How its published checkpoints are sampled.
     """
 
     name: str
@@ -207,7 +190,6 @@ class GeneratorFamily:
     scheduler_sigmas: "Callable[[Mapping[str, Any], int, int, int], torch.Tensor]"
     attention_backends: tuple[str, ...]
     acceleration: tuple[str, ...]
-    defaults: SamplingDefaults
 
     def code(self, from_image: bool) -> tuple[str, ...]:
         """Returns the entry points of the code digest of images.

@@ -9,6 +9,7 @@ from graftwork.core.records import record_form
 from graftwork.design.analyses import AnalysisDesign
 from graftwork.design.project import Project
 from graftwork.design.settings import Hardware, Sharding
+from graftwork.models.prompts import InputOptions
 from graftwork.planning.code import extraction_code, statistics_code
 from graftwork.planning.inputs import InputsPlan, WantedInputs, find_damaged_inputs, plan_inputs
 from graftwork.planning.keys import Keys, NeededStatistics
@@ -175,7 +176,7 @@ def resolve_analysis(design: AnalysisDesign, keys: Keys) -> tuple[AnalysisTask, 
     entries = []
     for entry in design.entries:
         found = {
-            layer: keys.statistics(design.corpus, entry["encoder"], layer, entry["options"])
+            layer: keys.statistics(design.corpus, entry["encoder"], layer, InputOptions(**entry["options"]))
             for layer in entry["hidden_layers"]
         }
         needed |= {one.key: one for one in found.values()}
@@ -245,7 +246,7 @@ class AnalysisScope(Scope):
 
     def _digest(self) -> str:
         design = self._design
-        families = {model.facts["family"] for model in design.models.values()}
+        families = {model.facts.family for model in design.models.values()}
         return digest(
             {
                 "analysis": design.digest,

@@ -73,7 +73,7 @@ class CellsScope(Scope):
     def _digest(self) -> str:
         chosen, families = set(), set()
         for design in self._designs:
-            families |= {model.facts["family"] for model in design.models.values()}
+            families |= {model.facts.family for model in design.models.values()}
             for cell in design.cells:
                 chosen |= {
                     (stage, cell.parameters[stage]) for stage in TRANSFORM_STAGES if stage in cell.parameters

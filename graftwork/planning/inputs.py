@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graftwork.core.cells import Parameters
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.design.cells import ModelRecord
 from graftwork.design.settings import Hardware, Sharding
 from graftwork.models.images import is_neutral_image
-from graftwork.planning.keys import Keys, NeededInput, NeededStatistics, Parameters
+from graftwork.planning.keys import Keys, NeededInput, NeededStatistics
 from graftwork.planning.shards import (
     ExtractionShard,
     InputToExtract,

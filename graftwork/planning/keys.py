@@ -4,11 +4,12 @@ A key is the digest of a record of `store.records`, which has everything that de
 else. `Keys` is the one place that says what those things are for a cell.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+from graftwork.core.cells import Parameters
 from graftwork.core.records import record_digest
 from graftwork.design.cells import CorpusRecord, ModelRecord
 from graftwork.design.parameters import NEUTRAL
@@ -16,7 +17,7 @@ from graftwork.design.sampling import starting_step
 from graftwork.design.settings import ExtractionHardware, Hardware
 from graftwork.models.acceleration import changed_settings
 from graftwork.models.description import resolve_layer
-from graftwork.models.prompts import InputOptions
+from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
 from graftwork.planning.code import (
     conditioning_code,
     extraction_code,
@@ -26,7 +27,9 @@ from graftwork.planning.code import (
 )
 from graftwork.store.records import (
     Arithmetic,
+    CorpusStatistics,
     EncoderInput,
+    FileStatistics,
     ImageParts,
     InputLayer,
     Recipe,
@@ -47,9 +50,6 @@ _SOURCE_OPTIONS = tuple(option.name for option in fields(InputOptions))
 _TEXT_OPTIONS = ("prompt_format", "system_prompt", "think_block")
 # These two were in an image's key before there was a choice; later settings are in it where they change something.
 _OLD_ACCELERATION = ("attention_backend", "compile")
-
-# A cell's parameters: their names are those of the transforms and of the schema.
-Parameters = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class NeededStatistics:
         inputs: inputs of the corpus, in its order.
         corpus: digest of the corpus.
         encoder: identity of the encoder.
-        options: what the encoder is shown besides, where it is not neutral.
+        options: what the encoder is shown besides, and how.
     """
 
     key: str
@@ -90,7 +90,7 @@ class NeededStatistics:
     inputs: Sequence[NeededInput]
     corpus: str
     encoder: str
-    options: Mapping[str, Any]
+    options: InputOptions
 
 
 class Keys:
@@ -119,7 +119,7 @@ class Keys:
 
     def text_states(self, cell: Parameters) -> NeededInput:
         """Returns the input of the generator's own text encoder."""
-        options = {name: _option(cell, f"text_{name}") for name in _TEXT_OPTIONS}
+        options = _options(cell, _TEXT_OPTIONS, "text_")
         return self._needed(cell["text_encoder"], cell["prompt"], None, cell["text_hidden_layer"], options)
 
     def negative_states(self, cell: Parameters) -> NeededInput | None:
@@ -158,7 +158,7 @@ class Keys:
         corpus: str,
         encoder: str,
         layer: int,
-        options: Mapping[str, Any],
+        options: InputOptions,
         covariance_of: str | None = None,
     ) -> NeededStatistics:
         """Returns the statistics of a layer of an encoder over a corpus.
@@ -167,12 +167,12 @@ class Keys:
             corpus: digest of the corpus.
             encoder: identity of the encoder.
             layer: layer as people say it.
-            options: what the encoder is shown besides, and how; those that are missing are neutral.
+            options: what the encoder is shown besides, and how.
             covariance_of: the token class whose covariance is wanted, if any.
         """
-        at = repr((corpus, encoder, layer, sorted(options.items()), covariance_of))
+        at = repr((corpus, encoder, layer, options, covariance_of))
         if at not in self._statistics:
-            accepts_images = self._models[encoder].facts.get("accepts_images", False)
+            accepts_images = self._models[encoder].facts.accepts_images
             needs = tuple(
                 self._needed(encoder, prompt, reference, layer, self._fitting(options, encoder, reference))
                 for prompt, reference in corpus_inputs(self._corpora[corpus], accepts_images)
@@ -181,7 +181,7 @@ class Keys:
             keys = tuple(need.key for need in needs)
             parts = StatisticsParts(keys, needs[0].layer, statistics_code(), covariance_of)
             self._statistics[at] = NeededStatistics(
-                record_digest(parts), parts, needs, corpus, encoder, _not_neutral(options)
+                record_digest(parts), parts, needs, corpus, encoder, options
             )
         return self._statistics[at]
 
@@ -197,15 +197,14 @@ class Keys:
                 wanted["corpus"],
                 wanted["encoder"],
                 wanted["hidden_layer"],
-                wanted.get("options", {}),
+                InputOptions(**wanted.get("options", {})),
                 wanted["tokens"] if COVARIANCE in chosen.needs else None,
             )
             return {"statistics": found}
         if FIT_STATISTICS not in chosen.needs:
             return {}
         corpus = cell["fix_corpus"]
-        source = {name: _option(cell, name) for name in _SOURCE_OPTIONS}
-        text = {name: _option(cell, f"text_{name}") for name in _TEXT_OPTIONS}
+        source, text = _options(cell, _SOURCE_OPTIONS), _options(cell, _TEXT_OPTIONS, "text_")
         return {
             "donor": self.statistics(corpus, cell["encoder"], cell["hidden_layer"], source),
             "host": self.statistics(corpus, cell["text_encoder"], cell["text_hidden_layer"], text),
@@ -256,7 +255,7 @@ class Keys:
             },
             batch_shape=self._generation["batch_shape"],
             **{name: self._generation[name] for name in _OLD_ACCELERATION},
-            code=sampling_code(self._models[cell["generator"]].facts["family"], from_image=first > 0),
+            code=sampling_code(self._models[cell["generator"]].facts.family, from_image=first > 0),
             **{name: _option(cell, name) for name in _GUIDANCE_OPTIONS},
             # An image to start from counts where it takes part, and of the strength only the step that it leads to.
             init_image=cell["init_image"] if first else None,
@@ -275,54 +274,63 @@ class Keys:
         encoder = cell["encoder"]
         if _option(cell, "source") == "vision_tower":
             # No text and no layer takes part: one extraction for every prompt, which holds one entry.
-            return self._needed(encoder, None, reference, 0, {"source": "vision_tower"})
+            return self._needed(encoder, None, reference, 0, NEUTRAL_OPTIONS, "vision_tower")
         shown = _option(cell, "source_text")
         prompt = {"prompt": cell["prompt"], "none": ""}[shown] if isinstance(shown, str) else shown["text"]
-        options = self._fitting({name: _option(cell, name) for name in _SOURCE_OPTIONS}, encoder, reference)
+        options = self._fitting(_options(cell, _SOURCE_OPTIONS), encoder, reference)
         return self._needed(encoder, prompt, reference, layer, options)
 
-    def _fitting(self, options: Mapping[str, Any], encoder: str, reference: str | None) -> dict[str, Any]:
-        """Returns those options that may change what an encoder does with an input."""
-        options = dict(options)
-        if options.get("rope_theta") == self._models[encoder].facts.get("rope_theta"):
-            options.pop("rope_theta", None)
-        if reference is None:
-            options.pop("positions", None)  # M-RoPE places text alone at 0, 1, 2 and so on.
+    def _fitting(self, options: InputOptions, encoder: str, reference: str | None) -> InputOptions:
+        """Returns the options with those neutral that do not change what an encoder does with an input."""
+        if options.rope_theta == self._models[encoder].facts.rope_theta:
+            options = replace(options, rope_theta=None)
+        if reference is None:  # M-RoPE places text alone at 0, 1, 2 and so on.
+            options = replace(options, positions=NEUTRAL_OPTIONS.positions)
         return options
 
     def _needed(
-        self, encoder: str, prompt: str | None, reference: str | None, layer: int, options: Mapping[str, Any]
+        self,
+        encoder: str,
+        prompt: str | None,
+        reference: str | None,
+        layer: int,
+        options: InputOptions,
+        source: str = "hidden_states",
     ) -> NeededInput:
         facts = self._models[encoder].facts
-        at = repr((encoder, prompt, reference, options))
+        at = repr((encoder, prompt, reference, options, source))
         if at not in self._inputs:
             made = EncoderInput(
                 **vars(self._extraction),
                 encoder=encoder,
                 prompt=prompt,
                 reference=reference,
-                code=extraction_code(facts["family"]),
-                **options,
+                code=extraction_code(facts.family),
+                source=source,
+                **vars(options),
             )
             self._inputs[at] = record_digest(made), made
         key, made = self._inputs[at]
-        return NeededInput(key, resolve_layer(layer, facts["num_hidden_layers"]), made)
+        return NeededInput(key, resolve_layer(layer, facts.num_hidden_layers), made)
 
     def _stage(self, cell: Parameters, stage: str) -> StageChoice:
         """Returns a stage's transform with its parameters, and what statistics are made from in place of their names."""
         chosen = transform(stage, cell[stage])
-        parameters = chosen.values_of(cell)
         found = self.stage_statistics(cell, stage)
-        if "statistics" in found:
-            tokens = cell["statistics"]["tokens"]
-            parameters["statistics"] = {"key": found["statistics"].key, "tokens": tokens}
-        elif found:
-            tokens = cell["fix_tokens"]
-            parameters["fix_corpus"] = {
-                "donor": {"key": found["donor"].key, "tokens": tokens},
-                "host": {"key": found["host"].key, "tokens": host_class(tokens)},
-            }
-        return StageChoice(chosen.name, parameters, chosen.digest)
+        in_file = None
+        if chosen.needs_statistics and not found and isinstance(cell["statistics"], Mapping):
+            in_file = FileStatistics(**cell["statistics"])
+        replaced = {
+            "statistics": "statistics" in found or in_file is not None,
+            "fix_corpus": FIT_STATISTICS in chosen.needs,
+        }
+        parameters = {
+            name: value for name, value in chosen.values_of(cell).items() if not replaced.get(name, False)
+        }
+        corpus = {
+            part: CorpusStatistics(needed.key, _tokens_of(cell, part)) for part, needed in found.items()
+        }
+        return StageChoice(chosen.name, parameters, chosen.digest, corpus, in_file)
 
     def _alphas(self, cell: Parameters) -> tuple[float, ...]:
         """Returns the alpha of each step that is run, or the one that all have.
@@ -339,15 +347,15 @@ class Keys:
 
     def _alpha_over_sigma(self, cell: Parameters) -> SigmaSchedule:
         facts = self._models[cell["generator"]].facts
-        pixels, token = cell["height"] * cell["width"], facts["size_multiple"] ** 2
-        scheduler = facts["scheduler_config"]
+        pixels, token = cell["height"] * cell["width"], facts.size_multiple**2
+        scheduler = facts.scheduler_config
         return SigmaSchedule(
             schedule={name: value for name, value in cell["alpha_schedule"].items() if name != "over"},
             num_inference_steps=cell["num_inference_steps"],
             first_step=starting_step(cell),
             scheduler=dict(scheduler),
-            family=facts["family"],
-            code=sigmas_code(facts["family"]),
+            family=facts.family,
+            code=sigmas_code(facts.family),
             image_tokens=pixels // token if scheduler.get("use_dynamic_shifting") else 0,
         )
 
@@ -376,14 +384,26 @@ def _option(cell: Parameters, name: str) -> Any:
     return cell.get(name, NEUTRAL[name])
 
 
+def _tokens_of(cell: Parameters, part: str) -> str:
+    """Returns the class of tokens that statistics over a corpus are taken over.
+
+    Args:
+        cell: parameters of the cell.
+        part: as in `Keys.stage_statistics`.
+    """
+    if part == "statistics":
+        return cell["statistics"]["tokens"]
+    return host_class(cell["fix_tokens"]) if part == "host" else cell["fix_tokens"]
+
+
 def _follows_sigma(cell: Parameters) -> bool:
     schedule = _option(cell, "alpha_schedule")
     return schedule is not None and schedule["over"] == "sigma" and schedule["kind"] != "constant"
 
 
-def _not_neutral(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of an encoder that change what it does."""
-    return {name: value for name, value in options.items() if value != NEUTRAL[name]}
+def _options(cell: Parameters, names: Iterable[str], prefix: str = "") -> InputOptions:
+    """Returns what an encoder is shown besides prompt and image, and how, by a cell's parameters of these names."""
+    return InputOptions(**{name: _option(cell, prefix + name) for name in names})
 
 
 def _arithmetic(hardware: ExtractionHardware) -> Arithmetic:

@@ -200,7 +200,7 @@ def settings_of(design: Design) -> tuple[list[Setting], dict[str, list[str]]]:
     varying = [
         (place, axis)
         for place, axis in enumerate(design.axes)
-        if axis.name not in COORDINATES and len(axis.values) > 1
+        if axis.name not in COORDINATES and axis.varies
     ]
     labels = {}
     for indices, cell in design.positions:

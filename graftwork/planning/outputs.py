@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from graftwork.core.errors import DesignError, suggest
 from graftwork.core.identity import digest
@@ -58,8 +57,8 @@ class Outputs:
         first = self._first_pages(experiment)
         return [page for page in self.pages(experiment) if page in first or page in asked_for]
 
-    def page(self, experiment: str, page: str) -> dict[str, Any]:
-        """Returns what is on a page of a grid, as plain values."""
+    def page(self, experiment: str, page: str) -> Page:
+        """Returns what is on a page of a grid."""
         pages = self.pages(experiment)
         if page not in pages:
             named = ", ".join(list(pages)[:_MOST_NAMED]) + (", ..." if len(pages) > _MOST_NAMED else "")
@@ -67,7 +66,7 @@ class Outputs:
                 f"experiment {experiment} has no grid page {page!r}; its {len(pages)} pages: {named or 'none'}"
                 f"{suggest(page, pages)} (they follow from grids in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
             )
-        return {"y": None, **to_json(pages[page])}
+        return pages[page]
 
     def scores(self, experiment: str) -> list[str]:
         """Returns the names of an experiment's scores."""
@@ -160,7 +159,7 @@ class Outputs:
 
     def plots(self, experiment: str) -> dict[str, Plot]:
         """Returns the plots of an experiment's scores by name."""
-        return plots_of(self.scores(experiment), to_json(self._project.design(experiment).axes))
+        return plots_of(self.scores(experiment), self._project.design(experiment).axes)
 
     def plot(self, experiment: str, plot: str) -> Plot:
         """Returns a plot of an experiment's scores."""

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from graftwork.core.cells import Parameters
 from graftwork.core.png import is_complete_png
 from graftwork.core.records import ALWAYS
 from graftwork.design.cells import CorpusRecord, Design, ModelRecord
@@ -11,7 +12,7 @@ from graftwork.design.settings import GenerationHardware, Hardware, Sharding
 from graftwork.models.acceleration import TAKE_NO_MASK
 from graftwork.models.families import generator_family
 from graftwork.planning.inputs import InputsPlan, WantedInputs, plan_inputs, statistics_of
-from graftwork.planning.keys import Keys, Parameters
+from graftwork.planning.keys import Keys
 from graftwork.planning.shards import (
     ConditioningShard,
     ImageItem,
@@ -256,7 +257,7 @@ def _batches_of_generators(
     """Returns generator -> groups of images that share batches."""
     groups: dict[tuple[int, int, str], list[str]] = defaultdict(list)
     for image, entry in missing.items():
-        family = merged.models[entry.parts.generator].facts["family"]
+        family = merged.models[entry.parts.generator].facts.family
         group = entry.item().batch_group(generator_family(family).captions.padded_length)
         groups[group].append(image)
     by_generator: dict[str, list[list[str]]] = defaultdict(list)
@@ -272,7 +273,7 @@ def _why_not(entry: PlanEntry, merged: MergedDesigns, generation: GenerationHard
     if entry.report is None:
         return entry.error or "its conditioning was not built"
     facts = merged.models[entry.parts.generator].facts
-    limit = facts["max_caption_tokens"]
+    limit = facts.max_caption_tokens
     tokens, negative = entry.report.tokens, entry.report.negative_tokens
     if tokens > limit:
         return (
@@ -284,7 +285,7 @@ def _why_not(entry: PlanEntry, merged: MergedDesigns, generation: GenerationHard
     if negative > limit:
         return f"its negative prompt has {negative} tokens; the generator takes at most {limit}: shorten it"
     backend = generation.attention_backend
-    padded_length = generator_family(facts["family"]).captions.padded_length
+    padded_length = generator_family(facts.family).captions.padded_length
     if backend in TAKE_NO_MASK and padded_length(negative) != padded_length(tokens):
         return (
             f"its conditioning has {tokens} tokens and its negative prompt {negative}, which are padded to "

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from graftwork.core.atomic import write_atomic
 from graftwork.core.identity import digest
 from graftwork.core.records import read_record, record_digest, to_json
+from graftwork.models.prompts import InputOptions
 from graftwork.store.records import EncoderInput, ImageParts, Recipe, StatisticsParts
 
 T = TypeVar("T")
@@ -74,14 +75,14 @@ class StatisticsToMeasure:
         parts: what the key is the digest of.
         corpus: digest of the corpus.
         encoder: identity of the encoder.
-        options: what the encoder is shown besides, where it is not neutral.
+        options: what the encoder is shown besides, and how.
     """
 
     key: str
     parts: StatisticsParts
     corpus: str
     encoder: str
-    options: Mapping[str, Any]
+    options: InputOptions
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,21 @@ class Manifest:
     packages: Mapping[str, str]
     rate: Rate | None = None
     refused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What several jobs did together.
+
+    Attributes:
+        images: how many they made.
+        seconds: time of all jobs.
+        packages: name -> version, as they are installed now.
+    """
+
+    images: int
+    seconds: float
+    packages: Mapping[str, str]
 
 
 def write_shard(folder: Path, keys: Sequence[str], shard: Any) -> str:

@@ -7,11 +7,12 @@ pixels of the store.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.cells import Parameters
 from graftwork.core.labels import slugify
 from graftwork.core.png import insert_text_chunks
+from graftwork.design.cells import Design
 from graftwork.design.parameters import takes_part
 from graftwork.reports.infotext import GRAFTWORK_KEY, PARAMETERS_KEY, format_infotext
 
@@ -25,7 +26,7 @@ _NOT_IN_INFOTEXT = ("prompt", "prompt_name", "height", "width", "negative_prompt
 _OTHER_NAMES = {"strength": "Denoising strength"}
 
 
-def export_cell(row: Mapping[str, str], parameters: Mapping[str, Any], versions: Mapping[str, str]) -> bytes:
+def export_cell(row: Mapping[str, str], parameters: Parameters, versions: Mapping[str, str]) -> bytes:
     """Returns the PNG of a cell with the A1111 `parameters` infotext and one JSON text of our own.
 
     Args:
@@ -68,11 +69,11 @@ def export_name(row: Mapping[str, str], number: int, varying: Sequence[str]) -> 
 
 
 def export_images(
-    design: Mapping[str, Any], rows: Sequence[Mapping[str, str]], folder: Path, versions: Mapping[str, str]
+    design: Design, rows: Sequence[Mapping[str, str]], folder: Path, versions: Mapping[str, str]
 ) -> list[dict[str, str]]:
     """Writes one PNG per finished cell into `folder`, removes those of cells that are gone, and returns an index."""
-    shown = {cell["cell"]: cell["shown"] for cell in design["cells"]}
-    varying = [axis["name"] for axis in design["axes"] if len(axis["values"]) > 1]
+    shown = {cell.cell: cell.shown for cell in design.cells}
+    varying = [axis.name for axis in design.axes if axis.varies]
     index = []
     for number, row in enumerate(rows, start=1):
         if row["status"] != "done":

@@ -8,6 +8,8 @@ import json
 import re
 from typing import Any
 
+from graftwork.core.cells import Parameters
+
 PARAMETERS_KEY = "parameters"
 GRAFTWORK_KEY = "graftwork"
 
@@ -16,7 +18,7 @@ _MIN_PARAMETERS = 3
 _KEY = re.compile(r"\w[\w \-/]*[\w\-/]")
 
 
-def format_infotext(prompt: str, *, negative_prompt: str | None = None, parameters: dict[str, Any]) -> str:
+def format_infotext(prompt: str, *, negative_prompt: str | None = None, parameters: Parameters) -> str:
     """Writes "prompt, newline, Negative prompt: ..., newline, Steps: 8, Sampler: Euler, ...".
 
     Args:

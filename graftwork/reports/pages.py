@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from graftwork.core.cells import Axis, Parameters
 from graftwork.core.labels import label
-from graftwork.core.records import from_json
 from graftwork.design.axes import SETTING
-from graftwork.design.cells import Grid
-from graftwork.design.pages import page_names
+from graftwork.design.cells import Design
+from graftwork.design.pages import Page, page_names
 from graftwork.design.parameters import belongs_to_a_choice, format_of, label_of, takes_part
 from graftwork.reports.grid_layout import GridPage, Strip, Tile
 
@@ -21,95 +21,91 @@ _LONGEST_CONSTANT = 160
 _MOST_NAMED = 3
 
 
-def stale_pages(design: Mapping[str, Any], folder: Path) -> list[Path]:
+def stale_pages(design: Design, folder: Path) -> list[Path]:
     """Returns the grids in `folder` that the design no longer has: beside the others they look current."""
-    lengths = {axis["name"]: len(axis["values"]) for axis in design["axes"]}
-    grids = [from_json(Grid, grid) for grid in design["grids"]]
-    current = {f"{name}.png" for name in page_names(lengths, grids)}
+    current = {f"{name}.png" for name in page_names(design.lengths, design.grids)}
     return [path for path in sorted(folder.glob("*.png")) if path.name not in current]
 
 
-def build_page(
-    design: Mapping[str, Any], page: Mapping[str, Any], rows: Sequence[Mapping[str, str]], root: Path
-) -> GridPage:
+def build_page(design: Design, page: Page, rows: Sequence[Mapping[str, str]], root: Path) -> GridPage:
     """Returns what is on a page.
 
     Args:
-        design: as in design.json.
-        page: {x, y, fixed, columns, rows}, from `page_names`.
+        design: the experiment.
+        page: one page of its grids.
         rows: rows of cells.csv.
         root: folder that paths are relative to.
     """
-    axes = {axis["name"]: axis for axis in design["axes"]}
+    axes = {axis.name: axis for axis in design.axes}
     row_of = {row["cell"]: row for row in rows}
-    labels_of = {cell: _coordinates(axes, indices) for indices, cell in reversed(design["positions"])}
+    labels_of = {cell: _coordinates(axes, indices) for indices, cell in reversed(design.positions)}
     cells = _cells_at(design, page)
     tiles = {
         place: _tile(row_of[cell], row_of, labels_of, labels_of[cell], root) for place, cell in cells.items()
     }
-    x, y = page["x"], page["y"]
-    columns, lines = slice(*page["columns"]), slice(*page["rows"])
+    x, y = page.x, page.y
+    columns, lines = slice(*page.columns), slice(*page.rows)
     return GridPage(
-        title=design["title"],
-        subtitle="\n".join(filter(None, [design["question"], _subtitle(axes, page)])),
+        title=design.title,
+        subtitle="\n".join(filter(None, [design.question, _subtitle(axes, page)])),
         x_labels=_side_labels(axes[x])[columns],
         y_labels=_side_labels(axes[y])[lines] if y else [""],
         tiles=tiles,
         companions=_companions(
-            design, cells, row_of, (axes[y]["labels"][lines] if y else [""], axes[x]["labels"][columns]), root
+            design, cells, row_of, (axes[y].labels[lines] if y else [""], axes[x].labels[columns]), root
         ),
-        footer=_footer(design, list(cells.values()), (x, y), page["fixed"]),
+        footer=_footer(design, list(cells.values()), (x, y), page.fixed),
     )
 
 
-def _cells_at(design: Mapping[str, Any], page: Mapping[str, Any]) -> dict[tuple[int, int], str]:
+def _cells_at(design: Design, page: Page) -> dict[tuple[int, int], str]:
     """Returns the cells of a page by (row, column) on it."""
-    order = [axis["name"] for axis in design["axes"]]
-    cell_at = {tuple(indices): cell for indices, cell in design["positions"]}
+    order = [axis.name for axis in design.axes]
+    cell_at = {tuple(indices): cell for indices, cell in design.positions}
     cells = {}
     for (row, line), (column, place) in itertools.product(
-        enumerate(range(*page["rows"])), enumerate(range(*page["columns"]))
+        enumerate(range(*page.rows)), enumerate(range(*page.columns))
     ):
-        indices = {**page["fixed"], page["x"]: place, **({page["y"]: line} if page["y"] else {})}
+        indices = {**page.fixed, page.x: place, **({page.y: line} if page.y else {})}
         cells[row, column] = cell_at[tuple(indices[name] for name in order)]
     return cells
 
 
-def _subtitle(axes: Mapping[str, Any], page: Mapping[str, Any]) -> str:
+def _subtitle(axes: Mapping[str, Axis], page: Page) -> str:
     """Returns what is constant on a page, and which part of a long axis it shows."""
     texts = [
         _axis_labels(axes[name])[index]
-        for name, index in page["fixed"].items()
-        if len(axes[name]["values"]) > 1 or name in ("prompt", "reference")
+        for name, index in page.fixed.items()
+        if len(axes[name].values) > 1 or name in ("prompt", "reference")
     ]
-    for name, (first, end) in ((page["y"], page["rows"]), (page["x"], page["columns"])):
-        if name and end - first < len(axes[name]["values"]):
-            texts.append(f"{label_of(name)} {first + 1} to {end} of {len(axes[name]['values'])}")
+    for name, (first, end) in ((page.y, page.rows), (page.x, page.columns)):
+        if name and end - first < len(axes[name].values):
+            texts.append(f"{label_of(name)} {first + 1} to {end} of {len(axes[name].values)}")
     return ", ".join(text for text in texts if text != "reference = none")
 
 
-def _side_labels(axis: Mapping[str, Any]) -> list[str]:
+def _side_labels(axis: Axis) -> list[str]:
     """Returns the labels of rows or columns; under the name of a setting stands what it sets."""
-    if axis["name"] != SETTING:
+    if axis.name != SETTING:
         return _axis_labels(axis)
     return [
         "\n".join(filter(None, [text, _parameters_text(value["parameters"])]))
-        for text, value in zip(_axis_labels(axis), axis["values"], strict=True)
+        for text, value in zip(_axis_labels(axis), axis.values, strict=True)
     ]
 
 
-def _parameters_text(parameters: Mapping[str, Any]) -> str:
+def _parameters_text(parameters: Parameters) -> str:
     return ", ".join(label(label_of(name), format_of(name)([value])[0]) for name, value in parameters.items())
 
 
-def _axis_labels(axis: Mapping[str, Any]) -> list[str]:
-    if axis["name"] == "prompt":
-        return [f"prompt = {value['text']}" for value in axis["values"]]
-    return [label(label_of(axis["name"]), text) for text in axis["labels"]]
+def _axis_labels(axis: Axis) -> list[str]:
+    if axis.name == "prompt":
+        return [f"prompt = {value['text']}" for value in axis.values]
+    return [label(label_of(axis.name), text) for text in axis.labels]
 
 
-def _coordinates(axes: Mapping[str, Any], indices: Sequence[int]) -> dict[str, str]:
-    return {name: axes[name]["labels"][index] for name, index in zip(axes, indices, strict=True)}
+def _coordinates(axes: Mapping[str, Axis], indices: Sequence[int]) -> dict[str, str]:
+    return {name: axes[name].labels[index] for name, index in zip(axes, indices, strict=True)}
 
 
 def _tile(
@@ -135,16 +131,16 @@ def _tile(
 
 
 def _companions(
-    design: Mapping[str, Any],
+    design: Design,
     cells: Mapping[tuple[int, int], str],
     row_of: Mapping[str, Mapping[str, str]],
     labels: tuple[Sequence[str], Sequence[str]],
     root: Path,
 ) -> list[Strip]:
     """Returns what stands beside the images of a page; `labels` are those of rows and of columns."""
-    parameters_of = {cell["cell"]: cell["parameters"] for cell in design["cells"]}
+    parameters_of = {cell.cell: cell.parameters for cell in design.cells}
     chosen = {place: parameters_of[cell] for place, cell in cells.items()}
-    files = design["references"]
+    files = design.references
     references, beginnings, baselines = {}, {}, {}
     is_start_new = any(_starts_apart(parameters) for parameters in chosen.values())
     for place, parameters in chosen.items():
@@ -152,7 +148,7 @@ def _companions(
         references[place] = Tile(shown[0] if len(shown) == 1 else shown) if shown else None
         start = parameters.get("init_image") if is_start_new else None
         beginnings[place] = Tile(root / files[start]) if start else None
-        baselines[place] = _baseline_tile(row_of.get(design["baselines"].get(cells[place], "")), root)
+        baselines[place] = _baseline_tile(row_of.get(design.baselines.get(cells[place], "")), root)
     if all(
         tile is None or (tile.image and tile.image == root / row_of[cells[place]]["image"])
         for place, tile in baselines.items()
@@ -166,13 +162,13 @@ def _companions(
     ]
 
 
-def _parts(parameters: Mapping[str, Any]) -> list[str]:
+def _parts(parameters: Parameters) -> list[str]:
     """Returns the SHA-256 of a cell's reference images."""
     reference = parameters.get("reference")
     return list(reference) if isinstance(reference, list | tuple) else [reference] if reference else []
 
 
-def _starts_apart(parameters: Mapping[str, Any]) -> bool:
+def _starts_apart(parameters: Parameters) -> bool:
     """Returns whether a cell starts from an image that is not its reference, which is shown anyway."""
     start = parameters.get("init_image")
     return bool(start) and start != parameters.get("reference")
@@ -245,17 +241,17 @@ def _enumerate(texts: Sequence[str]) -> str:
 
 
 def _footer(
-    design: Mapping[str, Any],
+    design: Design,
     cells: Sequence[str],
     shown_axes: Collection[str | None],
     fixed: Mapping[str, int],
 ) -> list[str]:
-    shown_of = {cell["cell"]: cell["shown"] for cell in design["cells"]}
+    shown_of = {cell.cell: cell.shown for cell in design.cells}
     constants = _constants([shown_of[cell] for cell in cells])
     elsewhere = {
         *_UNSHOWN,
         *shown_axes,
-        *(axis["name"] for axis in design["axes"] if len(axis["values"]) > 1),
+        *(axis.name for axis in design.axes if len(axis.values) > 1),
     }
     elsewhere |= _set_by_rows(design, shown_axes) | ({"prompt"} & set(fixed))
     texts = {
@@ -264,16 +260,16 @@ def _footer(
         if name not in elsewhere
     }
     shown = [label(label_of(name), text) for name, text in texts.items() if len(text) <= _LONGEST_CONSTANT]
-    return [", ".join(shown), f"experiment {design['experiment']}"]
+    return [", ".join(shown), f"experiment {design.experiment}"]
 
 
-def _set_by_rows(design: Mapping[str, Any], shown_axes: Collection[str | None]) -> set[str]:
+def _set_by_rows(design: Design, shown_axes: Collection[str | None]) -> set[str]:
     """Returns the parameters that stand in the labels of settings."""
-    settings = (axis for axis in design["axes"] if axis["name"] == SETTING and SETTING in shown_axes)
-    return {name for axis in settings for value in axis["values"] for name in value["parameters"]}
+    settings = (axis for axis in design.axes if axis.name == SETTING and SETTING in shown_axes)
+    return {name for axis in settings for value in axis.values for name in value["parameters"]}
 
 
-def _constants(shown: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _constants(shown: Sequence[Parameters]) -> dict[str, Any]:
     """Returns the parameters that have one value in all cells of a page, over the cells in which they say something.
 
     Args:

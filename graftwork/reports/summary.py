@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graftwork.core.records import from_json
+from graftwork.core.tables import Row
 from graftwork.design.cells import Design
 from graftwork.planning.no_ops import (
     KINDS,
@@ -22,6 +22,7 @@ from graftwork.planning.no_ops import (
     settings_of,
 )
 from graftwork.planning.plan import PlanEntry
+from graftwork.planning.shards import Work
 from graftwork.reports.templates import render
 from graftwork.scores.registry import Section
 
@@ -60,18 +61,18 @@ class Difference:
 
 
 def compare_settings(
-    design: Mapping[str, Any], resolved: Mapping[str, PlanEntry], rows: Sequence[Mapping[str, str]]
+    design: Design, resolved: Mapping[str, PlanEntry], rows: Sequence[Mapping[str, str]]
 ) -> tuple[NoOps, list[Difference]]:
     """Returns the settings that do nothing, by conditioning and by the images there are, and how their images differ.
 
     Args:
-        design: as in design.json.
+        design: the experiment.
         resolved: cell -> what the store calls it, from the plan of images.
         rows: rows of cells.csv.
     """
     images = {row["cell"]: Path(row["image"]) for row in rows if row["image"]}
     pixels = identical_images({resolved[cell].image: path for cell, path in images.items()})
-    found = find_no_ops(from_json(Design, design), resolved, pixels.get)
+    found = find_no_ops(design, resolved, pixels.get)
     return found, image_differences(found, images.get)
 
 
@@ -128,7 +129,7 @@ def _pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def no_op_rows(found: NoOps, differences: Sequence[Difference]) -> list[dict[str, Any]]:
+def no_op_rows(found: NoOps, differences: Sequence[Difference]) -> list[Row]:
     """Returns the rows of no_ops.csv, one for each setting that does nothing."""
     return [
         {
@@ -147,26 +148,25 @@ class Report:
     """What summary.md is made of.
 
     Attributes:
-        design: design of the experiment, as in design.json.
+        design: the experiment.
         resolved: cell -> what the store calls it, from the plan of images.
         rows: rows of cells.csv.
         found: settings that do nothing.
         differences: differences of their images, as `image_differences` returns them.
         pictures: heading -> path relative to the summary -> what is constant on the picture, or nothing.
         scores: what the experiment's scores say.
-        made: `images` and `seconds` of the jobs that generated in the last run, 0 for none, and `packages`, name ->
-            version.
+        made: what the jobs that generated in the last run did.
         more_pages: file of a page of a grid that is drawn when it is asked for -> what is constant on it.
     """
 
-    design: Mapping[str, Any]
+    design: Design
     resolved: Mapping[str, PlanEntry]
     rows: Sequence[Mapping[str, str]]
     found: NoOps
     differences: Sequence[Difference]
     pictures: Mapping[str, Mapping[str, str]]
     scores: Sequence[Section]
-    made: Mapping[str, Any]
+    made: Work
     more_pages: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -181,9 +181,9 @@ def summarize(report: Report) -> str:
     ]
     return render(
         TEMPLATE,
-        headline=one_line(found, design["experiment"]),
-        title=design["title"],
-        question=design["question"],
+        headline=one_line(found, design.experiment),
+        title=design.title,
+        question=design.question,
         counts=_counts(design, report.rows),
         errors=Counter(row["error"] for row in report.rows if row["status"] != "done").most_common(),
         no_ops=[f"{text}: {KINDS[kind]}" for kind, text in groups(found)],
@@ -196,25 +196,44 @@ def summarize(report: Report) -> str:
         unnamed_pages=max(0, len(report.more_pages) - MOST_PAGES),
         scores=report.scores,
         warnings=Counter(text for one in reports for text in one.warnings).most_common(),
-        models=sorted(design["models"].items(), key=lambda item: item[1]["name"]),
+        models=sorted(design.models.items(), key=lambda item: item[1].name),
         made=report.made,
     )
 
 
-def _counts(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Counts:
+    """How many cells there are.
+
+    Attributes:
+        cells: all of them.
+        roles: by role, in words.
+        images: different images.
+        done: cells with an image.
+        failed: cells that failed.
+        missing: cells that have no image yet.
+    """
+
+    cells: int
+    roles: Sequence[str]
+    images: int
+    done: int
+    failed: int
+    missing: int
+
+
+def _counts(design: Design, rows: Sequence[Mapping[str, str]]) -> _Counts:
     status, roles = Counter(row["status"] for row in rows), Counter(row["role"] for row in rows)
-    factors = " x ".join(
-        f"{len(axis['values'])} {axis['name']}" for axis in design["axes"] if len(axis["values"]) > 1
-    )
-    return {
-        "cells": len(rows),
-        "roles": [
+    factors = " x ".join(f"{len(axis.values)} {axis.name}" for axis in design.axes if axis.varies)
+    return _Counts(
+        cells=len(rows),
+        roles=[
             f"{count} of role {role}" + (f" ({factors})" if role == "cell" and factors else "")
             for role, count in roles.items()
         ],
-        "images": len({row["image"] for row in rows if row["image"]}),
+        images=len({row["image"] for row in rows if row["image"]}),
         **{name: status[name] for name in ("done", "failed", "missing")},
-    }
+    )
 
 
 def _together(differences: Sequence[Difference]) -> Difference:
@@ -224,12 +243,25 @@ def _together(differences: Sequence[Difference]) -> Difference:
     return Difference(compared, largest, share / compared if compared else 0.0)
 
 
-def _settings_table(
-    design: Mapping[str, Any], rows: Sequence[Mapping[str, str]], found: NoOps
-) -> dict[str, Any]:
-    """Returns the columns and the first rows of the table of settings, and how many `more` there are."""
+@dataclass(frozen=True)
+class _SettingsTable:
+    """The table of settings.
+
+    Attributes:
+        columns: headings.
+        rows: the first settings, one value per column.
+        more: how many settings have no row.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    more: int
+
+
+def _settings_table(design: Design, rows: Sequence[Mapping[str, str]], found: NoOps) -> _SettingsTable:
+    """Returns the table of settings."""
     row_of = {row["cell"]: row for row in rows}
-    settings, axes = settings_of(from_json(Design, design))
+    settings, axes = settings_of(design)
     equals = {setting_text(item.values): setting_text(item.equals) for item in found.found}
     lines = []
     for setting in settings[:MOST_SETTINGS]:
@@ -245,4 +277,4 @@ def _settings_table(
             ]
         )
     columns = [*axes, "cells", "done", "visible change", "does nothing: equals"]
-    return {"columns": columns, "rows": lines, "more": max(0, len(settings) - MOST_SETTINGS)}
+    return _SettingsTable(columns, lines, max(0, len(settings) - MOST_SETTINGS))

@@ -7,11 +7,12 @@ image is compared with the reference. Intervals resample prompts, which keep all
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from graftwork.core.cells import Axis as ParameterAxis
+from graftwork.core.cells import Expansion
 from graftwork.core.charts import MOST_SIDE_BY_SIDE, Axis, Chart, Level, Panel, Series, dot_plot
 from graftwork.core.identity import canonical_json
-from graftwork.core.tables import format_number
+from graftwork.core.tables import Row, format_number
 from graftwork.scores.intervals import bootstrap_interval
 from graftwork.scores.registry import UNSCORED, Column, Section, Summary, scores
 
@@ -53,49 +54,48 @@ class ScoredCell:
     values: Mapping[str, str]
 
 
-def scored_cells(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> list[ScoredCell]:
+def scored_cells(expansion: Expansion, rows: Sequence[Mapping[str, str]]) -> list[ScoredCell]:
     """Returns the cells of an experiment with what was measured of them.
 
     Args:
-        design: as in design.json.
+        expansion: the experiment.
         rows: rows of scores.csv.
     """
     places = defaultdict(set)
-    for indices, cell in design["positions"]:
-        for axis, index in zip(design["axes"], indices, strict=True):
-            places[cell].add((axis["name"], axis["labels"][index]))
+    for indices, cell in expansion.positions:
+        for axis, index in zip(expansion.axes, indices, strict=True):
+            places[cell].add((axis.name, axis.labels[index]))
     row_of = {row["cell"]: row for row in rows}
     return [
         ScoredCell(
-            role=cell["role"],
-            prompt=cell["parameters"]["prompt"],
-            reference=canonical_json(cell["parameters"].get("reference") or ""),
-            image=row_of[cell["cell"]]["image"],
-            places=frozenset(places[cell["cell"]]),
-            values=row_of[cell["cell"]],
+            role=cell.role,
+            prompt=cell.parameters["prompt"],
+            reference=canonical_json(cell.parameters.get("reference") or ""),
+            image=row_of[cell.cell]["image"],
+            places=frozenset(places[cell.cell]),
+            values=row_of[cell.cell],
         )
-        for cell in design["cells"]
+        for cell in expansion.cells
     ]
 
 
-def summarize_means(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+def summarize_means(expansion: Expansion, rows: Sequence[Mapping[str, str]]) -> list[Row]:
     """Returns the rows of score_means.csv.
 
     Args:
-        design: as in design.json.
+        expansion: the experiment.
         rows: rows of scores.csv.
 
     Returns:
         For each column of numbers: a row of all cells, one of the baselines (`by` "role"), and one for each value of each
         axis that varies. `n` images of so many `prompts` were counted; `unscored` cells could not be measured.
     """
-    cells = scored_cells(design, rows)
-    axes = [axis for axis in design["axes"] if len(axis["values"]) > 1]
+    cells = scored_cells(expansion, rows)
     groups: dict[tuple[str, str], list[ScoredCell]] = {(ALL, ""): [c for c in cells if c.role == "cell"]}
     groups[ROLE, "baseline"] = [c for c in cells if c.role == "baseline"]
-    for axis in axes:
-        for label in axis["labels"]:
-            groups[axis["name"], label] = [c for c in groups[ALL, ""] if (axis["name"], label) in c.places]
+    for axis in expansion.axes:
+        for label in axis.labels if axis.varies else ():
+            groups[axis.name, label] = [c for c in groups[ALL, ""] if (axis.name, label) in c.places]
     measured = rows[0].keys() if rows else ()
     return [
         {
@@ -115,7 +115,7 @@ def summarize_means(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]
     ]
 
 
-def _mean(column: Column, cells: Iterable[ScoredCell]) -> dict[str, Any]:
+def _mean(column: Column, cells: Iterable[ScoredCell]) -> Row:
     found, unscored = {}, 0
     for cell in cells:
         if not cell.values[column.name]:
@@ -138,11 +138,11 @@ def _mean(column: Column, cells: Iterable[ScoredCell]) -> dict[str, Any]:
     return {"n": len(values), "prompts": len(set(prompts)), "unscored": unscored, **rounded}
 
 
-def plots_of_means(axes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
+def plots_of_means(axes: Sequence[ParameterAxis], names: Sequence[str]) -> dict[str, str]:
     """Returns a plot for each column of numbers that is no detail.
 
     Args:
-        axes: [{name, values, ...}].
+        axes: axes of the experiment.
         names: names of the experiment's scores.
     """
     return {column.name: column.name for name in names for column in _shown_columns(name)}

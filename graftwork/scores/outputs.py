@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from graftwork.core.cells import Axis
 from graftwork.core.code_digest import code_digest
 from graftwork.core.identity import digest
 from graftwork.scores.means import MEANS
@@ -38,12 +39,12 @@ def summaries_of(names: Sequence[str]) -> list[Summary]:
     return [*own, *([MEANS] if names else [])]
 
 
-def plots_of(names: Sequence[str], axes: Sequence[Mapping[str, Any]]) -> dict[str, Plot]:
+def plots_of(names: Sequence[str], axes: Sequence[Axis]) -> dict[str, Plot]:
     """Returns the plots of an experiment by name.
 
     Args:
         names: names of its scores.
-        axes: [{name, values, ...}].
+        axes: axes of the experiment.
 
     Raises:
         ValueError: where two summaries have a plot of one name.
@@ -102,7 +103,7 @@ def stale_score_files(results: Path) -> list[Path]:
     return [*(path for path in tables if path.exists()), *sorted((results / "plots").glob("*.png"))]
 
 
-def stale_plots(names: Sequence[str], axes: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+def stale_plots(names: Sequence[str], axes: Sequence[Axis], folder: Path) -> list[Path]:
     """Returns the plots in `folder` that the experiment no longer has: beside the others they look current."""
     current = {f"{plot}.png" for plot in plots_of(names, axes)}
     return [path for path in sorted(folder.glob("*.png")) if path.name not in current]

@@ -19,9 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from graftwork.core.cells import Axis, Expansion
 from graftwork.core.charts import Chart
 from graftwork.core.code_digest import outside_digests
 from graftwork.core.inputs import Prompt, Reference
+from graftwork.core.tables import Row
 
 # Column of a measured row that says why a cell has no values; not a column of any score.
 UNSCORED = "unscored"
@@ -113,15 +115,15 @@ class Summary:
 
     Attributes:
         table: name of the table, without its ending.
-        summarize: given a design as in design.json and the rows of scores.csv, returns the rows of the table.
-        plots: given the axes of a design and the names of its scores, returns plot name -> what is on it.
+        summarize: given an experiment and the rows of scores.csv, returns the rows of the table.
+        plots: given the axes of an experiment and the names of its scores, returns plot name -> what is on it.
         chart: given what is on a plot, the title of the experiment and the rows of the table, returns the plot.
         describe: given the rows of the table, returns its part of summary.md.
     """
 
     table: str
-    summarize: Callable[[Mapping[str, Any], Sequence[Mapping[str, str]]], list[dict[str, Any]]]
-    plots: Callable[[Sequence[Mapping[str, Any]], Sequence[str]], dict[str, str]]
+    summarize: Callable[[Expansion, Sequence[Mapping[str, str]]], list[Row]]
+    plots: Callable[[Sequence[Axis], Sequence[str]], dict[str, str]]
     chart: Callable[[str, str, Sequence[Mapping[str, str]]], Chart]
     describe: Callable[[Sequence[Mapping[str, str]]], Section]
 
@@ -156,8 +158,8 @@ class Score:
     name: str
     meaning: str
     columns: tuple[Column, ...]
-    measure_image: Callable[[np.ndarray], Mapping[str, Any]] | None = None
-    measure: Callable[[Sequence[CellToScore], Mapping[str, Path]], list[dict[str, Any]]] | None = None
+    measure_image: Callable[[np.ndarray], Row] | None = None
+    measure: Callable[[Sequence[CellToScore], Mapping[str, Path]], list[Row]] | None = None
     needs: str = "Nothing."
     check: Callable[[ScoreInputs], None] = accept_all
     files: Callable[[Path], Sequence[Path]] = no_files

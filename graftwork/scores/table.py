@@ -2,38 +2,43 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from graftwork.core.cells import Cell
+from graftwork.core.tables import Row
 from graftwork.models.images import load_reference_image
 from graftwork.scores.registry import NO_IMAGE, UNSCORED, CellToScore, Score, scores
 
 
 def score_rows(
-    design: Mapping[str, Any], images: Mapping[str, str | None], names: Sequence[str], root: Path
-) -> list[dict[str, Any]]:
+    cells: Sequence[Cell],
+    images: Mapping[str, str | None],
+    references: Mapping[str, str],
+    names: Sequence[str],
+    root: Path,
+) -> list[Row]:
     """Returns the rows of scores.csv: cell, image, why a cell has no values, and the columns of each score.
 
     Args:
-        design: as in design.json.
+        cells: cells of an experiment.
         images: cell -> path of its image, or nothing where there is none.
+        references: SHA-256 -> path of reference images.
         names: names of the scores.
         root: folder that paths are relative to.
 
     Raises:
         ValueError: where a score returns a column that it does not have, or a value outside of its bounds.
     """
-    cells = {
-        cell["cell"]: _cell_to_score(cell["parameters"], images[cell["cell"]], root)
-        for cell in design["cells"]
+    to_score = {cell.cell: _cell_to_score(cell, images[cell.cell], root) for cell in cells}
+    files = {sha256: root / path for sha256, path in references.items()}
+    table: dict[str, Row] = {
+        name: {"cell": name, "image": images[name] or None, UNSCORED: None} for name in to_score
     }
-    references = {sha256: root / path for sha256, path in design["references"].items()}
-    table = {name: {"cell": name, "image": images[name] or None, UNSCORED: None} for name in cells}
-    reasons: dict[str, dict[str, None]] = {name: {} for name in cells}
+    reasons: dict[str, dict[str, None]] = {name: {} for name in to_score}
     for score in (scores()[name] for name in names):
-        measured = measure_cells(score, list(cells.values()), references)
-        for cell, values in zip(cells, measured, strict=True):
+        measured = measure_cells(score, list(to_score.values()), files)
+        for cell, values in zip(to_score, measured, strict=True):
             _check_values(score, values)
             reason = values.get(UNSCORED)
             if reason:
@@ -44,7 +49,7 @@ def score_rows(
     return list(table.values())
 
 
-def _check_values(score: Score, values: Mapping[str, Any]) -> None:
+def _check_values(score: Score, values: Row) -> None:
     columns = {column.name: column for column in score.columns}
     for name, value in values.items():
         if name == UNSCORED:
@@ -62,17 +67,15 @@ def _check_values(score: Score, values: Mapping[str, Any]) -> None:
             )
 
 
-def _cell_to_score(parameters: Mapping[str, Any], image: str | None, root: Path) -> CellToScore:
-    reference = parameters.get("reference")
+def _cell_to_score(cell: Cell, image: str | None, root: Path) -> CellToScore:
+    reference = cell.parameters.get("reference")
     references = (
         tuple(reference) if isinstance(reference, list | tuple) else (reference,) if reference else ()
     )
-    return CellToScore(parameters["prompt"], references, root / image if image else None)
+    return CellToScore(cell.parameters["prompt"], references, root / image if image else None)
 
 
-def measure_cells(
-    score: Score, cells: Sequence[CellToScore], references: Mapping[str, Path]
-) -> list[dict[str, Any]]:
+def measure_cells(score: Score, cells: Sequence[CellToScore], references: Mapping[str, Path]) -> list[Row]:
     """Returns what a score measures of each cell: column -> value, and `UNSCORED` -> the reason where there is none.
 
     Args:
@@ -83,7 +86,7 @@ def measure_cells(
     if score.measure is not None:
         return score.measure(cells, references)
     assert score.measure_image is not None
-    found: dict[Path | None, dict[str, Any]] = {None: {UNSCORED: NO_IMAGE}}
+    found: dict[Path | None, Row] = {None: {UNSCORED: NO_IMAGE}}
     for image in sorted({cell.image for cell in cells if cell.image is not None}):
         pixels = read_image(image)
         is_unread = isinstance(pixels, str)
@@ -99,9 +102,7 @@ def read_image(path: Path) -> np.ndarray | str:
         return str(error).partition(";")[0].replace("reference image", "image")
 
 
-def add_scores(
-    rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def add_scores(rows: Sequence[Row], scored: Sequence[Row]) -> list[Row]:
     """Returns rows of a table of cells with the columns of scores.csv after their own.
 
     Raises:
@@ -120,7 +121,7 @@ def add_scores(
     return added
 
 
-def shown_columns(scored: Sequence[Mapping[str, Any]]) -> list[str]:
+def shown_columns(scored: Sequence[Row]) -> list[str]:
     """Returns the columns of scores.csv that are shown in the table that people open, in its order.
 
     Args:

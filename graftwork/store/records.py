@@ -85,18 +85,50 @@ class InputLayer:
 
 
 @dataclass(frozen=True)
+class CorpusStatistics:
+    """Statistics over a corpus.
+
+    Attributes:
+        key: name of their file in the store.
+        tokens: class of tokens.
+    """
+
+    key: str
+    tokens: str
+
+
+@dataclass(frozen=True)
+class FileStatistics:
+    """Statistics in a file of the user.
+
+    Attributes:
+        npz: SHA-256 of the file.
+        tokens: how many tokens they are of; None where the file says it.
+    """
+
+    npz: str
+    tokens: int | None
+
+
+@dataclass(frozen=True)
 class StageChoice:
     """The transform that a recipe chose for a stage.
 
     Attributes:
         name: of the transform.
-        parameters: its keyword arguments; statistics are named by their keys.
+        parameters: its keyword arguments, whose names are the transform's. Statistics of a corpus or a file are not among
+            them.
         code: digest of the transform.
+        corpus_statistics: statistics over a corpus, by the name that the transform's context has for them: `statistics`, or
+            `donor` and `host`.
+        file_statistics: `statistics` of a file; None for others.
     """
 
     name: str
     parameters: Mapping[str, Any]
     code: str
+    corpus_statistics: Mapping[str, CorpusStatistics] = field(default_factory=dict)
+    file_statistics: FileStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +242,19 @@ class ImageParts(Arithmetic):
 
 
 @dataclass(frozen=True)
+class Sketch:
+    """What the generator sees of a conditioning, in a few numbers, see `graftwork.conditioning.sketches`.
+
+    Attributes:
+        tokens: name of each tensor -> its tokens.
+        values: the numbers, little-endian float32 in base64.
+    """
+
+    tokens: Mapping[str, int]
+    values: str
+
+
+@dataclass(frozen=True)
 class ConditioningReport:
     """What is recorded of a recipe: which bytes it gave, and what tables say of them.
 
@@ -223,8 +268,8 @@ class ConditioningReport:
         masked_dimensions: which dimensions were masked, in words.
         fixed_dimensions: which dimensions were fixed, in words.
         alphas: alpha of each step, where steps differ.
-        visible_change: how much the generator sees of it, see `CaptionNorm.report`.
-        sketch: what the generator sees, in a few numbers, see `sketches`.
+        visible_change: how much the generator sees of it, see `CaptionNorm.relative_change`; None where that is not known.
+        sketch: what the generator sees; None where that is not known.
     """
 
     conditioning: str
@@ -237,4 +282,4 @@ class ConditioningReport:
     fixed_dimensions: tuple[str, ...] = ()
     alphas: tuple[float, ...] = ()
     visible_change: float | None = None
-    sketch: Mapping[str, Any] | None = None
+    sketch: Sketch | None = None

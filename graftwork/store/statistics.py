@@ -17,22 +17,24 @@ import numpy as np
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.npz import read_npz, write_npz
+from graftwork.core.records import to_json
 from graftwork.statistics.accumulator import Moments, TooFewTokens, summarize
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.layout import Store
+from graftwork.store.records import CorpusStatistics, FileStatistics
 
 
 class DamagedStatistics(Exception):
     """A file that is missing or cannot be read back as it was written."""
 
 
-def write_statistics(path: Path, classes: Mapping[str, Moments], origin: Mapping[str, Any]) -> None:
+def write_statistics(path: Path, classes: Mapping[str, Moments], origin: Any) -> None:
     """Rounds moments to statistics and writes them.
 
     Args:
         path: Of the `.npz`; the JSON has the same name.
         classes: Token class -> moments. Of one with fewer than 2 tokens only their number is kept.
-        origin: What the file's name is the digest of, and what was refused, for people who open the file.
+        origin: Record that says what the statistics are of, for people who open the file.
     """
     arrays: dict[str, np.ndarray] = {}
     for name, moments in classes.items():
@@ -43,7 +45,7 @@ def write_statistics(path: Path, classes: Mapping[str, Moments], origin: Mapping
                 value = getattr(statistics, field.name)
                 if value is not None:
                     arrays[f"{name}/{field.name}"] = np.float32(value) if isinstance(value, float) else value
-    text = json.dumps(origin, indent=1, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(to_json(origin), indent=1, sort_keys=True, ensure_ascii=False)
     write_atomic(path.with_suffix(".json"), text)
     write_atomic(path, write_npz(arrays))
 
@@ -108,11 +110,13 @@ def read_statistics_file(data: bytes, tokens: int | None, source: str) -> Refere
     return statistics
 
 
-def read_wanted(wanted: Mapping[str, Any], store: Store, files: Mapping[str, str]) -> ReferenceStatistics:
+def read_named(
+    named: CorpusStatistics | FileStatistics, store: Store, files: Mapping[str, str]
+) -> ReferenceStatistics:
     """Reads the statistics that a recipe names.
 
     Args:
-        wanted: {key, tokens} of statistics over a corpus, or {npz, tokens} of a file.
+        named: Statistics over a corpus, or of a file of the user.
         store: Where the former are.
         files: SHA-256 -> path of the latter.
 
@@ -121,10 +125,10 @@ def read_wanted(wanted: Mapping[str, Any], store: Store, files: Mapping[str, str
         TooFewTokens: as `read_statistics`.
         ValueError: where a file is another one than its SHA-256 says.
     """
-    if "key" in wanted:
-        return read_statistics(store.statistics(wanted["key"]), wanted["tokens"])
-    path = files[wanted["npz"]]
+    if isinstance(named, CorpusStatistics):
+        return read_statistics(store.statistics(named.key), named.tokens)
+    path = files[named.npz]
     data = Path(path).read_bytes()
-    if hashlib.sha256(data).hexdigest() != wanted["npz"]:
+    if hashlib.sha256(data).hexdigest() != named.npz:
         raise ValueError(f"{path} is another file now than when the run started; start it again")
-    return read_statistics_file(data, wanted["tokens"], path)
+    return read_statistics_file(data, named.tokens, path)

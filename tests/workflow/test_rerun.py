@@ -302,7 +302,7 @@ ROWS = {
     ),
     "an edit of code of grids and summaries -> only these": Row(
         in_turn(
-            edit("reports/pages.py", 'f"experiment {design[', 'f"experiment: {design['),
+            edit("reports/pages.py", 'f"experiment {design.', 'f"experiment: {design.'),
             edit("reports/templates/experiment.md.j2", "## How it was made", "## How it was made: "),
         ),
         {"grids": 1},

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graftwork.core.tables import format_number
+from graftwork.planning.analyses import AnalysisTask
 from graftwork.reports.templates import render
 from graftwork.statistics.analysis import PairedTokens, SinkReport
 from graftwork.statistics.compare import STD_MEASURES, TOKEN_MEASURES, Measurement
@@ -48,7 +49,7 @@ class Findings:
     """What a summary is made of.
 
     Attributes:
-        analysis: the analysis, as in the plan.
+        analysis: the analysis.
         sinks: (encoder, layer) -> share of the attention sink.
         compared: comparisons in the order of the analysis.
         massive: (encoder, layer) -> number of places with massive activations.
@@ -56,7 +57,7 @@ class Findings:
         plots: caption -> file, in order.
     """
 
-    analysis: Mapping[str, Any]
+    analysis: AnalysisTask
     sinks: dict[tuple[str, int], SinkReport] = field(default_factory=dict)
     compared: list[ComparedPair] = field(default_factory=list)
     massive: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -69,14 +70,14 @@ def write_summary(findings: Findings) -> str:
     analysis = findings.analysis
     return render(
         TEMPLATE,
-        title=analysis["title"],
-        question=analysis["question"],
+        title=analysis.title,
+        question=analysis.question,
         headlines=headlines(findings),
-        corpus=analysis["corpus"],
+        corpus=analysis.corpus,
         problems=findings.problems,
         pairs=[_pair(pair) for pair in findings.compared],
         sinks=_sinks(findings),
-        massive=analysis["massive"],
+        massive=analysis.massive,
         plots=findings.plots,
     )
 
@@ -121,16 +122,53 @@ def headlines(findings: Findings) -> list[str]:
     return lines
 
 
-def _pair(pair: ComparedPair) -> dict[str, Any]:
-    """Returns what the template says of one comparison."""
-    return {
-        "title": f"{pair.a} against {pair.b}",
-        "measures": _measures(pair),
-        "tokens": _token_measures(pair),
-        "dimensions": len(pair.dimensions.ratio),
-        "without": " without the sink" if pair.has_sink else "",
-        "classes": _classes(pair.dimensions),
-        "worst": [
+@dataclass(frozen=True)
+class _Table:
+    """A table of a comparison.
+
+    Attributes:
+        columns: headings.
+        rows: one value per column.
+        counted: tokens that it was taken on, in words.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    counted: str = ""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What the template says of one comparison.
+
+    Attributes:
+        title: both sides in words.
+        measures: naive and robust values of each measure.
+        tokens: measures over the same tokens of both sides; None where they do not have the same.
+        dimensions: how many there are.
+        without: what is left out of the tables of dimensions, in words.
+        classes: rows of the table of classes.
+        worst: rows of the table of the dimensions that differ most.
+    """
+
+    title: str
+    measures: _Table
+    tokens: _Table | None
+    dimensions: int
+    without: str
+    classes: Sequence[tuple[Any, ...]]
+    worst: Sequence[tuple[Any, ...]]
+
+
+def _pair(pair: ComparedPair) -> _Pair:
+    return _Pair(
+        title=f"{pair.a} against {pair.b}",
+        measures=_measures(pair),
+        tokens=_token_measures(pair),
+        dimensions=len(pair.dimensions.ratio),
+        without=" without the sink" if pair.has_sink else "",
+        classes=_classes(pair.dimensions),
+        worst=[
             (
                 one.dim,
                 format_number(one.std_a),
@@ -140,10 +178,10 @@ def _pair(pair: ComparedPair) -> dict[str, Any]:
             )
             for one in pair.worst[:MOST_WORST]
         ],
-    }
+    )
 
 
-def _measures(pair: ComparedPair) -> dict[str, Any]:
+def _measures(pair: ComparedPair) -> _Table:
     """Returns naive and robust values of each measure, side by side."""
     headings = {"": "naive: all tokens, all dimensions" if pair.has_sink else "naive: all dimensions"}
     top = next((name for name in pair.measurements if name.startswith("pearson_std_without_top")), None)
@@ -155,19 +193,19 @@ def _measures(pair: ComparedPair) -> dict[str, Any]:
             f"_without_sink{suffix}": f"{heading}, nor the sink" if suffix else "without the sink"
             for suffix, heading in headings.items()
         }
-    return {
-        "columns": ["measure", *headings.values()],
-        "rows": [
+    return _Table(
+        ["measure", *headings.values()],
+        [
             [
                 STD_MEASURES[name].description,
                 *(format_number(pair.measurements[name + suffix].value) for suffix in headings),
             ]
             for name in STD_MEASURES
         ],
-    }
+    )
 
 
-def _token_measures(pair: ComparedPair) -> dict[str, Any] | None:
+def _token_measures(pair: ComparedPair) -> _Table | None:
     """Returns the measures over the same tokens of both sides, or None where the sides do not have the same tokens."""
     if pair.token_measurements is None or pair.paired is None:
         return None
@@ -175,17 +213,17 @@ def _token_measures(pair: ComparedPair) -> dict[str, Any] | None:
         {"": "naive: all tokens", "_without_sink": "without the sink"} if pair.has_sink else {"": "value"}
     )
     counted = f"{len(pair.paired.roles)} tokens of {pair.paired.inputs} inputs"
-    return {
-        "counted": counted + ("" if pair.paired.is_all else ", the first of them"),
-        "columns": ["measure", *headings.values()],
-        "rows": [
+    return _Table(
+        ["measure", *headings.values()],
+        [
             [
                 TOKEN_MEASURES[name].description,
                 *(format_number(pair.token_measurements[name + suffix].value) for suffix in headings),
             ]
             for name in TOKEN_MEASURES
         ],
-    }
+        counted + ("" if pair.paired.is_all else ", the first of them"),
+    )
 
 
 def _classes(found: DimensionComparison) -> list[tuple[Any, ...]]:

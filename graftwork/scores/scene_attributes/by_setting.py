@@ -7,8 +7,9 @@ time: an effect of one attribute in one setting is lost there among the others.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+from graftwork.core.cells import Axis, Expansion
+from graftwork.core.tables import Row
 from graftwork.scenes.world import ATTRIBUTES
 from graftwork.scores.scene_attributes.following import STANDS
 from graftwork.scores.scene_attributes.summary import (
@@ -25,33 +26,31 @@ TABLE = "attributes_by_setting"
 WHATEVER = ""
 
 
-def factors(axes: Iterable[Mapping[str, Any]]) -> list[str]:
+def factors(axes: Iterable[Axis]) -> list[str]:
     """Returns the axes that tell settings apart besides alpha.
 
     Args:
-        axes: [{name, values, ...}].
+        axes: axes of the experiment.
     """
     axes = list(axes)
-    varying = [axis["name"] for axis in axes if len(axis["values"]) > 1]
+    varying = [axis.name for axis in axes if axis.varies]
     return [name for name in breakdowns(axes) if name in varying and name != "reference"]
 
 
-def summarize_by_setting(
-    design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]
-) -> list[dict[str, Any]]:
+def summarize_by_setting(expansion: Expansion, rows: Sequence[Mapping[str, str]]) -> list[Row]:
     """Returns the rows of attributes_by_setting.csv.
 
     Args:
-        design: as in design.json.
+        expansion: the experiment.
         rows: rows of scores.csv.
 
     Returns:
         One row for each setting without alpha (a column for each axis that varies), what the prompt says (empty: whatever
         it says), attribute ("all": each attribute of each cell counts) and alpha, with the columns of `summarize_group`.
     """
-    names = factors(design["axes"])
+    names = factors(expansion.axes)
     groups: dict[tuple[tuple[str, ...], str, str, float], list[Observation]] = defaultdict(list)
-    for one in observe(design, rows):
+    for one in observe(expansion, rows):
         setting = tuple(one.groups[name] for name in names)
         for says in (WHATEVER, one.groups[PROMPT_SAYS]):
             for attribute in (ALL_ATTRIBUTES, one.attribute):

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
+from graftwork.core.cells import Axis as ParameterAxis
 from graftwork.core.charts import MOST_SIDE_BY_SIDE, Axis, Chart, Level, Panel, Series, dot_plot
 from graftwork.core.labels import format_value
 from graftwork.scenes.world import ATTRIBUTES
@@ -29,15 +29,15 @@ _METHOD = (
 )
 
 
-def attribute_plots(axes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
+def attribute_plots(axes: Sequence[ParameterAxis], names: Sequence[str]) -> dict[str, str]:
     """Returns plot name -> breakdown: empty for all cells, else one panel per attribute or per value of an axis.
 
     Args:
-        axes: [{name, values, ...}].
+        axes: axes of the experiment.
         names: names of the experiment's scores.
     """
     # A panel per reference would be too many to look at; the table has them, and what does not vary.
-    varying = {PROMPT_SAYS, *(axis["name"] for axis in axes if len(axis["values"]) > 1)}
+    varying = {PROMPT_SAYS, *(axis.name for axis in axes if axis.varies)}
     shown = [by for by in breakdowns(axes) if by in varying and by != "reference"]
     return {"following": "", "following_by_attribute": "attribute"} | {
         f"following_by_{by}": by for by in shown

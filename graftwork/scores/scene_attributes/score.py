@@ -7,11 +7,12 @@ shows no scene is read too, with a confidence near 0.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from graftwork.core.errors import DesignError
+from graftwork.core.tables import Row
 from graftwork.models.images import load_reference_image
 from graftwork.scenes.captions import parse_partial
 from graftwork.scenes.reader import Reading, SceneReader
@@ -178,7 +179,7 @@ def common_attributes(scenes: Sequence[Mapping[str, str]]) -> dict[str, str]:
     }
 
 
-def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) -> list[dict[str, Any]]:
+def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) -> list[Row]:
     """Returns the columns of each cell.
 
     Without an image, what the prompt states and the reference shows is there all the same; `unscored` says why the rest
@@ -194,7 +195,7 @@ def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) 
     for cell in cells:
         stated = parse_partial(cell.prompt)
         shown = common_attributes([truths[reference] for reference in cell.references])
-        row: dict[str, Any] = dict.fromkeys([UNSCORED, *(column.name for column in COLUMNS)])
+        row: Row = dict.fromkeys([UNSCORED, *(column.name for column in COLUMNS)])
         row |= {f"prompt_{attribute}": value for attribute, value in stated.items()}
         row |= {f"reference_{attribute}": value for attribute, value in shown.items()}
         reading = seen[cell.image] if cell.image is not None else NO_IMAGE
@@ -236,7 +237,7 @@ def _single(reading: Reading, index: int) -> Reading:
     )
 
 
-def _reading_columns(reading: Reading) -> dict[str, Any]:
+def _reading_columns(reading: Reading) -> Row:
     # Four digits: the low bits depend on what else was read at once.
     confidence = {name: round(float(values[0]), 4) for name, values in reading.confidence.items()}
     return {

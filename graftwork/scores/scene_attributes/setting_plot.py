@@ -1,8 +1,8 @@
 """Plots of attributes_by_setting.csv: how often an attribute is the reference's, by attribute and setting, against alpha."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from graftwork.core.cells import Axis as ParameterAxis
 from graftwork.core.charts import Axis, Chart, Level, Panel, Series, dot_plot
 from graftwork.core.labels import format_value
 from graftwork.scenes.world import ATTRIBUTES
@@ -26,11 +26,11 @@ _METHOD = (
 Row = Mapping[str, str]
 
 
-def setting_plots(axes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
+def setting_plots(axes: Sequence[ParameterAxis], names: Sequence[str]) -> dict[str, str]:
     """Returns the plots of this table: the finding, and all attributes in all settings.
 
     Args:
-        axes: [{name, values, ...}].
+        axes: axes of the experiment.
         names: names of the experiment's scores.
     """
     return {_FINDING: _FINDING, _EVERYTHING: _EVERYTHING}

@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from graftwork.core.cells import Axis, Cell, Expansion
 from graftwork.core.identity import canonical_json, digest
 from graftwork.core.labels import format_values
+from graftwork.core.tables import Row
 from graftwork.scenes.world import ATTRIBUTES
 from graftwork.scores.intervals import effective_number, wilson_interval
 from graftwork.scores.registry import Section
@@ -62,23 +64,21 @@ class Observation:
     is_stand_in: bool = False
 
 
-def breakdowns(axes: Iterable[Mapping[str, Any]]) -> list[str]:
+def breakdowns(axes: Iterable[Axis]) -> list[str]:
     """Returns what a table is broken down by besides alpha: the usual axes, and every other that varies.
 
     Args:
-        axes: [{name, values, ...}].
+        axes: axes of the experiment.
     """
-    varying = [axis["name"] for axis in axes if len(axis["values"]) > 1]
+    varying = [axis.name for axis in axes if axis.varies]
     return [*ALWAYS_BY, *(name for name in varying if name not in (*ALWAYS_BY, *_NEVER_BY)), PROMPT_SAYS]
 
 
-def summarize_attributes(
-    design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]
-) -> list[dict[str, Any]]:
+def summarize_attributes(expansion: Expansion, rows: Sequence[Mapping[str, str]]) -> list[Row]:
     """Returns the rows of attributes.csv.
 
     Args:
-        design: as in design.json.
+        expansion: the experiment.
         rows: rows of scores.csv.
 
     Returns:
@@ -89,9 +89,9 @@ def summarize_attributes(
         cells have one, `unscored`, how many have none, `stand_ins`, how many of both are of baselines that stand in for
         cells at alpha 0, and `confidence`, the mean over the readings. Empty where nothing was counted.
     """
-    observed = observe(design, rows)
+    observed = observe(expansion, rows)
     summary = []
-    for by in ["", *breakdowns(design["axes"])]:
+    for by in ["", *breakdowns(expansion.axes)]:
         values = list(dict.fromkeys(o.groups[by] for o in observed)) if by else [""]
         if by == PROMPT_SAYS:
             values = [value for value in STANDS if value in values]
@@ -115,9 +115,9 @@ def summarize_attributes(
     return summary
 
 
-def summarize_group(observed: Sequence[Observation]) -> dict[str, Any]:
+def summarize_group(observed: Sequence[Observation]) -> Row:
     """Returns the counts, shares and intervals of some observations."""
-    columns: dict[str, Any] = {}
+    columns: Row = {}
     for measure in MEASURES:
         counted = [o for o in observed if measure in o.follows]
         names = [f"{measure}_n", f"{measure}_n_effective", f"follows_{measure}"]
@@ -138,24 +138,24 @@ def summarize_group(observed: Sequence[Observation]) -> dict[str, Any]:
     return columns
 
 
-def observe(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> list[Observation]:
+def observe(expansion: Expansion, rows: Sequence[Mapping[str, str]]) -> list[Observation]:
     """Returns each attribute of each cell, baselines where they stand in for cells at alpha 0.
 
     Args:
-        design: as in design.json.
+        expansion: the experiment.
         rows: rows of scores.csv.
     """
     row_of = {row["cell"]: row for row in rows}
-    cells = [cell for cell in design["cells"] if cell["role"] == "cell"]
-    labels = _labels(cells, breakdowns(design["axes"]))
+    cells = [cell for cell in expansion.cells if cell.role == "cell"]
+    labels = _labels(cells, breakdowns(expansion.axes))
     observed, at_zero = [], set()
     for cell, groups in zip(cells, labels, strict=True):
-        if cell["parameters"]["alpha"] == 0.0:
+        if cell.parameters["alpha"] == 0.0:
             at_zero.add(_but_alpha(cell, groups))
     for cell, groups in zip(cells, labels, strict=True):
-        row = row_of[cell["cell"]]
-        observed += _observe_cell(cell["parameters"]["alpha"], groups, row, row)
-        baseline, recipe = design["baselines"].get(cell["cell"]), _but_alpha(cell, groups)
+        row = row_of[cell.cell]
+        observed += _observe_cell(cell.parameters["alpha"], groups, row, row)
+        baseline, recipe = expansion.baselines.get(cell.cell), _but_alpha(cell, groups)
         if baseline is not None and recipe not in at_zero:
             at_zero.add(recipe)
             stand_ins = _observe_cell(0.0, groups, row_of[baseline], row)
@@ -163,32 +163,32 @@ def observe(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> lis
     return observed
 
 
-def _but_alpha(cell: Mapping[str, Any], groups: Mapping[str, str]) -> str:
+def _but_alpha(cell: Cell, groups: Mapping[str, str]) -> str:
     """Returns what stands for a cell without its alpha; settings that differ in alpha alone are told apart by `groups`."""
-    others = {name: value for name, value in cell["parameters"].items() if name != "alpha"}
+    others = {name: value for name, value in cell.parameters.items() if name != "alpha"}
     return canonical_json([others, groups])
 
 
-def _labels(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, str]]:
+def _labels(cells: Sequence[Cell], names: Sequence[str]) -> list[dict[str, str]]:
     """Returns where each cell belongs in each breakdown, as text; different values have different text."""
     columns: dict[str, list[str]] = {}
     for name in names:
         if name == PROMPT_SAYS:
             continue
-        columns[name] = format_values([cell["shown"].get(name) for cell in cells])
+        columns[name] = format_values([cell.shown.get(name) for cell in cells])
     if "reference" in columns:
         columns["reference"] = _distinct_references(cells)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _distinct_references(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+def _distinct_references(cells: Sequence[Cell]) -> list[str]:
     """Returns names of references; two files of one name are told apart by their content."""
     files = defaultdict(set)
     for cell in cells:
-        files[cell["shown"]["reference"]].add(_as_one(cell["parameters"]["reference"]))
+        files[cell.shown["reference"]].add(_as_one(cell.parameters["reference"]))
     found = []
     for cell in cells:
-        name, sha256 = cell["shown"]["reference"], _as_one(cell["parameters"]["reference"])
+        name, sha256 = cell.shown["reference"], _as_one(cell.parameters["reference"])
         found.append("none" if name is None else f"{name} {sha256[:8]}" if len(files[name]) > 1 else name)
     return found
 

@@ -16,8 +16,10 @@ from graftwork.conditioning.build import (
 from graftwork.conditioning.reference import prompt_statistics
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.store.hidden_states import HiddenStates
+from graftwork.store.records import ConditioningReport
 from graftwork.transforms.context import NEUTRAL_SOURCE, WHOLE_SOURCE
 from graftwork.transforms.registry import STAGES, Transform, transform, transforms
+from tests.unit.jobs.recipes import as_recipe
 from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, call, defaults
 
 WIDTH = 6
@@ -72,7 +74,9 @@ def build_conditioning(chosen: dict, text: HiddenStates, source: HiddenStates | 
         "s2": states(SOURCE_ROLES, seed=4),
         "n2": states(SOURCE_ROLES, seed=5),
     }
-    return build.build_conditioning(chosen, lambda key, layer: {"t": text, "s": source, **others}[key])
+    return build.build_conditioning(
+        as_recipe(chosen), lambda key, layer: {"t": text, "s": source, **others}[key]
+    )
 
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])
@@ -81,9 +85,9 @@ def test_alpha_zero_is_the_text_bit_for_bit(stored, dtype):
     text = states(TEXT_ROLES, stored)
     built = build_conditioning({**TEXT_ALONE, "dtype": dtype}, text, None)
     exact = as_float32(text).to(getattr(torch, dtype))
-    assert torch.equal(built.prompt_embeds, exact)
-    assert built.prompt_embeds.dtype == exact.dtype
-    assert built.report == {"source_tokens": 0, "source_tokens_used": None, "warnings": [], "tokens": 7}
+    assert torch.equal(built.tensors["prompt_embeds"], exact)
+    assert built.tensors["prompt_embeds"].dtype == exact.dtype
+    assert built.report == ConditioningReport(conditioning_hash(built.tensors), tokens=7, source_tokens=0)
 
 
 def test_bfloat16_widens_exactly():
@@ -101,8 +105,8 @@ def test_the_cast_comes_last():
     for normalization in transforms("normalization"):
         wide = build_conditioning(recipe("float32", 0.3, normalization=normalization), text, source)
         narrow = build_conditioning(recipe("bfloat16", 0.3, normalization=normalization), text, source)
-        assert narrow.prompt_embeds.dtype == torch.bfloat16
-        assert torch.equal(narrow.prompt_embeds, wide.prompt_embeds.bfloat16())
+        assert narrow.tensors["prompt_embeds"].dtype == torch.bfloat16
+        assert torch.equal(narrow.tensors["prompt_embeds"], wide.tensors["prompt_embeds"].bfloat16())
 
 
 def test_a_recipe_by_hand():
@@ -115,9 +119,11 @@ def test_a_recipe_by_hand():
     image = image * (own_text[1:].std() / image.std())
     pooled = torch.nn.functional.adaptive_avg_pool1d(image.T[None], 7)[0].T
     torch.testing.assert_close(
-        built.prompt_embeds.double(), 0.25 * pooled + 0.75 * own_text, rtol=1e-5, atol=1e-4
+        built.tensors["prompt_embeds"].double(), 0.25 * pooled + 0.75 * own_text, rtol=1e-5, atol=1e-4
     )
-    assert built.report == {"source_tokens": 9, "source_tokens_used": 1.0, "warnings": [], "tokens": 7}
+    assert built.report == ConditioningReport(
+        conditioning_hash(built.tensors), tokens=7, source_tokens=9, source_tokens_used=1.0
+    )
 
 
 @pytest.mark.parametrize("matching", sorted(transforms("length_matching")))
@@ -130,9 +136,11 @@ def test_every_combination_builds(matching, mode, normalization):
     selected = int(
         call(transforms("token_mode")[mode], source.roles, **chosen["token_mode"]["parameters"]).sum()
     )
-    assert built.report["source_tokens"] == selected
-    assert built.report["tokens"] == len(built.prompt_embeds) == (selected if matching == "none" else 7)
-    assert 0 < built.report["source_tokens_used"] <= 1
+    assert built.report.source_tokens == selected
+    assert (
+        built.report.tokens == len(built.tensors["prompt_embeds"]) == (selected if matching == "none" else 7)
+    )
+    assert 0 < built.report.source_tokens_used <= 1
     assert build_conditioning(chosen, text, source).hash == built.hash
 
 
@@ -144,7 +152,7 @@ def test_at_alpha_one_at_its_own_length_the_source_goes_in_bit_for_bit(blend):
     source = states(SOURCE_ROLES, seed=1)
     chosen = recipe(alpha=1.0, length_matching="none", blend=blend)
     built = build_conditioning(chosen, states(TEXT_ROLES), source)
-    assert torch.equal(built.prompt_embeds, torch.from_numpy(source.values))
+    assert torch.equal(built.tensors["prompt_embeds"], torch.from_numpy(source.values))
 
 
 @pytest.mark.parametrize("mode", ["image_only", "image_no_markers", "prompt_only"])
@@ -153,7 +161,7 @@ def test_an_empty_selection_names_the_mode(mode):
     with pytest.raises(ValueError, match=f"token_mode '{mode}' selects none of the 3 tokens"):
         build_conditioning(recipe(token_mode=mode), states(TEXT_ROLES), without)
     with pytest.raises(ValueError, match=mode):
-        selected_tokens(recipe(token_mode=mode), without)
+        selected_tokens(as_recipe(recipe(token_mode=mode)).stages["token_mode"], without)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -173,8 +181,8 @@ def test_a_value_beyond_bfloat16_is_refused_after_the_cast():
 def test_warnings_are_reported():
     flat = states(SOURCE_ROLES, values=torch.full((len(SOURCE_ROLES), WIDTH), 0.1))
     built = build_conditioning(recipe(normalization="global"), states(TEXT_ROLES), flat)
-    assert len(built.report["warnings"]) == 1
-    assert "no variation" in built.report["warnings"][0]
+    assert len(built.report.warnings) == 1
+    assert "no variation" in built.report.warnings[0]
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
@@ -225,8 +233,8 @@ def test_the_hash_does_not_follow_the_layout_in_memory():
 def test_golden_hash():
     """Image keys contain it: a hash that changed would make every image anew."""
     tensor = torch.tensor([[0.0, 1.5], [-2.0, 3.25]])
-    assert Conditioning(tensor, {}).hash == "71e2a4ec6797cdb9d7afd0af3ba05483"
-    assert Conditioning(tensor.bfloat16(), {}).hash == "97f154a3324bbb5afa4ff1349f49c439"
+    assert conditioning_hash({"prompt_embeds": tensor}) == "71e2a4ec6797cdb9d7afd0af3ba05483"
+    assert conditioning_hash({"prompt_embeds": tensor.bfloat16()}) == "97f154a3324bbb5afa4ff1349f49c439"
 
 
 @pytest.mark.parametrize("blend", sorted(transforms("blend")))
@@ -242,13 +250,13 @@ def test_every_masking_normalization_and_blend_builds(masking, normalization, bl
         blend=blend,
     )
     built = build_conditioning(chosen, text, source)
-    assert built.prompt_embeds.dtype == torch.bfloat16
-    assert built.prompt_embeds.shape == (14 if blend == "concat" else 7, WIDTH)
+    assert built.tensors["prompt_embeds"].dtype == torch.bfloat16
+    assert built.tensors["prompt_embeds"].shape == (14 if blend == "concat" else 7, WIDTH)
     assert build_conditioning(chosen, text, source).hash == built.hash
     if WHOLE_SOURCE in transform("blend", blend).needs:
-        assert built.report["source_tokens_used"] is None
+        assert built.report.source_tokens_used is None
     else:
-        assert built.report["source_tokens_used"] == 1.0
+        assert built.report.source_tokens_used == 1.0
 
 
 def test_masking_comes_before_normalization_and_is_reported():
@@ -257,13 +265,13 @@ def test_masking_comes_before_normalization_and_is_reported():
     built = build_conditioning(
         recipe(alpha=1.0, masking="zero", normalization="global", length_matching="none"), text, source
     )
-    assert (built.prompt_embeds[2:11, 4] == 0.0).all()
+    assert (built.tensors["prompt_embeds"][2:11, 4] == 0.0).all()
     others = np.r_[0:2, 11:15]
     silenced = torch.from_numpy(source.values.copy())
     silenced[2:11, 4] = 0.0
     scaled = silenced * (torch.from_numpy(text.values)[1:].std() / silenced.std())
-    torch.testing.assert_close(built.prompt_embeds[others], scaled[others])
-    (line,) = built.report["masked_dimensions"]
+    torch.testing.assert_close(built.tensors["prompt_embeds"][others], scaled[others])
+    (line,) = built.report.masked_dimensions
     assert line.startswith("4 above ")
 
 
@@ -271,7 +279,7 @@ def test_where_nothing_is_masked_nothing_is_reported():
     text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
     for masking in transforms("masking"):
         built = build_conditioning(recipe(masking=masking), text, source)
-        assert "masked_dimensions" not in built.report
+        assert not built.report.masked_dimensions
         assert built.hash == build_conditioning(recipe(), text, source).hash
 
 
@@ -281,7 +289,7 @@ def test_a_class_without_selected_tokens_is_reported():
         states(TEXT_ROLES),
         states(SOURCE_ROLES, seed=1),
     )
-    assert "none of class image" in built.report["warnings"][0]
+    assert "none of class image" in built.report.warnings[0]
 
 
 def test_the_reference_is_the_prompt_s_own_text():
@@ -290,8 +298,8 @@ def test_the_reference_is_the_prompt_s_own_text():
         recipe(alpha=1.0, normalization="per_dim", clip_sigma=None, length_matching="none"), text, source
     )
     expected = prompt_statistics(text.values, text.roles, with_covariance=False)
-    np.testing.assert_allclose(built.prompt_embeds.double().std(dim=0), expected.std, rtol=1e-4)
-    np.testing.assert_allclose(built.prompt_embeds.double().mean(dim=0), expected.mean, atol=1e-3)
+    np.testing.assert_allclose(built.tensors["prompt_embeds"].double().std(dim=0), expected.std, rtol=1e-4)
+    np.testing.assert_allclose(built.tensors["prompt_embeds"].double().mean(dim=0), expected.mean, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -310,9 +318,9 @@ def test_concat_appends_as_many_tokens_as_it_is_told(matching, concat_tokens, to
     built = build_conditioning(
         recipe(alpha=1.0, blend="concat", length_matching=matching, concat_tokens=concat_tokens), text, source
     )
-    assert built.report["tokens"] == tokens
-    assert built.report["source_tokens_used"] == pytest.approx(used)
-    assert torch.equal(built.prompt_embeds[:7], torch.from_numpy(text.values))
+    assert built.report.tokens == tokens
+    assert built.report.source_tokens_used == pytest.approx(used)
+    assert torch.equal(built.tensors["prompt_embeds"][:7], torch.from_numpy(text.values))
 
 
 def test_blends_of_the_whole_source_do_not_follow_length_matching():
@@ -335,8 +343,8 @@ def test_roles_and_ids_are_those_of_the_selected_tokens():
         built = build_conditioning(recipe(alpha=1.0, blend="ensemble", token_mode=mode), text, source)
         expected = torch.from_numpy(text.values.copy())
         expected[3:5] = torch.from_numpy(source.values[12:14])
-        assert torch.equal(built.prompt_embeds, expected)
-        assert "1 of 3 tokens" in built.report["warnings"][0]
+        assert torch.equal(built.tensors["prompt_embeds"], expected)
+        assert "1 of 3 tokens" in built.report.warnings[0]
 
 
 def several(text: HiddenStates, stored: dict[str, HiddenStates], **chosen: Any) -> Conditioning:
@@ -344,7 +352,7 @@ def several(text: HiddenStates, stored: dict[str, HiddenStates], **chosen: Any) 
     made = recipe(**chosen)
     made["sources"] = [[key, 7] for key in stored if key.startswith("s")]
     made["neutral_sources"] = [[key, 7] for key in stored if key.startswith("n")]
-    return build.build_conditioning(made, lambda key, _: {"t": text, **stored}[key])
+    return build.build_conditioning(as_recipe(made), lambda key, _: {"t": text, **stored}[key])
 
 
 def test_references_are_matched_to_the_text_before_they_are_added():
@@ -362,9 +370,9 @@ def test_references_are_matched_to_the_text_before_they_are_added():
         torch.nn.functional.adaptive_avg_pool1d(torch.from_numpy(s.values[2 : 2 + n]).T[None], 7)[0].T
         for s, n in ((one, 9), (other, 4))
     ]
-    torch.testing.assert_close(built.prompt_embeds, 0.75 * pooled[0] + 0.5 * pooled[1])
-    assert built.report["source_tokens"] == 13
-    assert built.report["source_tokens_used"] == 1.0
+    torch.testing.assert_close(built.tensors["prompt_embeds"], 0.75 * pooled[0] + 0.5 * pooled[1])
+    assert built.report.source_tokens == 13
+    assert built.report.source_tokens_used == 1.0
 
 
 def test_the_order_of_references_goes_with_their_weights():
@@ -373,8 +381,8 @@ def test_the_order_of_references_goes_with_their_weights():
     forth = several(text, {"s": one, "s2": other}, reference_weights=[0.75, 0.25], **chosen)
     back = several(text, {"s": other, "s2": one}, reference_weights=[0.25, 0.75], **chosen)
     wrong = several(text, {"s": other, "s2": one}, reference_weights=[0.75, 0.25], **chosen)
-    torch.testing.assert_close(forth.prompt_embeds, back.prompt_embeds)
-    assert not torch.allclose(forth.prompt_embeds, wrong.prompt_embeds)
+    torch.testing.assert_close(forth.tensors["prompt_embeds"], back.tensors["prompt_embeds"])
+    assert not torch.allclose(forth.tensors["prompt_embeds"], wrong.tensors["prompt_embeds"])
 
 
 @pytest.mark.parametrize("blend", ["linear", "adain_per_dim", "intra", "ensemble"])
@@ -396,7 +404,9 @@ def test_layers_are_normalized_one_by_one_and_then_mixed(blend):
     alone = build_conditioning(
         recipe(alpha=1.0, blend=blend), text, states(SOURCE_ROLES, values=mixed.float())
     )
-    torch.testing.assert_close(built.prompt_embeds, alone.prompt_embeds, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        built.tensors["prompt_embeds"], alone.tensors["prompt_embeds"], rtol=1e-4, atol=1e-3
+    )
 
 
 def test_style_delta_compares_with_the_neutral_image_after_the_same_transforms():
@@ -406,15 +416,15 @@ def test_style_delta_compares_with_the_neutral_image_after_the_same_transforms()
     kept = [0, 12, 13, 14]
     expected = torch.from_numpy(text.values.copy())
     expected[:4] += 0.5 * torch.from_numpy(source.values[kept] - neutral.values[kept])
-    torch.testing.assert_close(built.prompt_embeds, expected)
+    torch.testing.assert_close(built.tensors["prompt_embeds"], expected)
     same = several(text, {"s": source, "n": source}, blend="style_delta", **chosen)
-    assert torch.equal(same.prompt_embeds, torch.from_numpy(text.values))
+    assert torch.equal(same.tensors["prompt_embeds"], torch.from_numpy(text.values))
 
 
 def test_what_is_masked_says_of_which_source():
     text, one, other = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1), states(SOURCE_ROLES, seed=2)
     other.values[2:11, 4] *= 1e3
     built = several(text, {"s": one, "s2": other}, masking="zero", combination="layer_mix")
-    (line,) = built.report["masked_dimensions"]
+    (line,) = built.report.masked_dimensions
     assert line.startswith("4 above ")
     assert line.endswith("(source 2)")

@@ -26,6 +26,16 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Other:
+    title: str
+
+
+@dataclass(frozen=True)
+class Case:
+    one: Part | Other
+
+
+@dataclass(frozen=True)
 class Whole:
     title: str
     parts: tuple[Part, ...]
@@ -48,6 +58,16 @@ def test_what_is_written_reads_back(tmp_path, record):
     assert from_json(Whole, json.loads(json.dumps(to_json(record)))) == record
     write_record(tmp_path / "file.json", record)
     assert read_record(Whole, tmp_path / "file.json") == record
+
+
+@pytest.mark.parametrize("one", [Part("a", (1, 2)), Other("b")])
+def test_of_several_records_the_one_with_these_fields_is_read(one):
+    assert from_json(Case, json.loads(json.dumps(to_json(Case(one))))) == Case(one)
+
+
+def test_what_is_none_of_several_records_is_refused():
+    with pytest.raises(OtherVersion, match="Part has no field 'sizs'; Other has no field 'name'"):
+        from_json(Case, {"one": {"name": "a", "sizs": []}})
 
 
 def test_defaults_are_left_out_and_change_no_digest():

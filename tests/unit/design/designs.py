@@ -14,10 +14,24 @@ from graftwork.design.cells import Design
 from graftwork.design.settings import Limits
 from graftwork.design.sweep import Expander
 from graftwork.models.catalog import Model
+from graftwork.models.families import EncoderFacts, GeneratorFacts
 
 SPECIAL_TOKENS = ["<|im_start|>", "<|im_end|>", "<|image_pad|>"]
-ENCODER = {"num_hidden_layers": 8, "hidden_size": 64, "special_tokens": SPECIAL_TOKENS}
-GENERATOR = {"family": "z_image", "caption_channels": 64, "max_caption_tokens": 96, "size_multiple": 16}
+ENCODER = {
+    "num_hidden_layers": 8,
+    "hidden_size": 64,
+    "rope_theta": 1.0,
+    "special_tokens": SPECIAL_TOKENS,
+    "has_chat_template": True,
+}
+GENERATOR = {
+    "family": "z_image",
+    "caption_channels": 64,
+    "max_caption_tokens": 96,
+    "size_multiple": 16,
+    "latent_channels": 16,
+    "scheduler_config": {},
+}
 
 
 def some_models() -> list[Model]:
@@ -33,7 +47,8 @@ def some_models() -> list[Model]:
 
 def _model(name: str, kind: str, **facts: Any) -> Model:
     entry = {"path": f"/nowhere/{name}", **({"text_encoder": "text"} if kind == "generator" else {})}
-    return Model(name, kind, entry, f"content:{name}", facts)
+    record = EncoderFacts if kind == "encoder" else GeneratorFacts
+    return Model(name, kind, entry, f"content:{name}", record(**facts))
 
 
 class Catalog:

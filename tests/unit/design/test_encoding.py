@@ -9,6 +9,7 @@ from graftwork.design.inputs import read_yaml
 from graftwork.design.parameters import NEUTRAL, cell_id
 from graftwork.design.schema import EncodingParameters
 from graftwork.models.catalog import Model
+from graftwork.models.families import EncoderFacts
 from tests.unit.design.designs import ENCODER, expand, experiment, some_models
 
 FILE = "config/experiments/test.yaml"
@@ -18,14 +19,14 @@ EMBEDDING = Model(
     "encoder",
     {"path": "/nowhere/embedding", "natural_format": "raw"},
     "content:embedding",
-    {"family": "qwen3", "accepts_images": False, "has_chat_template": True, **ENCODER},
+    EncoderFacts(family="qwen3", accepts_images=False, **ENCODER),
 )
 BARE = replace(
     EMBEDDING,
     name="bare",
     identity="content:bare",
     entry={"path": "/nowhere/bare"},
-    facts={**EMBEDDING.facts, "has_chat_template": False},
+    facts=replace(EMBEDDING.facts, has_chat_template=False),
 )
 MODELS = [*some_models(), EMBEDDING, BARE]
 TEXT_ONLY = {"references": [], "encoder": "embedding"}

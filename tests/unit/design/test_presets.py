@@ -119,7 +119,7 @@ def test_the_variants_are_those_of_the_published_comparison(project):
         assert len({cell[parameter] for cell in cells}) == 2
     (grid,) = design.grids
     pages = Counter(axis.name for axis in design.axes if len(axis.values) > 1)
-    assert set(pages) - {grid["x"], grid["y"]} == {"encoder", "prompt"}
+    assert set(pages) - {grid.x, grid.y} == {"encoder", "prompt"}
 
 
 def test_the_table_of_the_documentation_is_right():

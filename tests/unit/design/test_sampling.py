@@ -6,7 +6,7 @@ from graftwork.core.errors import DesignError
 from graftwork.design.parameters import NEUTRAL
 from graftwork.design.sampling import GUIDANCE_NOTE, sampling_warnings
 from graftwork.models.catalog import Model
-from graftwork.models.families import first_step
+from graftwork.models.families import GeneratorFacts, first_step
 from tests.unit.design.designs import GENERATOR, expand, experiment, some_models
 
 LINEAR = {"kind": "linear"}
@@ -197,7 +197,7 @@ def test_what_acts_in_some_cells_is_allowed(tmp_path, axes, base):
 
 
 def test_a_schedule_that_cannot_be_begun_in_the_middle_is_refused(tmp_path):
-    facts = {**GENERATOR, "scheduler_config": {"use_karras_sigmas": True}}
+    facts = GeneratorFacts(**{**GENERATOR, "scheduler_config": {"use_karras_sigmas": True}})
     entry = {"path": "/nowhere/images", "text_encoder": "text"}
     models = [*some_models()[:-1], Model("images", "generator", entry, "content:images", facts)]
     with pytest.raises(DesignError, match="use_karras_sigmas"):

@@ -18,7 +18,7 @@ EMBEDDING = Model(
     "encoder",
     {"path": "/nowhere/embedding", "natural_format": "raw"},
     "content:embedding",
-    {**some_models()[0].facts},
+    some_models()[0].facts,
 )
 MODELS = [*some_models(), EMBEDDING]
 FIX = {"dimension_fix": "full", "fix_corpus": "worldly"}

@@ -12,4 +12,8 @@ from graftwork.models import loading
 def no_caption_norm(monkeypatch):
     """No generator is read: nothing is said of what it sees."""
     monkeypatch.setattr(loading, "ensure_model", lambda name, entry, kind: (name, kind))
-    monkeypatch.setattr(CaptionNorm, "read", lambda *_: SimpleNamespace(report=lambda *_: {}))
+    monkeypatch.setattr(
+        CaptionNorm,
+        "read",
+        lambda *_: SimpleNamespace(relative_change=lambda *_: None, sketch=lambda *_: None),
+    )

@@ -8,7 +8,14 @@ from graftwork.jobs.conditioning import condition
 from graftwork.jobs.record import JobRecord
 from graftwork.planning.shards import ConditioningShard, ModelToLoad
 from graftwork.store.layout import Store
-from graftwork.store.records import InputLayer, Recipe, SigmaSchedule, StageChoice
+from graftwork.store.records import (
+    CorpusStatistics,
+    FileStatistics,
+    InputLayer,
+    Recipe,
+    SigmaSchedule,
+    StageChoice,
+)
 from graftwork.transforms.registry import STAGES
 
 GENERATOR = "content:g"
@@ -29,9 +36,25 @@ def as_recipe(plain: Mapping[str, Any]) -> Recipe:
             **values,
             "text": InputLayer(*plain["text"]),
             "alphas": tuple(alpha if isinstance(alpha, list) else [alpha]),
-            "stages": {name: StageChoice(**{"code": "", **plain[name]}) for name in STAGES if name in plain},
+            "stages": {name: as_choice(**plain[name]) for name in STAGES if name in plain},
         }
     )
+
+
+def as_choice(name: str, parameters: Mapping[str, Any], code: str = "") -> StageChoice:
+    """Returns a transform from few words: statistics among its parameters, as {key, tokens} or {npz, tokens}."""
+    parameters = dict(parameters)
+    corpus, in_file = {}, None
+    if isinstance(parameters.get("statistics"), Mapping):
+        named = parameters.pop("statistics")
+        if "npz" in named:
+            in_file = FileStatistics(**named)
+        else:
+            corpus["statistics"] = CorpusStatistics(**named)
+    if isinstance(parameters.get("fix_corpus"), Mapping):
+        pair = parameters.pop("fix_corpus")
+        corpus |= {part: CorpusStatistics(**named) for part, named in pair.items()}
+    return StageChoice(name, parameters, code, corpus, in_file)
 
 
 def condition_plain(

@@ -11,6 +11,7 @@ from graftwork.core.png import is_complete_png
 from graftwork.core.records import from_json
 from graftwork.jobs.analysis import analyze
 from graftwork.jobs.statistics import measure_statistics
+from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.planning.analyses import AnalysisTask
 from graftwork.planning.shards import StatisticsShard, StatisticsToMeasure
 from graftwork.reports.analysis import plots, registry
@@ -96,7 +97,7 @@ def store(tmp_path_factory):
             StatisticsParts(tuple(given["key"] for given in one["inputs"]), layer["index"], "code"),
             corpus="c",
             encoder=one["name"],
-            options={},
+            options=NEUTRAL_OPTIONS,
         )
         for one in ANALYSIS["entries"]
         for layer in one["layers"]

@@ -119,7 +119,7 @@ def test_the_table_says_what_the_generator_sees(store, monkeypatch):
     assert rows["alone"].visible_change == 0.0
     assert 0.1 < rows["mixed"].visible_change < 2.0
     assert rows["longer"].visible_change is None
-    assert {name: rows[name].sketch["tokens"] for name in rows} == {
+    assert {name: rows[name].sketch.tokens for name in rows} == {
         "alone": {"step 0": 5},
         "mixed": {"step 0": 5},
         "longer": {"step 0": 12},

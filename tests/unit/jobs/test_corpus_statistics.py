@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from graftwork.core.cells import Cell
 from graftwork.core.npz import write_npz
-from graftwork.design.cells import Cell, Design, ModelRecord
+from graftwork.design.cells import Design, ModelRecord
 from graftwork.design.settings import Hardware
 from graftwork.jobs import acceptance
 from graftwork.jobs.record import JobRecord
 from graftwork.jobs.statistics import measure_statistics
+from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.planning.keys import Keys
 from graftwork.planning.plan import PlanEntry
@@ -28,6 +30,7 @@ from graftwork.store.statistics import read_statistics
 from graftwork.transforms.dimension_fixes import apply_dimension_fix, fit_dimension_fix
 from graftwork.transforms.registry import STAGES, transform
 from tests.unit.jobs.recipes import as_recipe, condition_plain
+from tests.unit.planning.test_keys import GENERATOR_FACTS
 from tests.unit.planning.test_no_ops import SOME_PARTS
 from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, call, context, defaults
 
@@ -65,7 +68,7 @@ def store(tmp_path):
             StatisticsParts(tuple(f"{name}{n}" for n in range(count)), 7, "code", covariance_of),
             corpus="c",
             encoder="e",
-            options={},
+            options=NEUTRAL_OPTIONS,
         )
         for key, name, count, covariance_of in items
     ]
@@ -244,11 +247,11 @@ def test_images_of_cells_with_statistics_can_be_adopted(store, monkeypatch):
     rendered = {}
 
     def generate(shard, trial, log):
-        for item in shard["images"]:
-            path = trial.conditioning(item["parts"]["conditioning"])
-            rendered[item["key"]] = load_file(path)["prompt_embeds"]
-            trial.image(item["key"]).parent.mkdir(parents=True)
-            trial.image(item["key"]).write_bytes(b"pixels")
+        for item in shard.images:
+            path = trial.conditioning(item.parts.conditioning)
+            rendered[item.key] = load_file(path)["prompt_embeds"]
+            trial.image(item.key).parent.mkdir(parents=True)
+            trial.image(item.key).write_bytes(b"pixels")
         return JobRecord(log)
 
     store.image("0" * 32).parent.mkdir(parents=True)
@@ -259,7 +262,7 @@ def test_images_of_cells_with_statistics_can_be_adopted(store, monkeypatch):
     monkeypatch.setattr(acceptance, "generate_images", generate)
     monkeypatch.setattr(Keys, "recipe", lambda self, cell: as_recipe(chosen))
     monkeypatch.setattr(acceptance, "find_adoptable", lambda *_: adoptable)
-    models = {"content:g": ModelRecord("generator", "g", {}, {})}
+    models = {"content:g": ModelRecord("generator", "g", {}, GENERATOR_FACTS)}
     design = Design("e", "", "", [], [Cell("c", "cell", {}, {})], [], {}, [], models)
     said = acceptance.accept_images([design], Hardware(), 1, store, LOG)
     assert said == "1 sampled images are equal; 1 images adopted"

@@ -113,7 +113,7 @@ def test_batches_are_filled_to_their_shape(store, generator):
         with Image.open(store.image(image["key"])) as png:
             assert (np.asarray(png) == image["parts"]["seed"]).all()
             assert png.size == (16, 16)
-    assert record.notes["rate"]["work"] == 6 * 16 * 16 * 2
+    assert record.rate.work == 6 * 16 * 16 * 2
 
 
 def test_sizes_and_padded_lengths_are_not_mixed(store, generator):
@@ -131,7 +131,7 @@ def test_nothing_missing_loads_nothing(store, generator):
     assert generator.loads == 1
     assert record.found == [images[0]["key"]]
     assert record.made == []
-    assert "rate" not in record.notes
+    assert record.rate is None
 
 
 def test_an_image_that_appears_meanwhile_is_not_made_again(store, generator):
@@ -318,7 +318,7 @@ def test_compiling_is_not_counted_as_work(store, launching):
     images = [item(keep(store, 20), 1), item(keep(store, 20), 2, size=32), item(keep(store, 20), 3)]
     start = time.monotonic()
     record = generate_images(shard(images), store, LOG)
-    assert time.monotonic() - start - record.notes["rate"]["seconds"] > 1
+    assert time.monotonic() - start - record.rate.seconds > 1
     assert launching.warmed == [([20, 20, 32, 32], 16, 16), ([20, 32, 32, 32], 32, 32)]
 
 

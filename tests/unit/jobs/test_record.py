@@ -7,6 +7,7 @@ import warnings
 import pytest
 
 from graftwork.jobs.record import JobRecord, all_failures, open_log, read_manifests
+from graftwork.planning.shards import Rate
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def test_a_manifest_says_what_was_made_and_what_failed(tmp_path, log):
     record.found.append("c")
     record.fail("z", ValueError("no tokens"))
     record.fail("d", "not finite")
-    record.notes["rate"] = {"work": 1, "seconds": 2.0}
+    record.rate = Rate(1, 2.0)
     record.write(tmp_path / "manifest.json")
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["made"] == ["a", "b"]

@@ -131,7 +131,7 @@ def test_negatives_go_with_their_rows(store, generator):
     assert [len(row) for row in negatives] == [5, 5, 32, 32]
     assert batch.guidance_scale == 2.0
     assert generator.warmed == [batch], "warmed up with what is about to run"
-    assert record.notes["rate"]["work"] == 2 * 16 * 16 * 3 * 2
+    assert record.rate.work == 2 * 16 * 16 * 3 * 2
 
 
 def test_guidance_padded_lengths_and_first_steps_are_not_mixed(store, generator):
@@ -174,7 +174,7 @@ def test_each_row_starts_from_its_own_image(store, generator):
     assert greys == [10, 20, 10, 10], "padding starts from an image that is encoded anyway"
     assert batch.init_images[0] is batch.init_images[2], "one object: it is encoded once"
     assert batch.first_step == 1
-    assert record.notes["rate"]["work"] == 3 * 16 * 16 * 2
+    assert record.rate.work == 3 * 16 * 16 * 2
 
 
 def test_an_image_that_is_another_one_now_fails_its_rows_only(store, generator):

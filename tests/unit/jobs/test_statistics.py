@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from graftwork.jobs.statistics import measure_statistics
+from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.planning.shards import StatisticsShard, StatisticsToMeasure
 from graftwork.statistics.accumulator import TooFewTokens
@@ -64,7 +65,7 @@ def store(tmp_path):
 
 def item(key="k" * 32, inputs=tuple(f"in{n}" for n in range(6)), layer=7, covariance_of=None):
     parts = StatisticsParts(tuple(inputs), layer, "code", covariance_of)
-    return StatisticsToMeasure(key, parts, corpus="c", encoder="e", options={})
+    return StatisticsToMeasure(key, parts, corpus="c", encoder="e", options=NEUTRAL_OPTIONS)
 
 
 def measure(store, *items, failures=None):
@@ -154,8 +155,8 @@ def test_an_input_that_is_not_finite_is_refused_and_recorded(store, bad):
         store, item("a" * 32, inputs=["in0", "bad", "in1"]), item("b" * 32, inputs=["in0", "in1"])
     )
     assert record.failures == {}
-    assert "NaN or infinite" in record.notes["refused"]["a" * 32]["bad"]
-    assert set(record.notes["refused"]) == {"a" * 32}
+    assert "NaN or infinite" in record.refused["a" * 32]["bad"]
+    assert set(record.refused) == {"a" * 32}
     assert store.statistics("a" * 32).read_bytes() == store.statistics("b" * 32).read_bytes()
     origin = json.loads(store.statistics("a" * 32).with_suffix(".json").read_text())
     assert set(origin["refused"]) == {"bad"}
@@ -167,7 +168,7 @@ def test_an_input_refused_in_extraction_is_left_out_and_another_failure_is_not(s
     not_finite = {"gone": "FloatingPointError: layer 7 has 3 values that are not finite"}
     record = measure(store, item("a" * 32, inputs=inputs), failures=not_finite)
     assert record.made == ["a" * 32]
-    assert set(record.notes["refused"]["a" * 32]) == {"gone"}
+    assert set(record.refused["a" * 32]) == {"gone"}
     record = measure(store, item("b" * 32, inputs=inputs), item("c" * 32), failures={"gone": "OSError: full"})
     assert record.made == ["c" * 32]
     assert "gone: OSError: full" in record.failures["b" * 32]

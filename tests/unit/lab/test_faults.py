@@ -33,6 +33,7 @@ from lab.miniature.evaluation import (
     generate,
 )
 from lab.miniature.training.vision import word_ids
+from tests.unit.jobs.recipes import as_recipe
 from tests.unit.transforms.samples import DEFAULT_TRANSFORMS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -72,8 +73,8 @@ def conditioned(text, source, **changes):
     """What the generator gets for each pair of encoded sequences."""
     return [
         build.build_conditioning(
-            recipe(**changes), lambda key, _, t=t, s=s: stored({"text": t, "source": s}[key])
-        ).prompt_embeds
+            as_recipe(recipe(**changes)), lambda key, _, t=t, s=s: stored({"text": t, "source": s}[key])
+        ).tensors["prompt_embeds"]
         for t, s in zip(text, source, strict=True)
     ]
 

@@ -10,7 +10,7 @@ import yaml
 from diffusers import ZImageTransformer2DModel
 from safetensors.torch import load_file
 
-from graftwork.core.records import from_json
+from graftwork.core.records import from_json, to_json
 from graftwork.design.cells import Design
 from graftwork.design.project import Project
 from graftwork.jobs.conditioning import condition
@@ -46,7 +46,7 @@ def built(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         project = Project({**config, "experiments": ["stds"]}, root)
-        design = from_json(Design, json.loads(json.dumps(project.design("stds").to_json())))
+        design = from_json(Design, json.loads(json.dumps(to_json(project.design("stds")))))
         hardware, sharding = project.settings.hardware, project.settings.sharding
         store = Store(root / "results/store")
         plan = plan_conditioning([design], hardware, sharding, store)

@@ -94,6 +94,16 @@ def test_a_hub_model_and_its_copy_are_reported(encoders, snapshot, tmp_path):
     assert catalog.get("encoder", "one", "here").weights == known.weights is not None
 
 
+def test_what_another_version_remembered_of_a_model_is_read_again(encoders, tmp_path):
+    entries = {"encoders": {"one": encoders["qwen3-embedding"]}, "generators": {}}
+    catalog = ModelCatalog(entries, FILE, tmp_path / "facts")
+    known = catalog.get("encoder", "one", "here")
+    catalog.save()
+    file = tmp_path / "facts" / "models.json"
+    file.write_text(file.read_text().replace('"hidden_size"', '"width"'))
+    assert ModelCatalog(entries, FILE, tmp_path / "facts").get("encoder", "one", "here") == known
+
+
 def test_a_hub_cache_without_links_says_nothing(encoders, snapshot, tmp_path):
     weights = snapshot / "model.safetensors"
     content = weights.read_bytes()

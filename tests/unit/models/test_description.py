@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from graftwork.core.records import from_json, to_json
 from graftwork.models.description import (
     describe_model,
     hub_patterns,
@@ -16,6 +17,7 @@ from graftwork.models.description import (
     model_files,
     resolve_layer,
 )
+from graftwork.models.families import EncoderFacts, GeneratorFacts
 from graftwork.models.generators.z_image import max_caption_tokens, padded_length
 from graftwork.models.prompts import count_prompt_tokens
 from tests.unit.models.conftest import PROMPT
@@ -171,29 +173,28 @@ def test_empty_folder_lacks_everything(tmp_path, generator_entry):
 def test_facts_about_encoders(family, qwen3_entry, vl_entry):
     text = describe_model(qwen3_entry, "encoder", family / "z-image")
     vision = describe_model(vl_entry, "encoder", family / "qwen3-vl-instruct")
-    assert json.loads(json.dumps([text, vision])) == [text, vision]
-    assert (text["num_hidden_layers"], text["hidden_size"], text["accepts_images"]) == (6, 64, False)
-    assert (text["rope_theta"], text["image_token"]) == (1e6, None)
-    assert (vision["rope_theta"], vision["image_token"], vision["accepts_images"]) == (
+    for found in (text, vision):
+        assert from_json(EncoderFacts, json.loads(json.dumps(to_json(found)))) == found
+    assert (text.num_hidden_layers, text.hidden_size, text.accepts_images) == (6, 64, False)
+    assert (text.rope_theta, text.image_token) == (1e6, None)
+    assert (vision.rope_theta, vision.image_token, vision.accepts_images) == (
         5e6,
         "<|image_pad|>",
         True,
     )
-    assert (vision["patch_size"], vision["spatial_merge_size"], vision["deepstack_layers"]) == (16, 2, 3)
-    assert {"<|im_start|>", "<|im_end|>", "<|image_pad|>", "<think>", "</think>"} <= set(
-        text["special_tokens"]
-    )
+    assert (vision.patch_size, vision.spatial_merge_size, vision.deepstack_layers) == (16, 2, 3)
+    assert {"<|im_start|>", "<|im_end|>", "<|image_pad|>", "<think>", "</think>"} <= set(text.special_tokens)
 
 
 def test_facts_about_generators(family, generator_entry):
     facts = describe_model(generator_entry, "generator", family / "z-image")
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["caption_channels"] == 64
-    assert facts["max_caption_tokens"] == 1504
-    assert facts["size_multiple"] == 16
-    assert facts["latent_channels"] == 16
-    assert facts["scheduler_config"]["shift"] == 3.0
-    assert not any(key.startswith("_") for key in facts["scheduler_config"])
+    assert from_json(GeneratorFacts, json.loads(json.dumps(to_json(facts)))) == facts
+    assert facts.caption_channels == 64
+    assert facts.max_caption_tokens == 1504
+    assert facts.size_multiple == 16
+    assert facts.latent_channels == 16
+    assert facts.scheduler_config["shift"] == 3.0
+    assert not any(key.startswith("_") for key in facts.scheduler_config)
 
 
 def test_wrong_family_is_named(family, qwen3_entry, vl_entry, generator_entry):

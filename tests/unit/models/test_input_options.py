@@ -240,7 +240,7 @@ def test_a_text_encoder_without_a_chat_template(family, entries, hardware, tmp_p
     shutil.copytree(family / "qwen3-embedding", copy)
     (copy / "chat_template.jinja").unlink()
     entry = {**entries["encoders"]["qwen3-embedding"], "path": str(copy)}
-    assert not describe_model(entry, "encoder", copy)["has_chat_template"]
+    assert not describe_model(entry, "encoder", copy).has_chat_template
     assert "chat_template.jinja" not in [path.name for path in model_files(entry, "encoder", copy)]
     encoder = load_encoder("bare", entry, [5], hardware)
     assert encoder.encode(PROMPT, None, None, [5], InputOptions("raw")).hidden_states[5].shape[1] == 64

@@ -37,7 +37,7 @@ def test_other_seed_other_weights_and_complete_family_left_alone(tmp_path):
     build_small_family(folder, seed=1, num_hidden_layers=4)
     assert digests(folder) == first
     entry = small_entries(folder)["encoders"]["qwen3"]
-    assert describe_model(entry, "encoder", folder / "z-image")["num_hidden_layers"] == 4
+    assert describe_model(entry, "encoder", folder / "z-image").num_hidden_layers == 4
 
 
 def test_other_files_are_not_overwritten(tmp_path):
@@ -52,10 +52,7 @@ def test_parts_fit_each_other(family, entries):
     for entry in entries["encoders"].values():
         from pathlib import Path
 
-        assert (
-            describe_model(entry, "encoder", Path(entry["path"]))["hidden_size"]
-            == generator["caption_channels"]
-        )
+        assert describe_model(entry, "encoder", Path(entry["path"])).hidden_size == generator.caption_channels
         assert missing_files(entry, "encoder", Path(entry["path"])) == []
     index = json.loads((family / "z-image" / "model_index.json").read_text())
     assert index["_class_name"] == "ZImagePipeline"

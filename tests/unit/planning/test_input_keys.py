@@ -1,6 +1,7 @@
 """What an encoder input is named by: every option where it takes part, and none where it says what is so anyway."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -13,10 +14,11 @@ from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.planning.keys import Keys
 from graftwork.planning.plan import MergedDesigns
 from tests.unit.design.designs import expand, experiment
+from tests.unit.planning.test_keys import ENCODER_FACTS
 
 
 def model(family: str, rope_theta: float) -> ModelRecord:
-    facts = {"family": family, "num_hidden_layers": 8, "rope_theta": rope_theta}
+    facts = replace(ENCODER_FACTS, family=family, rope_theta=rope_theta)
     return ModelRecord("encoder", "some name", {}, facts)
 
 

@@ -20,7 +20,7 @@ from graftwork.design.parameters import NEUTRAL as SAMPLING_NEUTRAL
 from graftwork.design.schema import CellParameters
 from graftwork.design.settings import Hardware
 from graftwork.models.acceleration import NEUTRAL
-from graftwork.models.families import encoder_family, generator_family
+from graftwork.models.families import EncoderFacts, GeneratorFacts, encoder_family, generator_family
 from graftwork.planning import code as code_module
 from graftwork.planning.code import sampling_code
 from graftwork.planning.keys import Keys
@@ -39,8 +39,28 @@ SAMPLING_CODE = generator_family("z_image").code(from_image=False)
 SAMPLING_CODE_FROM_IMAGES = generator_family("z_image").code(from_image=True)
 
 
+ENCODER_FACTS = EncoderFacts(
+    family="qwen3",
+    num_hidden_layers=8,
+    hidden_size=64,
+    accepts_images=False,
+    rope_theta=1.0,
+    special_tokens=[],
+    has_chat_template=True,
+)
+GENERATOR_FACTS = GeneratorFacts(
+    family="z_image",
+    caption_channels=64,
+    max_caption_tokens=224,
+    size_multiple=16,
+    latent_channels=16,
+    scheduler_config={},
+)
+
+
 def model(kind: str, family: str, **facts: Any) -> ModelRecord:
-    return ModelRecord(kind, "some name", {"path": "somewhere"}, {"family": family, **facts})
+    plain = ENCODER_FACTS if kind == "encoder" else GENERATOR_FACTS
+    return ModelRecord(kind, "some name", {"path": "somewhere"}, replace(plain, family=family, **facts))
 
 
 SCHEDULER = {"shift": 3.0, "use_dynamic_shifting": True}
@@ -169,7 +189,7 @@ def schedule(**values: Any) -> Change:
 
 
 def scheduler(**values: Any) -> Change:
-    return lambda situation: situation.models[IMAGE].facts["scheduler_config"].update(values)
+    return lambda situation: situation.models[IMAGE].facts.scheduler_config.update(values)
 
 
 def change_models(situation: Situation, **values: Any) -> None:

@@ -46,7 +46,7 @@ def test_the_first_page_is_drawn_and_more_by_choice(make):
 
 def test_a_page_that_was_asked_for_is_kept_up_to_date(make, tmp_path):
     outputs, folder = make(), tmp_path / "results" / "test" / "grids"
-    assert outputs.page("test", "alpha_by_hidden_layer_004")["columns"] == [15, 30]
+    assert outputs.page("test", "alpha_by_hidden_layer_004").columns == (15, 30)
     folder.mkdir(parents=True)
     for name in ("alpha_by_hidden_layer_004.png", "alpha_by_hidden_layer.png"):
         (folder / name).write_bytes(b"")

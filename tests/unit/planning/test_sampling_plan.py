@@ -107,13 +107,13 @@ def test_the_estimate_counts_guidance_twice_and_steps_that_are_run(tmp_path):
 def test_warnings_of_sampling_are_in_the_table(tmp_path):
     situation = situation_of(tmp_path, {"strength": [0.5, 0.9]}, init_image="tree")
     condition(situation, 9)
-    design = situation.designs[0].to_json()
+    design = situation.designs[0]
     rows = cell_rows(design, situation.plan_images().cells, {}, situation.store)
     by_strength = {row["strength"]: row for row in rows}
     assert by_strength[0.5]["warnings"] == "from the transforms"
     assert by_strength[0.9]["warnings"].startswith("from the transforms; strength 0.9 at num_inference_steps")
     assert {row["init_image"] for row in rows} == {"tree"}
-    assert {row["init_image_sha256"] for row in rows} == set(design["references"]) - {
+    assert {row["init_image_sha256"] for row in rows} == set(design.references) - {
         row["reference_sha256"] for row in rows
     }
 
@@ -126,6 +126,6 @@ def test_a_conditioning_of_several_alphas_is_spelled_out(tmp_path):
     assert situation.keys.recipe(cell).alphas == (0.5, 0.25, 0.0)
     row = ConditioningReport(situation.hash_of(cell), 20, source_tokens=1, alphas=(0.5, 0.25, 0.0))
     add_recipes(situation.store.recipes, {situation.recipe(cell): row})
-    (line,) = cell_rows(situation.designs[0].to_json(), situation.plan_images().cells, {}, situation.store)
+    (line,) = cell_rows(situation.designs[0], situation.plan_images().cells, {}, situation.store)
     assert line["alphas"] == "0.5; 0.25; 0.0"
     assert '"kind": "linear"' in line["alpha_schedule"]

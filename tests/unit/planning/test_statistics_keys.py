@@ -1,6 +1,7 @@
 """Keys of statistics: every ingredient counts, nothing else does, and recipes have what makes their statistics."""
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from graftwork.core.records import record_digest, to_json
 from graftwork.design.cells import CorpusRecord
 from graftwork.design.schema import CellParameters
 from graftwork.design.settings import Hardware
+from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
 from graftwork.planning import code as code_module
 from graftwork.planning.inputs import statistics_of
 from graftwork.planning.keys import Keys, corpus_inputs
+from graftwork.store.records import CorpusStatistics, FileStatistics
 from tests.unit.planning.test_keys import CELL, MODELS, SOURCE, TEXT
 from tests.unit.transforms.samples import DEFAULT_TRANSFORMS
 
@@ -43,7 +46,8 @@ CORPUS = {"corpus": "plain", "encoder": TEXT, "hidden_layer": -2, "tokens": "pro
 
 def models() -> dict[str, Any]:
     changed = deepcopy(MODELS)
-    changed[SOURCE].facts.update(accepts_images=True, rope_theta=5e6)
+    facts = replace(changed[SOURCE].facts, accepts_images=True, rope_theta=5e6)
+    changed[SOURCE] = replace(changed[SOURCE], facts=facts)
     return changed
 
 
@@ -55,7 +59,11 @@ def keys(**extraction: Any) -> Keys:
 
 
 def key(corpus="plain", encoder=SOURCE, layer=-2, options=None, covariance_of=None, **extraction) -> str:
-    return keys(**extraction).statistics(corpus, encoder, layer, options or {}, covariance_of).key
+    return (
+        keys(**extraction)
+        .statistics(corpus, encoder, layer, InputOptions(**options or {}), covariance_of)
+        .key
+    )
 
 
 def cell(**values: Any) -> dict[str, Any]:
@@ -112,10 +120,10 @@ def test_the_code_counts(monkeypatch):
 
 
 def test_a_key_is_the_digest_of_inputs_layer_and_code():
-    found = keys().statistics("plain", SOURCE, -2, {})
+    found = keys().statistics("plain", SOURCE, -2, NEUTRAL_OPTIONS)
     assert set(to_json(found.parts)) == {"inputs", "layer", "code"}
     assert found.key == record_digest(found.parts)
-    assert (found.corpus, found.encoder, found.options) == ("plain", SOURCE, {})
+    assert (found.corpus, found.encoder, found.options) == ("plain", SOURCE, NEUTRAL_OPTIONS)
     assert found.parts.layer == 7
     assert found.parts.inputs == tuple(need.key for need in found.inputs)
 
@@ -124,7 +132,7 @@ def test_inputs_are_prompts_times_references_in_the_order_of_the_file():
     assert corpus_inputs(CORPORA["plain"], True) == [(p, r) for p in PROMPTS for r in REFERENCES]
     assert corpus_inputs(CORPORA["plain"], False) == [(p, None) for p in PROMPTS]
     assert corpus_inputs(CORPORA["texts"], True) == [(p, None) for p in PROMPTS]
-    found = [need.input for need in keys().statistics("turned", SOURCE, -2, {}).inputs]
+    found = [need.input for need in keys().statistics("turned", SOURCE, -2, NEUTRAL_OPTIONS).inputs]
     assert [(one.prompt, one.reference) for one in found] == [
         (p, r) for p in PROMPTS[::-1] for r in REFERENCES
     ]
@@ -133,7 +141,7 @@ def test_inputs_are_prompts_times_references_in_the_order_of_the_file():
 def test_inputs_are_those_that_cells_have():
     """One extraction for a prompt of a cell and of a corpus."""
     own = keys().text_states(cell(prompt="a boat"))
-    assert own.key in [need.key for need in keys().statistics("plain", TEXT, -2, {}).inputs]
+    assert own.key in [need.key for need in keys().statistics("plain", TEXT, -2, NEUTRAL_OPTIONS).inputs]
 
 
 @pytest.mark.parametrize(
@@ -144,23 +152,28 @@ def test_inputs_are_those_that_cells_have():
 def test_a_recipe_has_the_key_and_the_token_class(stage, name):
     chosen = cell(**{stage: name}, statistics=CORPUS)
     covariance = "prompt" if name == "whiten" else None
-    expected = {"key": key(encoder=TEXT, covariance_of=covariance), "tokens": "prompt"}
-    assert keys().recipe(chosen).stages[stage].parameters["statistics"] == expected
-    plain = keys().recipe(cell(**{stage: name})).stages[stage].parameters
-    assert plain["statistics"] == "prompt"
-    assert list(statistics_of([chosen], keys())) == [expected["key"]]
+    expected = CorpusStatistics(key(encoder=TEXT, covariance_of=covariance), "prompt")
+    found = keys().recipe(chosen).stages[stage]
+    assert found.corpus_statistics == {"statistics": expected}
+    assert "statistics" not in found.parameters
+    plain = keys().recipe(cell(**{stage: name})).stages[stage]
+    assert plain.parameters["statistics"] == "prompt"
+    assert plain.corpus_statistics == {}
+    assert list(statistics_of([chosen], keys())) == [expected.key]
 
 
 def test_options_in_the_cell_are_those_of_the_corpus():
     options = {"system_prompt": "Be kind."}
     chosen = cell(normalization="per_dim", statistics={**CORPUS, "options": options})
-    found = keys().recipe(chosen).stages["normalization"].parameters["statistics"]
-    assert found["key"] == key(encoder=TEXT, options=options) != key(encoder=TEXT)
+    found = keys().recipe(chosen).stages["normalization"].corpus_statistics["statistics"]
+    assert found.key == key(encoder=TEXT, options=options) != key(encoder=TEXT)
 
 
 def test_a_file_is_in_the_recipe_by_its_content():
     chosen = cell(normalization="per_dim", statistics={"npz": "5" * 64, "tokens": 220})
-    assert keys().recipe(chosen).stages["normalization"].parameters["statistics"] == chosen["statistics"]
+    found = keys().recipe(chosen).stages["normalization"]
+    assert found.file_statistics == FileStatistics("5" * 64, 220)
+    assert "statistics" not in found.parameters
     assert statistics_of([chosen], keys()) == {}
 
 
@@ -176,10 +189,11 @@ def test_a_fix_takes_the_encoder_and_the_host_as_the_cell_shows_them(tokens, of_
     )
     donor = key(layer=-4, options={"rope_theta": 1e6, "positions": "sequential"})
     host = key(encoder=TEXT, layer=-3, options={"system_prompt": "Be kind."})
-    parameters = keys().recipe(chosen).stages["dimension_fix"].parameters
-    assert parameters == {
-        "fix_corpus": {"donor": {"key": donor, "tokens": tokens}, "host": {"key": host, "tokens": of_host}},
-        "fix_tokens": tokens,
+    found = keys().recipe(chosen).stages["dimension_fix"]
+    assert found.parameters == {"fix_tokens": tokens}
+    assert found.corpus_statistics == {
+        "donor": CorpusStatistics(donor, tokens),
+        "host": CorpusStatistics(host, of_host),
     }
     assert set(statistics_of([chosen], keys())) == {donor, host}
 

@@ -87,10 +87,8 @@ def test_a_recipe_in_a_shard_names_what_is_planned(situation):
     named = set()
     for recipe in recipes:
         if recipe.sources:
-            for stage in ("masking", "normalization"):
-                named.add(recipe.stages[stage].parameters["statistics"]["key"])
-            pair = recipe.stages["dimension_fix"].parameters.get("fix_corpus", {})
-            named |= {side["key"] for side in pair.values()}
+            for choice in recipe.stages.values():
+                named |= {one.key for one in choice.corpus_statistics.values()}
     assert named == set(plan.statistics_keys)
 
 

@@ -35,7 +35,7 @@ def exported(tmp_path):
         path = situation.store.image(situation.image(cell))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode_png(pixels.integers(0, 256, (8, 12, 3), dtype=np.uint8)))
-    design = situation.designs[0].to_json()
+    design = situation.designs[0]
     table = tmp_path / "cells.csv"
     full = cell_rows(design, situation.plan_images().cells, {}, situation.store)
     table.write_text(write_table(people_rows(design, full, [])), "utf-8")
@@ -76,7 +76,7 @@ def test_pixels_are_those_of_the_store(exported):
 
 def test_pillow_reads_the_parameters(exported):
     design, rows, folder, index = exported
-    shown = {cell["cell"]: cell["shown"] for cell in design["cells"]}
+    shown = {cell.cell: cell.shown for cell in design.cells}
     for row, entry in zip(rows, index, strict=True):
         with Image.open(folder / entry["file"]) as image:
             image.load()
@@ -141,11 +141,11 @@ def infotext_of(tmp_path, **base):
     """Returns the infotext of the one cell of an experiment."""
     raw = experiment({}, {"prompts": ["a red apple"], "alpha": 0.0, **base}, baseline=False)
     situation = Situation(tmp_path, raw)
-    (cell,) = situation.designs[0].to_json()["cells"]
+    (cell,) = situation.designs[0].cells
     path = tmp_path / "image.png"
     path.write_bytes(encode_png(np.zeros((2, 2, 3), dtype=np.uint8)))
-    row = {"cell": cell["cell"], "role": "cell", "conditioning": "", "image": str(path)}
-    return parse_infotext(read_text_chunks(export_cell(row, cell["shown"], VERSIONS))["parameters"])
+    row = {"cell": cell.cell, "role": "cell", "conditioning": "", "image": str(path)}
+    return parse_infotext(read_text_chunks(export_cell(row, cell.shown, VERSIONS))["parameters"])
 
 
 OF_SAMPLING = {"Denoising strength", "Init image", "Cfg normalization", "Cfg truncation", "Alpha schedule"}

@@ -4,7 +4,9 @@ import itertools
 
 import pytest
 
+from graftwork.core.cells import Axis
 from graftwork.core.tables import read_table, write_table
+from graftwork.design.cells import Design, Grid
 from graftwork.design.pages import page_names
 from graftwork.reports.grid_layout import Tile
 from graftwork.reports.pages import build_page, stale_pages
@@ -17,16 +19,15 @@ def pages_of(tmp_path, raw, finish=True, change=None):
     """Returns page name -> GridPage of an experiment whose images all exist, or none."""
     situation = Situation(tmp_path, raw)
     situation.finish() if finish else situation.condition()
-    record = situation.designs[0]
-    design = record.to_json()
+    design = situation.designs[0]
     rows = cell_rows(design, situation.plan_images().cells, {}, situation.store)
     if change:
         change(rows)
     (tmp_path / "cells.csv").write_text(write_table(people_rows(design, rows, [])), encoding="utf-8")
     table = read_table(tmp_path / "cells.csv")
     return {
-        name: build_page(design, vars(page), table, tmp_path)
-        for name, page in page_names(record.lengths, record.grids).items()
+        name: build_page(design, page, table, tmp_path)
+        for name, page in page_names(design.lengths, design.grids).items()
     }
 
 
@@ -320,11 +321,8 @@ def test_long_axes_are_cut_and_every_cell_is_on_one_page(tmp_path):
 
 
 def test_stale_pages_are_those_the_design_no_longer_has(tmp_path):
-    axes = [
-        {"name": name, "values": values, "labels": [str(value) for value in values]}
-        for name, values in {"alpha": [0.0, 1.0], "seed": [1, 2]}.items()
-    ]
-    design = {"axes": axes, "grids": [{"x": "alpha", "y": None}]}
+    axes = [Axis("alpha", [0.0, 1.0], ["0.0", "1.0"]), Axis("seed", [1, 2], ["1", "2"])]
+    design = Design("test", "", "", axes, [], [], {}, [Grid("alpha", None)])
     for name in ("alpha.png", "alpha_001.png", "alpha_002.png", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     assert stale_pages(design, tmp_path) == [tmp_path / "alpha.png"]

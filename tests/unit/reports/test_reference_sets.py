@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from graftwork.core.tables import read_table, write_table
+from graftwork.design.pages import Page
 from graftwork.planning.plan import PlanEntry
 from graftwork.reports.grid import draw_grid, measure_images
 from graftwork.reports.grid_layout import GridPage, Strip, Tile, layout_grid
@@ -51,21 +52,13 @@ def test_a_page_shows_the_images_of_the_set(tmp_path):
         "combination": "multi_reference",
     }
     raw = experiment({"alpha": [0.5]}, base, grids=[{"x": "alpha", "y": "reference"}])
-    design = expand(tmp_path, raw).to_json()
+    design = expand(tmp_path, raw)
     nothing = PlanEntry("recipe")
-    rows = cell_rows(
-        design, {cell["cell"]: nothing for cell in design["cells"]}, {}, Store(tmp_path / "store")
-    )
+    rows = cell_rows(design, {cell.cell: nothing for cell in design.cells}, {}, Store(tmp_path / "store"))
     (tmp_path / "cells.csv").write_text(write_table(rows))
     page = build_page(
         design,
-        {
-            "x": "alpha",
-            "y": "reference",
-            "fixed": {"prompt": 0, "seed": 0},
-            "columns": (0, 1),
-            "rows": (0, 2),
-        },
+        Page("alpha", "reference", {"prompt": 0, "seed": 0}, (0, 1), (0, 2)),
         read_table(tmp_path / "cells.csv"),
         tmp_path,
     )

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from graftwork.core.png import encode_png
-from graftwork.core.records import from_json
 from graftwork.core.tables import write_table
-from graftwork.design.cells import Design
 from graftwork.planning.no_ops import NoOp, NoOps, find_no_ops
 from graftwork.planning.plan import PlanEntry
+from graftwork.planning.shards import Work
 from graftwork.reports.summary import (
     MOST_SETTINGS,
     NO_OP_COLUMNS,
@@ -27,7 +26,7 @@ from graftwork.scores.registry import Section
 from tests.unit.design.designs import expand, experiment
 from tests.unit.planning.test_no_ops import own, resolve
 
-MADE = {"images": 0, "seconds": 0.0, "packages": {"torch": "2.0", "numpy": "2.1"}}
+MADE = Work(0, 0.0, {"torch": "2.0", "numpy": "2.1"})
 CHANGES = {0.0: "0.0", 0.5: "0.123456", 1.0: ""}
 
 GOLDEN = """\
@@ -116,11 +115,7 @@ def design(tmp_path):
         title="Stars * and <tags>",
         question="Is target_std | seen?",
     )
-    return expand(tmp_path, raw).to_json()
-
-
-def record(design):
-    return from_json(Design, design)
+    return expand(tmp_path, raw)
 
 
 def look(p):
@@ -133,22 +128,22 @@ def look(p):
 def table(design, resolved):
     return [
         {
-            "cell": cell["cell"],
-            "role": cell["role"],
-            "image": resolved[cell["cell"]].image or "",
+            "cell": cell.cell,
+            "role": cell.role,
+            "image": resolved[cell.cell].image or "",
             "status": "done",
             "error": "",
-            "visible_change": CHANGES[cell["parameters"]["alpha"]],
+            "visible_change": CHANGES[cell.parameters["alpha"]],
         }
-        for cell in design["cells"]
+        for cell in design.cells
     ]
 
 
 def test_golden(design):
-    resolved = resolve(record(design), look)
+    resolved = resolve(design, look)
     rows = table(design, resolved)
     rows[-1] |= {"status": "failed", "error": "out of memory\nat line 3", "image": ""}
-    found = find_no_ops(record(design), resolved)
+    found = find_no_ops(design, resolved)
     differences = [
         Difference(2, 2, 0.005) if item.kind == "scale" else Difference(2, 0, 0.0) for item in found.found
     ]
@@ -168,7 +163,7 @@ def test_golden(design):
                 Section("a line of a score", ("alpha", "share"), [("0.5", "80 %")]),
                 Section("another score", finding="It is not <seen>."),
             ],
-            {**MADE, "images": 8, "seconds": 123.4},
+            replace(MADE, images=8, seconds=123.4),
             {"results/test/grids/alpha_002.png": "seed = 2"},
         )
     )
@@ -176,8 +171,8 @@ def test_golden(design):
 
 
 def test_what_there_is_not_is_not_said(design):
-    resolved = resolve(record(design), lambda p: (f"{own(p)} {p['target_std']}",) * 2)
-    found = find_no_ops(record(design), resolved)
+    resolved = resolve(design, lambda p: (f"{own(p)} {p['target_std']}",) * 2)
+    found = find_no_ops(design, resolved)
     text = summarize(Report(design, resolved, table(design, resolved), found, [], {}, [], MADE))
     assert "\n\ntest: 0 of 4 settings with alpha above 0 are no-ops (2 settings at alpha 0" in text
     assert "None was found." in text
@@ -196,22 +191,22 @@ def test_what_there_is_not_is_not_said(design):
 
 def test_long_tables_of_settings_are_cut(tmp_path):
     raw = experiment({"alpha": {"range": [0.0, 1.0], "count": MOST_SETTINGS + 3}})
-    design = expand(tmp_path, raw).to_json()
-    resolved = resolve(record(design), lambda p: (own(p),) * 2)
+    design = expand(tmp_path, raw)
+    resolved = resolve(design, lambda p: (own(p),) * 2)
     rows = [{**row, "visible_change": "0.5"} for row in _rows(design, resolved)]
-    text = summarize(Report(design, resolved, rows, find_no_ops(record(design), resolved), [], {}, [], MADE))
+    text = summarize(Report(design, resolved, rows, find_no_ops(design, resolved), [], {}, [], MADE))
     assert sum(line.startswith("| 0") for line in text.split("\n")) == MOST_SETTINGS
     assert "and 3 settings more, in [cells.csv](cells.csv)." in text
 
 
 def _rows(design, resolved):
-    for cell in design["cells"]:
-        image = resolved[cell["cell"]].image
-        yield {"cell": cell["cell"], "role": cell["role"], "image": image, "status": "done", "error": ""}
+    for cell in design.cells:
+        image = resolved[cell.cell].image
+        yield {"cell": cell.cell, "role": cell.role, "image": image, "status": "done", "error": ""}
 
 
 def test_no_ops_csv(design):
-    found = find_no_ops(record(design), resolve(record(design), look))
+    found = find_no_ops(design, resolve(design, look))
     rows = no_op_rows(found, [Difference(2, 0, 0.0), Difference(2, 3, 0.01), Difference(0, 0, 0.0)])
     assert write_table(rows, NO_OP_COLUMNS).split("\n") == [
         "setting,equals,kind,cells,images",
@@ -262,10 +257,10 @@ def test_identical_images_share_what_others_do_not(tmp_path):
 
 def test_settings_are_compared_by_conditioning_and_by_the_images_there_are(design, tmp_path):
     """At alpha 1, 50 and 70 look different to the generator, and yet their images are the same."""
-    resolved = resolve(record(design), lambda p: (f"{own(p)} {p['target_std']}",) * 2)
+    resolved = resolve(design, lambda p: (f"{own(p)} {p['target_std']}",) * 2)
     rows = table(design, resolved)
     painted = paint(tmp_path, same=7, one=8, two=9)
-    parameters = {cell["cell"]: cell["parameters"] for cell in design["cells"]}
+    parameters = {cell.cell: cell.parameters for cell in design.cells}
     for row in rows:
         p = parameters[row["cell"]]
         name = "same" if p["alpha"] == 1.0 else "one" if p.get("target_std") == 70.0 and p["alpha"] else "two"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graftwork.conditioning.sketches import NUMBERS, encode_sketch
+from graftwork.core.cells import Cell
 from graftwork.core.tables import read_table, write_table
 from graftwork.design.schema import CellParameters
 from graftwork.reports.table import (
@@ -31,7 +32,7 @@ def finished(tmp_path):
 
 def rows_of(situation, failures=None, plan=None):
     plan = plan or situation.plan_images()
-    return cell_rows(situation.designs[0].to_json(), plan.cells, failures or {}, situation.store)
+    return cell_rows(situation.designs[0], plan.cells, failures or {}, situation.store)
 
 
 def change_report(entry, **values):
@@ -40,20 +41,20 @@ def change_report(entry, **values):
 
 def test_columns(finished):
     (first, *_) = rows_of(finished)
-    parameters = parameter_columns(finished.designs[0])
+    parameters = parameter_columns(finished.designs[0].cells)
     assert tuple(first) == (*STATE_COLUMNS, *parameters, *REPORT_COLUMNS)
 
 
 def test_every_parameter_is_a_column(finished):
-    columns = set(parameter_columns(finished.designs[0]))
+    columns = set(parameter_columns(finished.designs[0].cells))
     assert set(CellParameters.model_fields) <= columns
     assert {"prompt", "prompt_name", "reference", "reference_sha256", "seed"} <= columns
 
 
 def test_parameters_added_later_come_after_the_usual_ones():
-    usual = parameter_columns({"cells": [{"shown": {"alpha": 1}}]})
-    design = {"cells": [{"shown": {"zeta": 1, "alpha": 1}}, {"shown": {"beta": 1}}]}
-    assert parameter_columns(design) == [*usual, "beta", "zeta"]
+    usual = parameter_columns([Cell("one", "cell", {}, {"alpha": 1})])
+    cells = [Cell("one", "cell", {}, {"zeta": 1, "alpha": 1}), Cell("other", "cell", {}, {"beta": 1})]
+    assert parameter_columns(cells) == [*usual, "beta", "zeta"]
 
 
 def test_structured_parameters_are_json(tmp_path):
@@ -244,4 +245,4 @@ def test_constants_are_listed_once_with_their_meaning(tmp_path):
 
 
 def test_experiments_without_cells_have_no_constants(finished):
-    assert constant_rows({**finished.designs[0], "cells": []}, []) == []
+    assert constant_rows(replace(finished.designs[0], cells=[]), []) == []

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from graftwork.core.cells import Axis, Cell
 from graftwork.core.png import encode_png
+from graftwork.design.cells import Design
 from graftwork.scenes.captions import write_caption, write_partial
 from graftwork.scenes.world import Scene, render_scene
 
@@ -30,12 +32,9 @@ def save_picture(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
-def plain_axes(**values: list[Any]) -> list[dict[str, Any]]:
-    """Axes as in design.json, as far as scoring reads them."""
-    return [
-        {"name": name, "values": items, "labels": [str(item) for item in items]}
-        for name, items in values.items()
-    ]
+def plain_axes(**values: list[Any]) -> list[Axis]:
+    """Axes, as far as scoring reads them."""
+    return [Axis(name, items, [str(item) for item in items]) for name, items in values.items()]
 
 
 def make_design(
@@ -45,24 +44,10 @@ def make_design(
     baseline: bool = True,
     seeds: tuple[int, ...] = (1,),
     **axes: list[Any],
-) -> dict[str, Any]:
-    """A design as in design.json: the product of all; a reference's name stands for its content."""
+) -> Design:
+    """A design: the product of all; a reference's name stands for its content."""
     axes = {"hidden_layer": [-2], "token_mode": ["full"], **axes}
-    design: dict[str, Any] = {
-        "title": "A test",
-        "axes": plain_axes(
-            prompt=list(captions),
-            reference=list(references) or [None],
-            seed=list(seeds),
-            **axes,
-            alpha=list(alphas),
-        ),
-        "cells": [],
-        "positions": [],
-        "baselines": {},
-        "references": {name: f"references/{name}.png" for name in references},
-    }
-    baselines = {}
+    positions, cells, baselines, baseline_of = [], [], {}, {}
     values = [captions, list(references) or [None], seeds, *axes.values(), alphas]
     indices = itertools.product(*(range(len(items)) for items in values))
     for place, (prompt, reference, seed, *more, alpha) in zip(
@@ -70,32 +55,47 @@ def make_design(
     ):
         parameters = {"prompt": captions[prompt], "seed": seed, "alpha": alpha}
         parameters |= {"reference": reference, **dict(zip(axes, more, strict=True))}
-        cell = f"cell {len(design['cells'])}"
-        design["cells"].append({"cell": cell, "role": "cell", "parameters": parameters, "shown": parameters})
-        design["positions"].append([list(place), cell])
+        cell = f"cell {len(cells)}"
+        cells.append(Cell(cell, "cell", parameters, parameters))
+        positions.append((list(place), cell))
         if baseline:
             plain = {"prompt": captions[prompt], "seed": seed, "alpha": 0.0}
             name = f"baseline {prompt} {seed}"
-            baselines[name] = {"cell": name, "role": "baseline", "parameters": plain, "shown": plain}
-            design["baselines"][cell] = name
-    design["cells"] = [*baselines.values(), *design["cells"]]
-    return design
+            baselines[name] = Cell(name, "baseline", plain, plain)
+            baseline_of[cell] = name
+    return Design(
+        experiment="test",
+        title="A test",
+        question="",
+        axes=plain_axes(
+            prompt=list(captions),
+            reference=list(references) or [None],
+            seed=list(seeds),
+            **axes,
+            alpha=list(alphas),
+        ),
+        cells=[*baselines.values(), *cells],
+        positions=positions,
+        baselines=baseline_of,
+        grids=[],
+        references={name: f"references/{name}.png" for name in references},
+    )
 
 
-def paint_table(design: dict[str, Any], folder: Path, painter: Painter) -> list[dict[str, str]]:
+def paint_table(design: Design, folder: Path, painter: Painter) -> list[dict[str, str]]:
     """Paints an image for each cell and returns rows as of cells.csv, as far as scoring reads them.
 
     Args:
-        design: Content of design.json.
+        design: The experiment.
         folder: Folder of the images; equal pixels have one file.
         painter: Parameters of a cell -> pixels, or None for a cell that failed.
     """
     rows, files = [], {}
-    for cell in design["cells"]:
-        pixels = painter(cell["parameters"])
+    for cell in design.cells:
+        pixels = painter(cell.parameters)
         row = {
-            "cell": cell["cell"],
-            "role": cell["role"],
+            "cell": cell.cell,
+            "role": cell.role,
             "image": "",
             "status": "failed",
             "error": "it broke",

@@ -116,7 +116,7 @@ def test_panels_say_that_images_are_missing(tmp_path):
 def test_every_plot_is_drawn_whatever_there_is(tmp_path, painter, alphas):
     design = make_design(CAPTIONS, {"shown": SHOWN}, alphas=alphas)
     rows = as_text(summarize(design, {"shown": SHOWN}, tmp_path, painter))
-    for by in attribute_plots(design["axes"], []).values():
+    for by in attribute_plots(design.axes, []).values():
         pixels = draw_chart(attribute_chart(by, "Money: $1 and $2, _under_ ^scores^ \\frac", rows))
         assert pixels.dtype == np.uint8
         assert pixels.shape[2] == 3

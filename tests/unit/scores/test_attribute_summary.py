@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,9 @@ def as_text(rows):
 def summarize(design, references, folder: Path, painter):
     save_references(references, folder)
     rows = paint_table(design, folder / "images", painter)
-    scored = as_text(score_rows(design, images_of(rows), ["scene_attributes"], folder))
+    scored = as_text(
+        score_rows(design.cells, images_of(rows), design.references, ["scene_attributes"], folder)
+    )
     return summarize_attributes(design, scored)
 
 
@@ -158,10 +161,13 @@ def test_settings_that_differ_in_alpha_alone_both_have_the_text_alone(tmp_path):
     """Without an axis alpha, `half` and `whole` are one recipe with two alphas."""
     design = make_design({"full": CAPTIONS["full"]}, {"shown": SHOWN}, alphas=(0.5, 1.0))
     names = {0.5: "half", 1.0: "whole"}
-    design["axes"][-1] |= {"name": "setting", "labels": list(names.values())}
-    for cell in design["cells"]:
-        if cell["role"] == "cell":
-            cell["shown"] = {**cell["shown"], "setting": names[cell["parameters"]["alpha"]]}
+    design.axes[-1] = replace(design.axes[-1], name="setting", labels=list(names.values()))
+    design.cells = [
+        replace(cell, shown={**cell.shown, "setting": names[cell.parameters["alpha"]]})
+        if cell.role == "cell"
+        else cell
+        for cell in design.cells
+    ]
     summary = summarize(design, {"shown": SHOWN}, tmp_path, lambda p: render_scene(WANTED))
     found = {
         (row["value"], row["alpha"]): row["stand_ins"]
@@ -250,8 +256,7 @@ def test_random_scenes_meet_chance(tmp_path):
 
 def test_references_of_one_name_are_told_apart(tmp_path):
     design = make_design(CAPTIONS, {"a" * 64: SHOWN, "b" * 64: WANTED}, alphas=(1.0,), baseline=False)
-    for cell in design["cells"]:
-        cell["shown"] = {**cell["shown"], "reference": "picture"}
+    design.cells = [replace(cell, shown={**cell.shown, "reference": "picture"}) for cell in design.cells]
     summary = summarize(design, {"a" * 64: SHOWN, "b" * 64: WANTED}, tmp_path, lambda p: render_scene(WANTED))
     assert {row["value"] for row in summary if row["by"] == "reference"} == {
         "picture aaaaaaaa",

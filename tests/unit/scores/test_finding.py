@@ -46,7 +46,7 @@ def make_rows(folder, painter, captions=None, references=None, seeds=SEEDS, alph
         return pixels
 
     rows = paint_table(design, folder / "images", paint)
-    scored = score_rows(design, images_of(rows), ["scene_attributes"], folder)
+    scored = score_rows(design.cells, images_of(rows), design.references, ["scene_attributes"], folder)
     scored = list(csv.DictReader(io.StringIO(write_table(scored))))
     return list(csv.DictReader(io.StringIO(write_table(summarize_by_setting(design, scored)))))
 

@@ -24,14 +24,14 @@ def mine(monkeypatch):
     monkeypatch.setattr(registry, "_SCORES", {"mine": MINE})
 
 
-def measured(design, value, image=lambda cell: cell["cell"]):
+def measured(design, value, image=lambda cell: cell.cell):
     """Rows of scores.csv as they are read back; `value` is called with the parameters of a cell."""
     rows = []
-    for cell in design["cells"]:
-        number = value(cell["parameters"])
+    for cell in design.cells:
+        number = value(cell.parameters)
         rows.append(
             {
-                "cell": cell["cell"],
+                "cell": cell.cell,
                 "image": "" if number is None else image(cell),
                 "unscored": "there is no image" if number is None else "",
                 "number": number,
@@ -77,7 +77,7 @@ def test_intervals_are_over_prompts():
 def test_equal_images_of_a_prompt_count_once():
     design = make_design({"full": CAPTIONS["full"]}, {"one": SHOWN, "other": SHOWN}, hidden_layer=[-2, -4])
     same = measured(
-        design, lambda p: 4.0 if p["alpha"] else 1.0, image=lambda c: f"{c['parameters']['alpha']}.png"
+        design, lambda p: 4.0 if p["alpha"] else 1.0, image=lambda c: f"{c.parameters['alpha']}.png"
     )
     summary = summarize_means(design, same)
     assert (pick(summary)["n"], pick(summary)["mean"]) == (3, 3.0)

@@ -64,9 +64,9 @@ with tempfile.TemporaryDirectory() as folder:
     broken = paths[-1]
     broken.write_bytes(broken.read_bytes()[:-20] + broken.read_bytes()[-12:])
     design, plan = situation.designs[0], situation.plan_images()
-    full = cell_rows(design, plan["cells"], {}, situation.store)
+    full = cell_rows(design, plan.cells, {}, situation.store)
     images = {row["cell"]: row["image"] for row in full}
-    scored = score_rows(design, images, ["brightness"], Path())
+    scored = score_rows(design.cells, images, design.references, ["brightness"], Path())
     said["scored"] = [(row["unscored"], row["brightness"]) for row in scored]
     said["expected"] = [10.0 * paths.index(Path(row["image"])) for row in scored]
     said["broken"] = 10.0 * (len(paths) - 1)
@@ -77,19 +77,19 @@ with tempfile.TemporaryDirectory() as folder:
     people = people_rows(design, add_scores(full, text), shown_columns(text))
     said["people"] = [row["brightness"] for row in people]
     tables = {s.table: through_a_file(s.summarize(design, text)) for s in summaries_of(["brightness"])}
-    plots = plots_of(["brightness"], design["axes"])
+    plots = plots_of(["brightness"], design.axes)
     said["plots"] = {name: plot.table for name, plot in plots.items()}
     chart = all_summaries()["score_means"].chart("brightness", "A title", tables["score_means"])
     said["units"] = [panel.y.label for panel in chart.panels]
     said["png"] = chart_png(chart)[:4].hex()
     sections = describe_scores(["brightness"], tables)
-    found = find_no_ops(design, plan["cells"])
+    found = find_no_ops(design, plan.cells)
     made = {"images": 0, "seconds": 0.0, "packages": {}}
     pictures = {"Plots": {f"plots/{name}.png": "" for name in plots}}
     rows = through_a_file(people)
     differences = []
     found.found.clear()
-    said["summary"] = summarize(Report(design, plan["cells"], rows, found, differences, pictures, sections, made))
+    said["summary"] = summarize(Report(design, plan.cells, rows, found, differences, pictures, sections, made))
 said["table"] = generated_tables()["scores"]
 said["schema"] = schema_text(SCHEMAS["experiment"])
 print(json.dumps(said))

@@ -71,7 +71,7 @@ def test_each_distinct_image_is_read_once(tmp_path, monkeypatch):
     design = make_design(CAPTIONS, {"shown": SHOWN}, hidden_layer=[-2, -4, -6])
     save_references({"shown": SHOWN}, tmp_path)
     rows = paint_table(design, tmp_path / "images", lambda p: render_scene(SHOWN if p["alpha"] else WANTED))
-    scored = score_rows(design, images_of(rows), ["scene_attributes"], tmp_path)
+    scored = score_rows(design.cells, images_of(rows), design.references, ["scene_attributes"], tmp_path)
     assert sum(read) == 2 + 1  # Two images and a reference.
     assert [row["cell"] for row in scored] == [row["cell"] for row in rows]
     assert {row["read_shape"] for row in scored} == {"circle", "cross"}
@@ -82,7 +82,9 @@ def test_cells_without_an_image_say_so_and_keep_what_was_aimed_at(tmp_path):
     save_references({"shown": SHOWN}, tmp_path)
     rows = paint_table(design, tmp_path / "images", lambda p: None if p["alpha"] else render_scene(WANTED))
     for row, found in zip(
-        rows, score_rows(design, images_of(rows), ["scene_attributes"], tmp_path), strict=True
+        rows,
+        score_rows(design.cells, images_of(rows), design.references, ["scene_attributes"], tmp_path),
+        strict=True,
     ):
         empty = {key for key, value in found.items() if value is None}
         if row["image"]:
@@ -99,7 +101,10 @@ def test_baselines_have_no_reference(tmp_path):
     save_references({"shown": SHOWN}, tmp_path)
     rows = paint_table(design, tmp_path / "images", lambda p: render_scene(WANTED))
     by_cell = {
-        row["cell"]: row for row in score_rows(design, images_of(rows), ["scene_attributes"], tmp_path)
+        row["cell"]: row
+        for row in score_rows(
+            design.cells, images_of(rows), design.references, ["scene_attributes"], tmp_path
+        )
     }
     assert by_cell["baseline full 1"]["reference_shape"] is None
     assert by_cell["baseline full 1"]["follows_reference_shape"] is None

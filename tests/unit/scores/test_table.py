@@ -34,11 +34,11 @@ def test_cells_without_scores_are_named():
 def test_plots_that_the_experiment_no_longer_has_are_found(tmp_path):
     for name in ("following", "following_by_seed"):
         (tmp_path / f"{name}.png").touch()
-    design = {"axes": plain_axes(alpha=[0.0, 1.0], seed=[1, 2])}
-    assert [path.name for path in stale_plots(["scene_attributes"], design["axes"], tmp_path)] == [
+    axes = plain_axes(alpha=[0.0, 1.0], seed=[1, 2])
+    assert [path.name for path in stale_plots(["scene_attributes"], axes, tmp_path)] == [
         "following_by_seed.png"
     ]
-    assert stale_plots(["scene_attributes"], design["axes"], tmp_path / "none") == []
+    assert stale_plots(["scene_attributes"], axes, tmp_path / "none") == []
 
 
 def test_what_scores_leave_behind_is_found(tmp_path):
@@ -80,9 +80,9 @@ def test_what_a_score_may_not_return(values, message, monkeypatch):
     registry.scores()
     monkeypatch.setattr(registry, "_SCORES", {"mine": score})
     design = make_design(CAPTIONS, {"shown": SHOWN})
-    images = dict.fromkeys(cell["cell"] for cell in design["cells"])
+    images = dict.fromkeys(cell.cell for cell in design.cells)
     with pytest.raises(ValueError, match=re.escape(message)):
-        score_rows(design, images, ["mine"], Path())
+        score_rows(design.cells, images, design.references, ["mine"], Path())
 
 
 def test_reasons_of_several_scores_are_joined(monkeypatch):
@@ -99,7 +99,7 @@ def test_reasons_of_several_scores_are_joined(monkeypatch):
     registry.scores()
     monkeypatch.setattr(registry, "_SCORES", made)
     design = make_design({"full": CAPTIONS["full"]}, {}, alphas=(1.0,), baseline=False)
-    (row,) = score_rows(design, {"cell 0": "an.png"}, list(made), Path())
+    (row,) = score_rows(design.cells, {"cell 0": "an.png"}, design.references, list(made), Path())
     assert row == {
         "cell": "cell 0",
         "image": "an.png",

@@ -142,7 +142,7 @@ said["covariance_of"] = [
     over_corpus.stage_statistics({**cells[0], "masking": name, "statistics": corpus}, "masking")["statistics"].item()
     for name in ("zero", "correlated")
 ]
-said["columns"] = parameter_columns(design.to_json())
+said["columns"] = parameter_columns(design.cells)
 said["label"] = label_of("midpoint_share")
 said["tables"] = [generated_tables()[name] for name in ("choices", "transforms")]
 said["schema"] = json.loads(schema_text(SCHEMAS["experiment"]))["$defs"]["Base"]["properties"]
@@ -158,10 +158,10 @@ from tests.unit.conditioning.test_build import SOURCE_ROLES, TEXT_ROLES, build_c
 text, source = states(TEXT_ROLES), states(SOURCE_ROLES, seed=1)
 def build(**chosen):
     return build_conditioning(recipe(alpha=0.5, **chosen), text, source)
-made = build(blend="midpoint", midpoint_share=0.5).prompt_embeds
-like = build_conditioning(recipe(alpha=0.25, blend="linear"), text, source).prompt_embeds
+made = build(blend="midpoint", midpoint_share=0.5).tensors["prompt_embeds"]
+like = build_conditioning(recipe(alpha=0.25, blend="linear"), text, source).tensors["prompt_embeds"]
 masked = build(masking="correlated")
-print(json.dumps([torch.allclose(made, like, rtol=1e-5, atol=1e-4), masked.report["masked_dimensions"]]))
+print(json.dumps([torch.allclose(made, like, rtol=1e-5, atol=1e-4), masked.report.masked_dimensions]))
 """
 
 

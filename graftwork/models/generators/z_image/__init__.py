@@ -13,7 +13,6 @@ from graftwork.models.families import (
     GeneratorFacts,
     GeneratorFamily,
     ModelFolder,
-    SamplingDefaults,
 )
 
 if TYPE_CHECKING:
@@ -101,17 +100,11 @@ FAMILY = GeneratorFamily(
     ),
     read_facts=read_facts,
     captions=CaptionFormat(
-        layers=(-2,),
-        layout="single",
         padded_length=padded_length,
-        padding="attended",
         # `norm_eps` of `ZImageTransformer2DModel` in diffusers has the default 1e-5.
         norm=CaptionNormWeight("transformer", "cap_embedder.0.weight", "norm_eps", 1e-5),
-        order_is_visible=True,
-        per_step=True,
     ),
     scheduler_sigmas=scheduler_sigmas,
     attention_backends=ATTENTION_BACKENDS,
     acceleration=tuple(NEUTRAL),
-    defaults=SamplingDefaults(num_inference_steps=8, guidance_scale=0.0),
 )
