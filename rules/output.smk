@@ -74,6 +74,7 @@ rule summarize_experiment:
         plan=plan_of_experiment,
         cells=planned_cells,
         pictures=of_experiment(OUTPUTS.pictures),
+        more_pages=of_experiment(OUTPUTS.more_pages),
         scores=of_experiment(OUTPUTS.scores),
         code=of_experiment(lambda experiment: report_code.experiment_code(OUTPUTS.scores(experiment))),
     message:

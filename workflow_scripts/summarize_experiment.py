@@ -21,7 +21,10 @@ def main(snakemake):
     tables = {Path(file).stem: read_table(file) for file in snakemake.input.scores}
     scores = describe_scores(snakemake.params.scores, tables)
     made = work_of(read_manifests(snakemake.input.manifests))
-    report = Report(design, resolved, rows, found, differences, snakemake.params.pictures, scores, made)
+    params = snakemake.params
+    report = Report(
+        design, resolved, rows, found, differences, params.pictures, scores, made, params.more_pages
+    )
     log.info("%s no-ops", len(found.found))
     write_atomic(Path(snakemake.output.no_ops), write_table(no_op_rows(found, differences), NO_OP_COLUMNS))
     write_atomic(Path(snakemake.output.summary), summarize(report))

@@ -18,10 +18,12 @@ class Grid:
     Attributes:
         x: axis of the columns.
         y: axis of the rows; None for a single row.
+        pages: how many pages the default target draws, the first ones; None for all.
     """
 
     x: str
     y: str | None
+    pages: int | None = 1
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Design(Expansion):
     notes: list[str] = field(default_factory=list, metadata=ALWAYS)
     corpora: dict[str, CorpusRecord] = field(default_factory=dict, metadata=ALWAYS)
     statistics_files: dict[str, str] = field(default_factory=dict, metadata=ALWAYS)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """How many values each axis has."""
+        return {axis.name: len(axis.values) for axis in self.axes}
 
     @property
     def written(self) -> "Design":

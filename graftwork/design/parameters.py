@@ -70,6 +70,13 @@ def takes_part(name: str, parameters: Mapping[str, Any]) -> bool:
     return name in STAGES or name not in NEUTRAL or NEUTRAL[name] != parameters.get(name)
 
 
+def belongs_to_a_choice(name: str) -> bool:
+    """Returns whether a parameter says something only of cells where what it belongs to is chosen."""
+    declared = DECLARATIONS.get(name)
+    is_bound = declared is not None and (declared.acts_with or declared.needed_as)
+    return bool(is_bound or owners_of(name))
+
+
 def label_of(name: str) -> str:
     """Returns what grids, plots and tables for people call a parameter or an axis, with its unit."""
     declared = DECLARATIONS.get(name)

@@ -261,10 +261,14 @@ class Range(Strict):
 
 
 class Grid(Strict):
-    """A labelled grid; there is one page per combination of the axes that are not on it."""
+    """A labelled grid; there is one page per combination of the axes that are not on it, and more for long axes."""
 
     x: str = Field(description="Axis of the columns.")
     y: str | None = Field(None, description="Axis of the rows.")
+    pages: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
+        1,
+        description="How many pages to draw, the first ones, or `all`. Every other page can be asked for by its name.",
+    )
 
 
 ScoreName = Literal[tuple(scores())]  # type: ignore[valid-type]

@@ -52,8 +52,6 @@ from graftwork.transforms.registry import fill_in_defaults, transform
 
 # Parameters that come as lists in `base`, and the key there.
 INPUT_AXES = {"prompt": "prompts", "reference": "references", "seed": "seeds"}
-# A page has at most 16384 pixels on a side, and a tile at least 96.
-MOST_TILES_ON_A_SIDE = 100
 
 
 class Expander:
@@ -269,15 +267,10 @@ class Expander:
             for side in (grid.x, grid.y):
                 if side is not None:
                     require_known(side, axes, "axis", f"{file}: grids.{index}")
-                if side is not None and len(axes[side]) > MOST_TILES_ON_A_SIDE:
-                    raise DesignError(
-                        f"{file}: grids.{index}: {side} has {len(axes[side])} values, more than fit on a page "
-                        f"({MOST_TILES_ON_A_SIDE}); put another axis on the grid, or split the experiment"
-                    )
             if grid.x == grid.y:
                 raise DesignError(f"{file}: grids.{index}: x and y are both {grid.x!r}; they must differ")
-            grids.append(Grid(grid.x, grid.y))
-        if len(set(grids)) < len(grids):
+            grids.append(Grid(grid.x, grid.y, None if grid.pages == "all" else grid.pages))
+        if len({(grid.x, grid.y) for grid in grids}) < len(grids):
             raise DesignError(f"{file}: grids: the same pair of axes occurs twice")
         return grids
 

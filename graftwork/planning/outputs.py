@@ -8,12 +8,15 @@ from graftwork.core.errors import DesignError, suggest
 from graftwork.core.identity import digest
 from graftwork.core.labels import label
 from graftwork.core.records import to_json
-from graftwork.design.pages import Page, page_names
+from graftwork.design.pages import Page, first_pages, page_names
 from graftwork.design.project import EXPERIMENT_FOLDER, Project
 from graftwork.planning.plan import ImagePlan
 from graftwork.planning.scope import RESULTS
 from graftwork.scores.outputs import SCORES_FILE, Plot, plots_of, summaries_of
 from graftwork.scores.registry import scores
+
+# Pages that a message names.
+_MOST_NAMED = 12
 
 
 class Outputs:
@@ -83,14 +86,26 @@ class Outputs:
 
     def _pages(self, experiment: str) -> dict[str, Page]:
         design = self._project.design(experiment)
-        return page_names({axis.name: len(axis.values) for axis in design.axes}, design.grids)
+        return page_names(design.lengths, design.grids)
+
+    def _first_pages(self, experiment: str) -> list[str]:
+        design = self._project.design(experiment)
+        return first_pages(design.lengths, design.grids)
+
+    def _drawn_pages(self, experiment: str) -> list[str]:
+        """Returns the first pages of each grid, and those that were asked for before: they are kept up to date."""
+        folder = self._project.root / RESULTS / experiment / "grids"
+        asked_for = {file.stem for file in folder.glob("*.png")}
+        first = self._first_pages(experiment)
+        return [page for page in self.pages(experiment) if page in first or page in asked_for]
 
     def page(self, experiment: str, page: str) -> Page:
         """Returns what is on a page of a grid."""
         pages = self.pages(experiment)
         if page not in pages:
+            named = ", ".join(list(pages)[:_MOST_NAMED]) + (", ..." if len(pages) > _MOST_NAMED else "")
             raise DesignError(
-                f"experiment {experiment} has no grid page {page!r}; its pages: {', '.join(pages) or 'none'}"
+                f"experiment {experiment} has no grid page {page!r}; its {len(pages)} pages: {named or 'none'}"
                 f"{suggest(page, pages)} (they follow from grids in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
             )
         return pages[page]
@@ -114,11 +129,11 @@ class Outputs:
         return sorted({file.as_posix() for file in files})
 
     def grids(self, experiments: Iterable[str]) -> list[str]:
-        """Returns the files of all grid pages of experiments."""
+        """Returns the files of the grid pages of experiments: the first of each grid, and those asked for before."""
         return [
             f"{RESULTS}/{experiment}/grids/{page}.png"
             for experiment in experiments
-            for page in self.pages(experiment)
+            for page in self._drawn_pages(experiment)
         ]
 
     def score_files(self, experiments: Iterable[str]) -> list[str]:
@@ -147,16 +162,38 @@ class Outputs:
 
     def pictures(self, experiment: str) -> dict[str, dict[str, str]]:
         """Returns heading -> path of a grid or plot, relative to the experiment's results -> what is constant on it."""
-        axes = {axis.name: axis for axis in self._project.design(experiment).axes}
+        first = self._first_pages(experiment)
         grids = {
-            f"grids/{name}.png": ", ".join(
+            f"grids/{name}.png": text for name, text in self._page_texts(experiment).items() if name in first
+        }
+        return {"Grids": grids, "Plots": {f"plots/{plot}.png": "" for plot in self.plots(experiment)}}
+
+    def more_pages(self, experiment: str) -> dict[str, str]:
+        """Returns file of a page of a grid that is drawn only when it is asked for -> what is constant on it."""
+        first = self._first_pages(experiment)
+        return {
+            f"{RESULTS}/{experiment}/grids/{name}.png": text
+            for name, text in self._page_texts(experiment).items()
+            if name not in first
+        }
+
+    def _page_texts(self, experiment: str) -> dict[str, str]:
+        """Returns name of a page -> what is constant on it, and which part of the axes it shows."""
+        axes = {axis.name: axis for axis in self._project.design(experiment).axes}
+        texts = {}
+        for name, page in self.pages(experiment).items():
+            parts = [
                 label(axis, axes[axis].labels[index])
                 for axis, index in page.fixed.items()
                 if len(axes[axis].labels) > 1
-            )
-            for name, page in self.pages(experiment).items()
-        }
-        return {"Grids": grids, "Plots": {f"plots/{plot}.png": "" for plot in self.plots(experiment)}}
+            ]
+            parts += [
+                f"{axis} {first + 1} to {end} of {len(axes[axis].labels)}"
+                for axis, (first, end) in ((page.y, page.rows), (page.x, page.columns))
+                if axis and end - first < len(axes[axis].labels)
+            ]
+            texts[name] = ", ".join(parts)
+        return texts
 
     def summary_of_plot(self, experiment: str, plot: str) -> str:
         """Returns the table that a plot is drawn from."""

@@ -70,6 +70,7 @@ _STATE_COLORS = {
     "unreadable": ("#fff4df", "#e8cb92", "#75510a"),
     "missing": ("#f4f4f4", "#dcdcdc", "#7a7a7a"),
     "image": ("#f4f4f4", "#f4f4f4", "#7a7a7a"),
+    "absent": ("#ffffff", "#e4e4e4", "#7a7a7a"),
 }
 
 

@@ -17,7 +17,7 @@ from graftwork.reports.typography import line_height, load_font, wrap_distinct, 
 MAIN = ""
 MIN_TILE_SIDE = 32
 
-_MAX_LINES = {"title": 4, "subtitle": 6, "x_label": 6, "heading": 4, "caption": 2, "footer": 14}
+_MAX_LINES = {"title": 4, "subtitle": 6, "x_label": 9, "heading": 4, "caption": 2, "footer": 14}
 _FONTS = {
     "title": (25, True),
     "subtitle": (15, False),
@@ -38,11 +38,13 @@ class Tile:
         image: file of the image, or None; several files are shown beside each other.
         error: why there is no image; takes precedence over `image`.
         note: remark in a strip under the tile, such as "same as baseline".
+        absent: what is not there, such as "no reference", where nothing is missing.
     """
 
     image: Path | tuple[Path, ...] | None
     error: str | None = None
     note: str | None = None
+    absent: str | None = None
 
     @property
     def images(self) -> tuple[Path, ...]:
@@ -130,7 +132,7 @@ class TileBox:
         row: index of the row.
         column: index of the column.
         tile: what to show, or None.
-        state: "image", "failed", "unreadable" or "missing".
+        state: "image", "failed", "unreadable", "missing" or "absent".
         box: room for the image.
         message: text within `box` where there is no image.
         caption: the note, directly under `box`.
@@ -140,7 +142,7 @@ class TileBox:
     row: int
     column: int
     tile: Tile | None
-    state: Literal["image", "failed", "unreadable", "missing"]
+    state: Literal["image", "failed", "unreadable", "missing", "absent"]
     box: Box
     message: TextBlock | None
     caption: TextBlock | None
@@ -482,8 +484,10 @@ class _Composer:
 
 def _describe(
     tile: Tile | None, problems: Mapping[Path, str]
-) -> tuple[Literal["image", "failed", "unreadable", "missing"], str | None]:
+) -> tuple[Literal["image", "failed", "unreadable", "missing", "absent"], str | None]:
     """Returns the state of a tile and the text that stands for its image, if any."""
+    if tile is not None and tile.absent:
+        return "absent", tile.absent
     if tile is None or (tile.image is None and tile.error is None):
         return "missing", "missing"
     if tile.error is not None:

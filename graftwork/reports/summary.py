@@ -4,7 +4,7 @@ import hashlib
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ NO_OP_COLUMNS = ("setting", "equals", "kind", "cells", "images")
 # Pairs of images of which the pixels are compared, over a whole experiment, and rows of the table of settings.
 MOST_PAIRS = 200
 MOST_SETTINGS = 100
+# Pages of grids that are named but not drawn.
+MOST_PAGES = 50
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Report:
         pictures: heading -> path relative to the summary -> what is constant on the picture, or nothing.
         scores: what the experiment's scores say.
         made: what the jobs that generated in the last run did.
+        more_pages: file of a page of a grid that is drawn when it is asked for -> what is constant on it.
     """
 
     design: Design
@@ -163,6 +166,7 @@ class Report:
     pictures: Mapping[str, Mapping[str, str]]
     scores: Sequence[Section]
     made: Work
+    more_pages: Mapping[str, str] = field(default_factory=dict)
 
 
 def summarize(report: Report) -> str:
@@ -185,7 +189,10 @@ def summarize(report: Report) -> str:
         # The generator computes with rounded numbers, so a scale may show in low bits. Only the pixels tell.
         scaled=_together(scaled).text if scaled else "",
         settings=_settings_table(design, report.rows, found),
+        findings=[section.finding for section in report.scores if section.finding],
         pictures=report.pictures,
+        more_pages=dict(list(report.more_pages.items())[:MOST_PAGES]),
+        unnamed_pages=max(0, len(report.more_pages) - MOST_PAGES),
         scores=report.scores,
         warnings=Counter(text for one in reports for text in one.warnings).most_common(),
         models=sorted(design.models.items(), key=lambda item: item[1].name),

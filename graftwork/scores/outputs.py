@@ -29,14 +29,14 @@ class Plot:
 
 def all_summaries() -> dict[str, Summary]:
     """Returns the summaries of all scores by the name of their table, the means first."""
-    own = [score.summary for score in scores().values() if score.summary is not None]
+    own = [summary for score in scores().values() for summary in score.summaries]
     return {summary.table: summary for summary in [MEANS, *own]}
 
 
 def summaries_of(names: Sequence[str]) -> list[Summary]:
     """Returns the summaries of an experiment with these scores: first those of single scores, then the means."""
-    own = [scores()[name].summary for name in names]
-    return [*(summary for summary in own if summary is not None), *([MEANS] if names else [])]
+    own = [summary for name in names for summary in scores()[name].summaries]
+    return [*own, *([MEANS] if names else [])]
 
 
 def plots_of(names: Sequence[str], axes: Sequence[Axis]) -> dict[str, Plot]:

@@ -100,11 +100,13 @@ class Section:
         text: paragraph in Markdown.
         columns: headings of the table below it; none: no table.
         rows: one value per column.
+        finding: what came out, in sentences that stand at the top of the summary; empty where nothing is known.
     """
 
     text: str
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[Any]] = ()
+    finding: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Score:
         needs: what it asks of an experiment, for the documentation.
         check: raises DesignError for an experiment that cannot be scored, before anything is made.
         files: given the folder of the project, returns the files that it reads besides the images.
-        summary: a table with plots and text of its own, besides the means of its columns.
+        summaries: tables with plots and text of their own, besides the means of its columns.
     """
 
     name: str
@@ -161,7 +163,7 @@ class Score:
     needs: str = "Nothing."
     check: Callable[[ScoreInputs], None] = accept_all
     files: Callable[[Path], Sequence[Path]] = no_files
-    summary: Summary | None = None
+    summaries: tuple[Summary, ...] = ()
 
     def __post_init__(self):
         for what, text in {"name": self.name, "meaning": self.meaning, "columns": self.columns}.items():
@@ -199,7 +201,7 @@ def register(score: Score) -> None:
 
 
 def _names(score: Score) -> set[str]:
-    tables = {score.summary.table} if score.summary else set()
+    tables = {summary.table for summary in score.summaries}
     return {score.name, *(column.name for column in score.columns), *tables}
 
 

@@ -18,8 +18,11 @@ from tests.workflow.harness import Run, Workspace
 pytestmark = pytest.mark.slow
 
 PLOTS = {
-    f"following{by}" for by in ("", "_by_attribute", "_by_hidden_layer", "_by_token_mode", "_by_prompt_says")
-} | {"least_confidence"}
+    "finding",
+    "reference_by_setting",
+    *(f"following{by}" for by in ("", "_by_attribute", "_by_prompt_says")),
+    "least_confidence",
+}
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -62,11 +65,13 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     assert not {"images", "conditioning", "hidden_states"} & set(run.made)
     assert finished_jobs(run) == {
         "score_images": 1,
-        "summarize_scores": 2,
+        "summarize_scores": 3,
         "plot_scores": len(PLOTS),
         "tabulate": 1,
         "draw_grid": 1,
         "summarize_experiment": 1,
+        "make_thumbnails": 1,
+        "build_viewer": 1,
         "verdict": 1,
     }
     scored, rows = read_table(results / "scores.csv"), fresh.rows()
@@ -135,4 +140,4 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_made(fresh: Workspa
     run = fresh.run("results/small/scores.csv")
     assert run.returncode == 1
     assert "config/experiments/small.yaml: scores is missing or empty" in run.output
-    assert "allowed: a list of scene_attributes" in run.output
+    assert "allowed: a list of ratings, scene_attributes" in run.output

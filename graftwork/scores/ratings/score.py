@@ -160,6 +160,6 @@ register(
         check=check_inputs,
         files=rating_files,
         measure=measure_cells,
-        summary=Summary(TABLE, summarize, no_plots, no_chart, describe),
+        summaries=(Summary(TABLE, summarize, no_plots, no_chart, describe),),
     )
 )

@@ -36,8 +36,9 @@ def attribute_plots(axes: Sequence[ParameterAxis], names: Sequence[str]) -> dict
         axes: axes of the experiment.
         names: names of the experiment's scores.
     """
-    # A panel per reference would be too many to look at; the table has them.
-    shown = [by for by in breakdowns(axes) if by != "reference"]
+    # A panel per reference would be too many to look at; the table has them, and what does not vary.
+    varying = {PROMPT_SAYS, *(axis.name for axis in axes if axis.varies)}
+    shown = [by for by in breakdowns(axes) if by in varying and by != "reference"]
     return {"following": "", "following_by_attribute": "attribute"} | {
         f"following_by_{by}": by for by in shown
     }
@@ -56,10 +57,7 @@ def attribute_chart(by: str, title: str, rows: Sequence[Mapping[str, str]]) -> C
     heading = "Do the images follow the prompt, or the reference?"
     if by:
         heading += f" By {_name(by)}"
-    readings, unscored = (
-        sum(int(row[key]) for row in total) // len(ATTRIBUTES) for key in ("readings", "unscored")
-    )
-    counted = f"{readings} cells with an image" + (f", {unscored} without" if unscored else "")
+    counted = _counted_cells(total)
     what = "each attribute by itself"
     if by != "attribute":
         what = f"{len(ATTRIBUTES)} attributes together: {', '.join(ATTRIBUTES)}"
@@ -79,6 +77,17 @@ def attribute_chart(by: str, title: str, rows: Sequence[Mapping[str, str]]) -> C
         columns=None if by and len(panels) > 1 else 1,
         footer=[_METHOD],
     )
+
+
+def _counted_cells(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns how many cells were read; the text alone, which stands in at alpha 0, is counted apart."""
+    stand_ins = sum(int(row["stand_ins"]) for row in rows) // len(ATTRIBUTES)
+    own = [row for row in rows if not int(row["stand_ins"])]
+    readings, unscored = (
+        sum(int(row[key]) for row in own) // len(ATTRIBUTES) for key in ("readings", "unscored")
+    )
+    counted = f"{readings} cells with an image" + (f", {unscored} without" if unscored else "")
+    return counted + (f", at alpha 0 the text alone in place of {stand_ins} cells" if stand_ins else "")
 
 
 def _dot_plot(by: str, chosen: Mapping[str, Sequence[Mapping[str, str]]], y: Axis) -> Panel:

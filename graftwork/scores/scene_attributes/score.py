@@ -27,8 +27,12 @@ from graftwork.scores.registry import (
     Summary,
     register,
 )
+from graftwork.scores.scene_attributes.by_setting import TABLE as BY_SETTING
+from graftwork.scores.scene_attributes.by_setting import summarize_by_setting
+from graftwork.scores.scene_attributes.finding import describe_settings
 from graftwork.scores.scene_attributes.following import follows_prompt, follows_reference
 from graftwork.scores.scene_attributes.plots import attribute_chart, attribute_plots
+from graftwork.scores.scene_attributes.setting_plot import setting_chart, setting_plots
 from graftwork.scores.scene_attributes.summary import describe_attributes, summarize_attributes
 from graftwork.scores.table import read_image
 
@@ -253,8 +257,11 @@ register(
         columns=COLUMNS,
         check=check_inputs,
         measure=measure_cells,
-        summary=Summary(
-            "attributes", summarize_attributes, attribute_plots, attribute_chart, describe_attributes
+        summaries=(
+            Summary(BY_SETTING, summarize_by_setting, setting_plots, setting_chart, describe_settings),
+            Summary(
+                "attributes", summarize_attributes, attribute_plots, attribute_chart, describe_attributes
+            ),
         ),
     )
 )

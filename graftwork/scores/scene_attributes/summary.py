@@ -12,7 +12,7 @@ never saw: that share is how often the reference is met by accident.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graftwork.core.cells import Axis, Cell, Expansion
@@ -51,6 +51,7 @@ class Observation:
         targets: measure -> value to be read for a 1, without the measures that are not counted here.
         follows: measure -> 1 or 0; empty without an image.
         confidence: confidence of the reading, or None without an image.
+        is_stand_in: whether the image is that of a baseline, for a cell at alpha 0 that the experiment does not have.
     """
 
     alpha: float
@@ -60,6 +61,7 @@ class Observation:
     targets: dict[str, str]
     follows: dict[str, int]
     confidence: float | None
+    is_stand_in: bool = False
 
 
 def breakdowns(axes: Iterable[Axis]) -> list[str]:
@@ -84,8 +86,8 @@ def summarize_attributes(expansion: Expansion, rows: Sequence[Mapping[str, str]]
         counts) and alpha. For each measure, prompt and reference: `_n`, how many were counted; `_n_effective`, what
         they are worth where images repeat; `follows_`, the share, with the ends of its 95 % interval; `_chance`, the
         share of a picture that has nothing to do with either. Besides `readings`, how many attributes of
-        cells have one, `unscored`, how many have none, and `confidence`, the mean over the readings. Empty where
-        nothing was counted.
+        cells have one, `unscored`, how many have none, `stand_ins`, how many of both are of baselines that stand in for
+        cells at alpha 0, and `confidence`, the mean over the readings. Empty where nothing was counted.
     """
     observed = observe(expansion, rows)
     summary = []
@@ -131,6 +133,7 @@ def summarize_group(observed: Sequence[Observation]) -> Row:
         columns |= dict(zip(names, values, strict=True))
     confidences = [o.confidence for o in observed if o.confidence is not None]
     columns["readings"], columns["unscored"] = len(confidences), len(observed) - len(confidences)
+    columns["stand_ins"] = sum(o.is_stand_in for o in observed)
     columns["confidence"] = round(sum(confidences) / len(confidences), 6) if confidences else None
     return columns
 
@@ -145,19 +148,25 @@ def observe(expansion: Expansion, rows: Sequence[Mapping[str, str]]) -> list[Obs
     row_of = {row["cell"]: row for row in rows}
     cells = [cell for cell in expansion.cells if cell.role == "cell"]
     labels = _labels(cells, breakdowns(expansion.axes))
-    observed, at_zero = [], {_but_alpha(c) for c in cells if c.parameters["alpha"] == 0.0}
+    observed, at_zero = [], set()
+    for cell, groups in zip(cells, labels, strict=True):
+        if cell.parameters["alpha"] == 0.0:
+            at_zero.add(_but_alpha(cell, groups))
     for cell, groups in zip(cells, labels, strict=True):
         row = row_of[cell.cell]
         observed += _observe_cell(cell.parameters["alpha"], groups, row, row)
-        baseline, recipe = expansion.baselines.get(cell.cell), _but_alpha(cell)
+        baseline, recipe = expansion.baselines.get(cell.cell), _but_alpha(cell, groups)
         if baseline is not None and recipe not in at_zero:
             at_zero.add(recipe)
-            observed += _observe_cell(0.0, groups, row_of[baseline], row)
+            stand_ins = _observe_cell(0.0, groups, row_of[baseline], row)
+            observed += [replace(one, is_stand_in=True) for one in stand_ins]
     return observed
 
 
-def _but_alpha(cell: Cell) -> str:
-    return canonical_json({name: value for name, value in cell.parameters.items() if name != "alpha"})
+def _but_alpha(cell: Cell, groups: Mapping[str, str]) -> str:
+    """Returns what stands for a cell without its alpha; settings that differ in alpha alone are told apart by `groups`."""
+    others = {name: value for name, value in cell.parameters.items() if name != "alpha"}
+    return canonical_json([others, groups])
 
 
 def _labels(cells: Sequence[Cell], names: Sequence[str]) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from graftwork.core.png import encode_png
+from graftwork.design.pages import MOST_COLUMNS, MOST_ROWS
 from graftwork.models.images import read_image
 from graftwork.reports.grid import PageLimits, draw_grid, fit_grid, measure_images, with_note_on_glyphs
 from graftwork.reports.grid_layout import GridPage, Strip, Tile, layout_grid
@@ -137,10 +138,24 @@ def test_shrunk_tiles_stay_at_a_multiple_of_small_images():
     assert layout.tiles[0].box.width == 192
 
 
-def test_dozens_of_settings_fit_on_a_page():
-    """`config/experiments/transforms.yaml` has 59, and a grid of all of them."""
-    layout = fit_grid(make_page(2, 59, {}), (256, 256), natural_side=64)
-    assert layout.tiles[0].box.width >= 96
+def test_every_page_of_a_design_can_be_drawn():
+    """Pages are cut before there is an image: the largest has to fit whatever its labels and companions are."""
+    text = "a prompt of many words " * 5
+    tile = Tile(None, note=text)
+    places = {(row, column): tile for row in range(MOST_ROWS) for column in range(MOST_COLUMNS)}
+    page = GridPage(
+        text,
+        text,
+        [f"{column} {text}" for column in range(MOST_COLUMNS)],
+        [f"{row} {text}" for row in range(MOST_ROWS)],
+        places,
+        [Strip(f"{name} {text}", places, "both") for name in ("reference", "init image", "text alone")],
+        [text] * 30,
+    )
+    limits = PageLimits()
+    layout = layout_grid(page, (limits.min_tile, limits.min_tile))
+    assert max(layout.width, layout.height) <= limits.max_side
+    assert layout.width * layout.height <= limits.max_pixels
 
 
 @pytest.mark.parametrize("limit", [{"max_side": 1500}, {"max_pixels": 300_000}])

@@ -8,6 +8,7 @@ from graftwork.core.cells import Axis
 from graftwork.core.tables import read_table, write_table
 from graftwork.design.cells import Design, Grid
 from graftwork.design.pages import page_names
+from graftwork.reports.grid_layout import Tile
 from graftwork.reports.pages import build_page, stale_pages
 from graftwork.reports.table import cell_rows, people_rows
 from tests.unit.design.designs import experiment
@@ -24,10 +25,9 @@ def pages_of(tmp_path, raw, finish=True, change=None):
         change(rows)
     (tmp_path / "cells.csv").write_text(write_table(people_rows(design, rows, [])), encoding="utf-8")
     table = read_table(tmp_path / "cells.csv")
-    lengths = {axis.name: len(axis.values) for axis in design.axes}
     return {
         name: build_page(design, page, table, tmp_path)
-        for name, page in page_names(lengths, design.grids).items()
+        for name, page in page_names(design.lengths, design.grids).items()
     }
 
 
@@ -133,7 +133,7 @@ def test_a_place_without_a_reference_says_so(tmp_path):
     )
     tiles = strip(one_page(tmp_path, raw), "reference").tiles
     assert tiles[0, 0].image.stem == "house"
-    assert (tiles[0, 1].image, tiles[0, 1].error) == (None, "none")
+    assert tiles[0, 1] == Tile(None, absent="no reference")
 
 
 def test_tiles_with_the_image_of_another_cell_say_of_which(tmp_path):
@@ -214,10 +214,110 @@ def test_the_image_that_cells_start_from_stands_beside_them(tmp_path):
     page = one_page(tmp_path, raw)
     assert [s.name for s in page.companions] == ["reference", "init image", "text alone"]
     tiles = strip(page, "init image").tiles
-    assert [tile.error for _, tile in sorted(tiles.items())] == ["none", None], (
-        "the reference is there anyway"
+    assert [tile.image.name for _, tile in sorted(tiles.items())] == ["house.png", "tree.png"]
+
+
+def test_a_start_that_is_the_reference_of_every_cell_is_not_shown_twice(tmp_path):
+    raw = experiment({"reference": ["house", "tree"]}, {**ONE, "init_image": "reference"})
+    page = one_page(tmp_path, {**raw, "grids": [{"x": "reference"}]})
+    assert [s.name for s in page.companions] == ["reference", "text alone"]
+
+
+MIXED = {
+    "settings": {
+        "source": {},
+        "half": {"alpha": 0.5},
+        "from_tree": {"init_image": "tree", "strength": 0.75},
+        "text_from_tree": {"init_image": "tree", "strength": 0.75, "alpha": 0.0},
+    },
+    "grids": [{"x": "reference", "y": "setting"}],
+}
+
+
+def test_settings_that_start_from_an_image_have_it_and_their_baseline_once(tmp_path):
+    base = {**ONE, "references": ["house", "tree"]}
+    page = one_page(tmp_path, {**experiment({}, base), **MIXED})
+    assert [(s.name, s.along, len(s.tiles)) for s in page.companions] == [
+        ("reference", "x", 2),
+        ("init image: from_tree, text_from_tree", "none", 1),
+        ("text alone", "none", 1),
+        ("text alone: from_tree, text_from_tree", "none", 1),
+    ]
+    assert strip(page, "init image: from_tree, text_from_tree").tiles[0, 0].image.name == "tree.png"
+    tiles = [tile for s in page.companions for tile in s.tiles.values()]
+    assert not any(tile.error or tile.absent for tile in tiles)
+
+
+def test_rows_with_the_same_baselines_share_a_strip(tmp_path):
+    base = {"prompts": [{"name": "hat", "text": "a straw hat"}, {"name": "boat", "text": "a boat"}]}
+    page = one_page(tmp_path, {**experiment({}, base), **MIXED, "grids": [{"x": "prompt", "y": "setting"}]})
+    named = {s.name: s for s in page.companions if s.name.startswith("text alone")}
+    assert list(named) == ["text alone", "text alone: from_tree, text_from_tree"]
+    assert all((s.along, set(s.tiles)) == ("x", {(0, 0), (0, 1)}) for s in named.values())
+    assert len({tile.image for s in named.values() for tile in s.tiles.values()}) == 4
+
+
+def test_a_page_of_the_text_alone_does_not_show_it_twice(tmp_path):
+    raw = experiment({"strength": [0.5, 0.75], "alpha": [0.0, 1.0]}, {**ONE, "init_image": "tree"})
+    at_zero, at_one = pages_of(tmp_path, {**raw, "grids": [{"x": "strength"}]}).values()
+    assert "text alone" not in [s.name for s in at_zero.companions]
+    assert {tile.note for tile in at_zero.tiles.values()} == {"same image as the text alone"}
+    assert strip(at_one, "text alone").along == "x"
+
+
+def test_settings_say_what_they_set(tmp_path):
+    base = {**ONE, "references": ["house", "tree"]}
+    page = one_page(tmp_path, {**experiment({}, base), **MIXED})
+    assert page.y_labels == [
+        "setting = source",
+        "setting = half\nalpha = 0.5",
+        "setting = from_tree\ninit_image = tree, strength = 0.75",
+        "setting = text_from_tree\ninit_image = tree, strength = 0.75, alpha = 0",
+    ]
+    for name in ("alpha", "strength", "init_image"):
+        assert f"{name} =" not in page.footer[0], "it stands in the labels"
+
+
+def test_a_page_of_one_setting_has_its_parameters_in_the_footer(tmp_path):
+    raw = {**experiment({}, ONE), **MIXED, "grids": [{"x": "prompt"}]}
+    pages = list(pages_of(tmp_path, raw).values())
+    assert [page.subtitle.rpartition(", ")[2] for page in pages][:2] == ["setting = source", "setting = half"]
+    assert "alpha = 0.5" in pages[1].footer[0]
+    assert "strength = 0.75" in pages[2].footer[0]
+    assert "strength" not in pages[0].footer[0]
+
+
+@pytest.mark.parametrize("values", [["none", "zero"], ["zero", "none"]])
+def test_constants_are_those_of_all_tiles_not_of_the_first(tmp_path, values):
+    base = {**ONE, "masking_threshold": 3.0}
+    page = one_page(tmp_path, experiment({"masking": values}, base, grids=[{"x": "masking"}]))
+    assert "masking_threshold = 3" in page.footer[0]
+    assert "masking =" not in page.footer[0]
+
+
+def test_what_one_tile_has_is_no_constant(tmp_path):
+    raw = {**experiment({}, ONE), "settings": {"a": {}, "b": {"rope_theta": 1000.0}}}
+    raw |= {"axes": {"alpha": [0.5, 1.0]}, "grids": [{"x": "alpha", "y": "setting"}]}
+    assert "rope_theta" not in one_page(tmp_path, raw).footer[0]
+
+
+def test_long_axes_are_cut_and_every_cell_is_on_one_page(tmp_path):
+    raw = experiment(
+        {"alpha": {"range": [0.0, 1.0], "count": 30}, "seed": list(range(50))},
+        ONE,
+        grids=[{"x": "alpha", "y": "seed"}],
     )
-    assert tiles[0, 1].image.name == "tree.png"
+    pages = pages_of(tmp_path, raw, finish=False)
+    assert list(pages) == [f"alpha_by_seed_00{n}" for n in range(1, 7)]
+    assert [page.subtitle.partition("reference = house, ")[2] for page in pages.values()][:3] == [
+        "seed 1 to 17 of 50, alpha 1 to 15 of 30",
+        "seed 1 to 17 of 50, alpha 16 to 30 of 30",
+        "seed 18 to 33 of 50, alpha 1 to 15 of 30",
+    ]
+    corners = [(page.y_labels[0], page.x_labels[0], len(page.tiles)) for page in pages.values()]
+    assert corners[0] == ("seed = 0", "alpha = 0", 17 * 15)
+    assert corners[3][:2] == ("seed = 17", "alpha = 0.517")
+    assert sum(count for *_, count in corners) == 30 * 50
 
 
 def test_stale_pages_are_those_the_design_no_longer_has(tmp_path):

@@ -58,7 +58,7 @@ def test_a_page_shows_the_images_of_the_set(tmp_path):
     (tmp_path / "cells.csv").write_text(write_table(rows))
     page = build_page(
         design,
-        Page("alpha", "reference", {"prompt": 0, "seed": 0}),
+        Page("alpha", "reference", {"prompt": 0, "seed": 0}, (0, 1), (0, 2)),
         read_table(tmp_path / "cells.csv"),
         tmp_path,
     )

@@ -30,13 +30,11 @@ MADE = Work(0, 0.0, {"torch": "2.0", "numpy": "2.1"})
 CHANGES = {0.0: "0.0", 0.5: "0.123456", 1.0: ""}
 
 GOLDEN = """\
-> test: 3 of 4 settings with alpha above 0 are no-ops (2 settings at alpha 0 are the text alone by definition and not \
-counted): alpha 1 = the text alone (the same but for a scale that the generator cannot see); target_std 70 = target_std \
-50, at alpha 0.5
-
 # Stars \\* and \\<tags\\>
 
 Is target_std \\| seen?
+
+> It is not \\<seen\\>.
 
 14 cells, 2 of role baseline, 12 of role cell (2 prompt x 2 target_std x 3 alpha): 13 done, 1 failed, 0 missing; 7 \
 different images. One row for each: [cells.csv](cells.csv); with every parameter: [cells_full.csv](cells_full.csv); what \
@@ -46,7 +44,15 @@ all have in common: [constants.csv](constants.csv).
 
 * 1 x out of memory at line 3
 
+## Grids
+
+* [alpha](grids/alpha.png): seed = 1
+
 ## Settings that do nothing
+
+test: 3 of 4 settings with alpha above 0 are no-ops (2 settings at alpha 0 are the text alone by definition and not \
+counted): alpha 1 = the text alone (the same but for a scale that the generator cannot see); target_std 70 = target_std \
+50, at alpha 0.5
 
 * alpha 1 = the text alone: the same but for a scale that the generator cannot see
 * target_std 70 = target_std 50, at alpha 0.5: the same bytes
@@ -70,10 +76,6 @@ apart. Empty where y has another number of tokens than t.
 | 70 | 0.5 | 2 | 2 | 0.123 | target_std 50, alpha 0.5 |
 | 70 | 1 | 2 | 1 |  | the text alone |
 
-## Grids
-
-* [alpha](grids/alpha.png): seed = 1
-
 ## Scores
 
 a line of a score
@@ -83,6 +85,12 @@ a line of a score
 | 0.5 | 80 % |
 
 another score
+
+## More pages of the grids
+
+These are drawn when they are asked for by name.
+
+* `results/test/grids/alpha_002.png`: seed = 2
 
 ## Warnings
 
@@ -153,9 +161,10 @@ def test_golden(design):
             {"Grids": {"grids/alpha.png": "seed = 1"}, "Plots": {}},
             [
                 Section("a line of a score", ("alpha", "share"), [("0.5", "80 %")]),
-                Section("another score"),
+                Section("another score", finding="It is not <seen>."),
             ],
             replace(MADE, images=8, seconds=123.4),
+            {"results/test/grids/alpha_002.png": "seed = 2"},
         )
     )
     assert text.split("\n") == GOLDEN.split("\n")
@@ -165,9 +174,18 @@ def test_what_there_is_not_is_not_said(design):
     resolved = resolve(design, lambda p: (f"{own(p)} {p['target_std']}",) * 2)
     found = find_no_ops(design, resolved)
     text = summarize(Report(design, resolved, table(design, resolved), found, [], {}, [], MADE))
-    assert text.startswith("> test: 0 of 4 settings with alpha above 0 are no-ops (2 settings at alpha 0")
+    assert "\n\ntest: 0 of 4 settings with alpha above 0 are no-ops (2 settings at alpha 0" in text
     assert "None was found." in text
-    for absent in ("not done", "## Warnings", "## Grids", "## Scores", "* Generation", "no_ops.csv"):
+    for absent in (
+        "not done",
+        "## Warnings",
+        "## Grids",
+        "\n> ",
+        "More pages",
+        "## Scores",
+        "* Generation",
+        "no_ops.csv",
+    ):
         assert absent not in text
 
 

@@ -22,11 +22,15 @@ def chart(tmp_path, by, painter=None, captions=CAPTIONS, references=None, **more
 
 def test_which_plots_there_are():
     axes = plain_axes(alpha=[0.0, 1.0], seed=[1, 2], reference=["a", "b"], prompt=["a", "b"])
-    usual = ["following", "following_by_attribute", "following_by_hidden_layer", "following_by_token_mode"]
-    assert list(attribute_plots(axes, [])) == [*usual, "following_by_prompt_says"]
-    axes += plain_axes(normalization=["none", "global"])
+    usual = ["following", "following_by_attribute"]
+    axes += plain_axes(hidden_layer=[-2], token_mode=["full"])
+    assert list(attribute_plots(axes, [])) == [*usual, "following_by_prompt_says"], (
+        "axes of one value show nothing"
+    )
+    axes[-1:] = plain_axes(token_mode=MODES, normalization=["none", "global"])
     assert list(attribute_plots(axes, [])) == [
         *usual,
+        "following_by_token_mode",
         "following_by_normalization",
         "following_by_prompt_says",
     ]
@@ -50,6 +54,13 @@ def test_a_plot_of_everything(tmp_path):
     ]
     (readings,) = confidence.series
     assert len(readings.points) == 3
+
+
+def test_the_text_alone_that_stands_in_is_no_cell(tmp_path):
+    found = chart(tmp_path, "", alphas=(0.5, 1.0))
+    assert found.subtitle[1].startswith(
+        "12 cells with an image, at alpha 0 the text alone in place of 6 cells;"
+    )
 
 
 def test_levels_of_chance_are_drawn_apart_where_they_differ(tmp_path):

@@ -140,7 +140,12 @@ def test_baselines_stand_in_once_for_every_combination_where_there_is_no_alpha_0
         return render_scene(SHOWN if parameters["alpha"] else WANTED)
 
     summaries = [summarize(design, references, tmp_path, painter) for design in (with_zero, without)]
-    assert summaries[0] == summaries[1]
+    counted = [[{**row, "stand_ins": 0} for row in summary] for summary in summaries]
+    assert counted[0] == counted[1]
+    assert {row["stand_ins"] for row in summaries[0]} == {0}
+    # 3 prompts x 2 references x 2 layers x 2 token modes, of which each has six attributes.
+    assert pick(summaries[1], alpha=0.0)["stand_ins"] == 24 * ALL
+    assert pick(summaries[1], alpha=0.5)["stand_ins"] == 0
     for by, values in (
         ("hidden_layer", ("-2", "-4")),
         ("token_mode", axes["token_mode"]),
@@ -150,6 +155,26 @@ def test_baselines_stand_in_once_for_every_combination_where_there_is_no_alpha_0
             row = pick(summaries[0], alpha=0.0, by=by, value=value)
             assert row["readings"] == pick(summaries[0], alpha=1.0, by=by, value=value)["readings"] > 0
             assert row["follows_prompt"] == 1
+
+
+def test_settings_that_differ_in_alpha_alone_both_have_the_text_alone(tmp_path):
+    """Without an axis alpha, `half` and `whole` are one recipe with two alphas."""
+    design = make_design({"full": CAPTIONS["full"]}, {"shown": SHOWN}, alphas=(0.5, 1.0))
+    names = {0.5: "half", 1.0: "whole"}
+    design.axes[-1] = replace(design.axes[-1], name="setting", labels=list(names.values()))
+    design.cells = [
+        replace(cell, shown={**cell.shown, "setting": names[cell.parameters["alpha"]]})
+        if cell.role == "cell"
+        else cell
+        for cell in design.cells
+    ]
+    summary = summarize(design, {"shown": SHOWN}, tmp_path, lambda p: render_scene(WANTED))
+    found = {
+        (row["value"], row["alpha"]): row["stand_ins"]
+        for row in summary
+        if row["by"] == "setting" and row["attribute"] == "all"
+    }
+    assert found == {("half", 0.0): ALL, ("half", 0.5): 0, ("whole", 0.0): ALL, ("whole", 1.0): 0}
 
 
 def test_without_baselines_there_is_no_alpha_0(tmp_path):

@@ -239,7 +239,7 @@ def test_preferences_are_summed_up(tmp_path, monkeypatch):
         "cells": [{"cell": name, "parameters": {"prompt": "a red apple"}} for name in ("c0", "c1")],
     }
     rows = [{"cell": "c0", "image": str(images["low"])}, {"cell": "c1", "image": str(images["high"])}]
-    summary = scores()["ratings"].summary
+    (summary,) = scores()["ratings"].summaries
     first, *found = summary.summarize(design, rows)
     assert first["note"] == "1 ratings and 5 choices, 0 of images that no cell has"
     assert [(row["axis"], row["value"]) for row in found] == [("alpha", "1"), ("alpha", "0")]

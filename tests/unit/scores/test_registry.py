@@ -27,16 +27,17 @@ FILE = "config/experiments/test.yaml"
 
 def test_the_registered_scores():
     assert list(scores()) == ["ratings", "scene_attributes"]
-    assert list(all_summaries()) == ["score_means", "preferences", "attributes"]
+    assert list(all_summaries()) == ["score_means", "preferences", "attributes_by_setting", "attributes"]
 
 
 def test_names_tables_and_columns_are_taken_once():
     score = scores()["scene_attributes"]
     column = Column("other", "other")
-    other = replace(score, name="other", summary=replace(score.summary, table="others"), columns=(column,))
+    others = (replace(score.summaries[0], table="others"),)
+    other = replace(score, name="other", summaries=others, columns=(column,))
     for same in (
         replace(other, name=score.name),
-        replace(other, summary=score.summary),
+        replace(other, summaries=(*others, score.summaries[-1])),
         replace(other, columns=(column, score.columns[3])),
     ):
         with pytest.raises(ValueError, match="is taken by score 'scene_attributes'"):
@@ -79,7 +80,7 @@ def test_every_stage_has_a_digest_of_its_code():
         describe_code(names),
         *(code(table, names) for code in (summary_code, chart_code) for table in tables),
     }
-    assert len(digests) == 2 + 2 * 2
+    assert len(digests) == 2 + 2 * len(all_summaries())
 
 
 def test_a_unit_is_a_part_of_the_digests(monkeypatch):
