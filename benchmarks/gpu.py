@@ -31,14 +31,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.flops import image_flops
 from benchmarks.gpu_extraction import measure_extraction
 from benchmarks.gpu_idle import Timeline, busy_seconds, watch
-from graftwork.core.identity import digest
 from graftwork.jobs.generation import generate_images
 from graftwork.models import loading
 from graftwork.models.acceleration import find_conflict
 from graftwork.models.generator import Batch
 from graftwork.models.generators.z_image.generator import ZImageGenerator
 from graftwork.models.hardware import configure_torch, parse_dtype
+from graftwork.planning.shards import ImageItem, ImageShard, ModelToLoad
 from graftwork.store.layout import Store
+from graftwork.store.records import ImageParts
 from lab.random_models import random_pipeline
 from lab.real_shapes import component_bytes
 
@@ -159,7 +160,7 @@ def build_generator(options: Options, hardware: dict[str, Any]) -> ZImageGenerat
 
 def make_shard(
     options: Options, store: Store, size: int, hardware: dict[str, Any], seed: int, images: int
-) -> dict[str, Any]:
+) -> ImageShard:
     """Stores conditioning for whole batches, two at least, and returns a shard as planning freezes it."""
     from safetensors.torch import save_file
 
@@ -174,21 +175,24 @@ def make_shard(
         path = store.conditioning(hash_)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, path)
-        parts = {
-            "conditioning": hash_,
-            "generator": "random",
-            "seed": seed + index,
-            "height": size,
-            "width": size,
-        }
-        parts |= {"num_inference_steps": options.steps, "guidance_scale": 0.0}
-        items.append({"key": digest(parts), "parts": parts, "tokens": options.tokens})
-    return {
-        "generator": {"name": "random", "entry": {"family": "z_image"}},
-        "hardware": hardware,
-        "images": items,
-        "drop": [],
-    }
+        parts = ImageParts(
+            dtype=hardware["dtype"],
+            device=hardware["device"],
+            cpu_threads=None,
+            conditioning=hash_,
+            generator="random",
+            seed=seed + index,
+            height=size,
+            width=size,
+            num_inference_steps=options.steps,
+            guidance_scale=0.0,
+            batch_shape=rows,
+            attention_backend=hardware.get("attention_backend", "native"),
+            compile=hardware.get("compile", False),
+            code="",
+        )
+        items.append(ImageItem(parts.key, parts, options.tokens))
+    return ImageShard(ModelToLoad("random", {"family": "z_image"}), hardware, tuple(items), {}, ())
 
 
 def job_rate(
@@ -211,7 +215,7 @@ def job_rate(
             with peak_memory(options.device) as peak:
                 with watch(generator, options.device) as timeline:
                     record = generate_images(shard, store, log)
-                rate = len(shard["images"]) / timeline.wall
+                rate = len(shard.images) / timeline.wall
                 most = peak()
             if record.failures:
                 raise RuntimeError(f"images failed: {next(iter(record.failures.values()))}")

@@ -5,8 +5,6 @@ Values of the checkpoints' config.json files: Z-Image-Turbo, Qwen3-4B and Qwen3-
 
 from typing import Any
 
-PARAMETERS = {"z_image": 6_154_908_736, "qwen3": 4_022_468_096, "qwen3_vl": 4_437_815_808}
-
 Z_IMAGE_TRANSFORMER: dict[str, Any] = {
     "all_patch_size": (2,),
     "all_f_patch_size": (1,),

@@ -86,12 +86,3 @@ class KnownSketches:
         bisect.insort(by_number, (float(values[0]), len(known)))
         known.append((name, values))
         return name
-
-
-def are_alike(one: Sketch | None, other: Sketch | None) -> bool:
-    """Returns whether two sketches are the same up to rounding; never where one is missing or has another shape."""
-    if one is None or other is None:
-        return False
-    known = KnownSketches()
-    known.first_like("", one, "one")
-    return known.first_like("", other, "other") == "one"

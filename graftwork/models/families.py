@@ -101,9 +101,9 @@ class GeneratorFacts:
     size_multiple: int
     latent_channels: int
     scheduler_config: Mapping[str, Any]
-    max_height: int | None = None
-    max_width: int | None = None
-    max_steps: int | None = None
+    max_height: int | None
+    max_width: int | None
+    max_steps: int | None
 
 
 Facts = EncoderFacts | GeneratorFacts

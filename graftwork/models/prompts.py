@@ -44,11 +44,6 @@ class InputOptions:
 NEUTRAL_OPTIONS = InputOptions()
 
 
-def options_of(origin: Mapping[str, Any]) -> InputOptions:
-    """Returns the options of an encoder input, out of what its key is the digest of; what is missing is neutral."""
-    return InputOptions(**{name: origin[name] for name in vars(NEUTRAL_OPTIONS) if name in origin})
-
-
 @dataclass(frozen=True)
 class PromptLayout:
     """A rendered chat and where its parts are, as (start, end) in characters.

@@ -15,7 +15,7 @@ a layer copies what is intact into a new file, under a lock, and moves that over
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,9 +169,3 @@ def _write_text(owner: h5py.Group | h5py.Dataset, name: str, text: str) -> None:
 def _read_text(owner: h5py.Dataset, name: str) -> str:
     text = owner.attrs[name]
     return text.decode() if isinstance(text, bytes) else str(text)
-
-
-def missing_layers(path: Path, wanted: Iterable[int]) -> list[int]:
-    """Returns which of the wanted layers are absent or damaged."""
-    present = set(intact_layers(path))
-    return sorted(index for index in set(wanted) if index not in present)

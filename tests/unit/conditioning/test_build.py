@@ -490,12 +490,12 @@ def test_statistics_of_a_corpus_with_further_sinks_are_warned_of(tokens, end):
         "fix_tokens": tokens,
     }
     built = build.build_conditioning(
-        chosen, lambda key, layer: {"t": text, "s": source}[key], lambda wanted: given[wanted["key"]]
+        as_recipe(chosen), lambda key, layer: {"t": text, "s": source}[key], lambda wanted: given[wanted.key]
     )
     expected = (
         f"statistics of a corpus for rescale, donor, where {end}: 9 of 36 inputs have a sink at position 1"
     )
-    assert built.report.warnings == [expected]
+    assert built.report.warnings == (expected,)
 
 
 def test_classes_without_sinks_leave_out_those_that_are_found():
@@ -512,5 +512,5 @@ def test_classes_without_sinks_leave_out_those_that_are_found():
         alpha=1.0, length_matching="none", masking="zero", masking_tokens="non_sink", masking_dimensions=[3]
     )
     built = build_conditioning(chosen, with_sinks(0, seed=1), text)
-    assert (built.prompt_embeds[rest, 3] == 0.0).all()
-    assert (built.prompt_embeds[[0, 4], 3] == 5000.0).all()
+    assert (built.tensors["prompt_embeds"][rest, 3] == 0.0).all()
+    assert (built.tensors["prompt_embeds"][[0, 4], 3] == 5000.0).all()

@@ -16,13 +16,13 @@ from graftwork.conditioning.sketches import (
     NUMBERS,
     TOLERANCE,
     KnownSketches,
-    are_alike,
     decode_sketch,
     encode_sketch,
     signs,
 )
 from graftwork.conditioning.visibility import CaptionNorm
 from graftwork.models import families
+from graftwork.store.records import Sketch
 
 MINIATURE = Path(__file__).parents[3] / "resources" / "miniature" / "family" / "z-image"
 TOKENS, DIM = 40, 96
@@ -30,6 +30,15 @@ GOLDEN_SIGNS = [
     [1.0, 1.0, -1.0, 1.0, 1.0, -1.0, -1.0, 1.0],
     [-1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, 1.0],
 ]
+
+
+def are_alike(one: "Sketch | None", other: "Sketch | None") -> bool:
+    """Returns whether two sketches are the same up to rounding; never where one is missing or has another shape."""
+    if one is None or other is None:
+        return False
+    known = KnownSketches()
+    known.first_like("", one, "one")
+    return known.first_like("", other, "other") == "one"
 
 
 def states(seed: int = 0, tokens: int = TOKENS) -> torch.Tensor:

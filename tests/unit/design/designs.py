@@ -31,6 +31,9 @@ GENERATOR = {
     "size_multiple": 16,
     "latent_channels": 16,
     "scheduler_config": {},
+    "max_height": None,
+    "max_width": None,
+    "max_steps": None,
 }
 
 

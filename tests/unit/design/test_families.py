@@ -14,6 +14,7 @@ from graftwork.design.families import check_families, experiment_of_family
 from graftwork.design.settings import Family, Limits, Models
 from graftwork.design.sweep import Expander
 from graftwork.models.catalog import Model
+from graftwork.models.families import EncoderFacts, GeneratorFacts
 from tests.unit.design.designs import Catalog, expand, experiment
 
 FILE = "config/experiments/test.yaml"
@@ -100,15 +101,17 @@ def test_families_are_checked():
 
 def published_models() -> list[Model]:
     """The published models of config/models.yaml, with facts as their files give them."""
-    shape = {"num_hidden_layers": 36, "hidden_size": 2560, "special_tokens": ["<|im_end|>"]}
-    image = {"caption_channels": 2560, "max_caption_tokens": 1504, "size_multiple": 16}
     entries = yaml.safe_load((REPOSITORY / "config/models.yaml").read_text(encoding="utf-8"))
     models = []
     for kind in ("encoder", "generator"):
         for name, entry in entries[f"{kind}s"].items():
             if "repo" in entry:
-                facts = {**(shape if kind == "encoder" else image), "family": entry["family"]}
-                facts["accepts_images"] = entry["family"] == "qwen3_vl"
+                family = entry["family"]
+                facts = (
+                    EncoderFacts(family, 36, 2560, family == "qwen3_vl", 1e6, ["<|im_end|>"], True)
+                    if kind == "encoder"
+                    else GeneratorFacts(family, 2560, 1504, 16, 16, {}, 8192, 8192, 1000)
+                )
                 # Not in the hub cache: nothing here opens a file of a model.
                 models.append(Model(name, kind, {**entry, "repo": "nobody/nothing"}, f"hub:{name}", facts))
     return models

@@ -6,13 +6,13 @@ import torch
 
 from graftwork.models.generator import Batch
 from graftwork.models.generators.z_image.generator import ZImageGenerator
-from lab import real_shapes
 from lab.random_models import (
     keep_layers,
     random_pipeline,
     random_text_encoder,
     random_vision_language_encoder,
 )
+from tests.unit.lab.published_sizes import PARAMETERS
 
 SAMPLING = {"height": 64, "width": 64, "num_inference_steps": 2, "guidance_scale": 0.0}
 
@@ -45,12 +45,12 @@ def test_images_depend_on_caption_and_noise():
 def test_published_sizes_without_values():
     pipeline = random_pipeline("meta", torch.bfloat16)
     count = sum(parameter.numel() for parameter in pipeline.transformer.parameters())
-    assert count == real_shapes.PARAMETERS["z_image"]
+    assert count == PARAMETERS["z_image"]
     assert {parameter.dtype for parameter in pipeline.vae.parameters()} == {torch.bfloat16}
     assert torch.get_default_dtype() == torch.float32
     for name, load in (("qwen3", random_text_encoder), ("qwen3_vl", random_vision_language_encoder)):
         model = load("meta", torch.bfloat16).model
-        assert sum(parameter.numel() for parameter in model.parameters()) == real_shapes.PARAMETERS[name]
+        assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
 
 
 def test_layers_above_the_deepest_go():

@@ -6,6 +6,7 @@ from diffusers import AutoencoderKL, ZImageTransformer2DModel
 from transformers import Qwen3Config, Qwen3Model, Qwen3VLConfig, Qwen3VLModel
 
 from lab import real_shapes
+from tests.unit.lab.published_sizes import PARAMETERS
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def models():
 )
 def test_parameter_counts(models, name, parameters):
     assert sum(parameter.numel() for parameter in models[name].parameters()) == parameters
-    assert real_shapes.PARAMETERS[name] == parameters
+    assert PARAMETERS[name] == parameters
 
 
 def test_models_fit_each_other(models):

@@ -9,6 +9,7 @@ from graftwork.models.generators.z_image.blocks import fuse_blocks
 from graftwork.models.loading import load_encoder, load_generator
 from lab import real_shapes
 from lab.real_shapes import component_bytes
+from tests.unit.lab.published_sizes import PARAMETERS
 
 GIB = 2**30
 CARDS = {"24 GB": 24 * GIB, "16 GB": 16 * GIB}
@@ -39,7 +40,7 @@ def test_generation_loads_transformer_and_vae_and_no_text_encoder(generator_entr
 
 
 def test_bytes_of_the_components(components):
-    assert components["transformer"] == 2 * real_shapes.PARAMETERS["z_image"] == 12_309_817_472
+    assert components["transformer"] == 2 * PARAMETERS["z_image"] == 12_309_817_472
     assert components["vae"] == 2 * 83_819_683
     full = component_bytes(pipeline_of(torch.float32))
     assert full == {name: 2 * count for name, count in components.items()}

@@ -1,6 +1,5 @@
 """Texts, spans and roles for every way of putting a text before an encoder, also where texts look like templates."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from graftwork.models.prompts import (
     chat_renderer,
     count_prompt_tokens,
     lay_out,
-    options_of,
     text_around_prompt,
 )
 from graftwork.models.tokens import ROLE_CODES, ROLES, assign_roles
@@ -177,15 +175,3 @@ def test_a_template_that_drops_the_system_prompt_is_refused():
     with pytest.raises(ValueError, match="changes the system prompt ' Be kind"):
         lay_out(stripping, "a cat", InputOptions(system_prompt=" Be kind."))
     assert lay_out(stripping, "a cat", InputOptions(system_prompt="Be kind.")).system == (0, 38)
-
-
-def test_options_are_read_from_what_a_key_is_made_of():
-    assert options_of({"encoder": "e", "prompt": "p", "reference": None, "code": "c"}) == NEUTRAL_OPTIONS
-    origin = {
-        "prompt": "p",
-        "prompt_format": {"instruct": "t"},
-        "rope_theta": 5e6,
-        "positions": "sequential",
-    }
-    options = options_of(json.loads(json.dumps(origin)))
-    assert options == InputOptions({"instruct": "t"}, rope_theta=5e6, positions="sequential")

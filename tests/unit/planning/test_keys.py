@@ -55,6 +55,9 @@ GENERATOR_FACTS = GeneratorFacts(
     size_multiple=16,
     latent_channels=16,
     scheduler_config={},
+    max_height=None,
+    max_width=None,
+    max_steps=None,
 )
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import multiprocessing
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
@@ -19,7 +20,6 @@ from graftwork.store.hidden_states import (
     DamagedHiddenStates,
     add_layers,
     intact_layers,
-    missing_layers,
     read_layer,
 )
 
@@ -49,6 +49,12 @@ SPECIAL_BF16 = [
     0xFFFF,
 ]
 SPECIAL_FP32 = [bits << 16 for bits in SPECIAL_BF16] + [0x7F800001, 0xFFBFFFFF, 0x00000001, 0x7FC0ABCD]
+
+
+def missing_layers(path: Path, wanted: Iterable[int]) -> list[int]:
+    """Returns which of the wanted layers are absent or damaged."""
+    present = set(intact_layers(path))
+    return sorted(index for index in set(wanted) if index not in present)
 
 
 def states(seed: int, dtype: str = "float32") -> np.ndarray:
