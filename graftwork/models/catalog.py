@@ -26,6 +26,9 @@ from graftwork.models.description import (
 )
 from graftwork.models.families import family_of
 
+# Facts about files of models: their SHA-256.
+MODEL_FILES = "model_files.json"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -55,7 +58,7 @@ class ModelCatalog:
     def __init__(self, entries: Mapping[str, Mapping[str, Mapping[str, Any]]], file: str, cache_folder: Path):
         self.file = file
         self._entries = entries
-        self._files = FactCache(cache_folder / "model_files.json")
+        self._files = FactCache(cache_folder / MODEL_FILES)
         self._models = FactCache(cache_folder / "models.json")
         self._resolved: dict[tuple[str, str], Model] = {}
 
@@ -105,19 +108,12 @@ class ModelCatalog:
         except (ValueError, KeyError, json.JSONDecodeError) as error:
             shown = entry.get("path") or folder
             raise DesignError(f"{section}: {shown} cannot be used as {kind}: {error}") from error
-        identity = self._fingerprint(kind, entry, folder) if entry.get("path") else _hub_identity(name, entry)
+        identity = identity_of(kind, name, entry, folder, self._files)
         weights = self._weights(kind, entry, folder)
         found = {"identity": identity, "facts": facts, "weights": weights}
         if self._models.last_known(memory) != found:
             self._models.put(memory, found, None)
         return Model(name, kind, entry, identity, facts, weights)
-
-    def _fingerprint(self, kind: str, entry: dict[str, Any], folder: Path) -> str:
-        files = {
-            path.as_posix(): self._files.get(folder / path, _sha256)
-            for path in model_files(entry, kind, folder)
-        }
-        return f"content:{digest(files)}"
 
     def _weights(self, kind: str, entry: dict[str, Any], folder: Path) -> str | None:
         files = [folder / path for path in model_files(entry, kind, folder) if path.suffix == ".safetensors"]
@@ -127,6 +123,22 @@ class ModelCatalog:
             # The hub's cache links to files that are named by the SHA-256 of what was uploaded as large.
             hashes = [os.readlink(file).rpartition("/")[2] if file.is_symlink() else "" for file in files]
         return digest(sorted(hashes)) if all(len(name) == 64 for name in hashes) else None
+
+
+def identity_of(kind: str, name: str, entry: Mapping[str, Any], folder: Path, hashes: FactCache) -> str:
+    """Returns what stands for a model in every key: its content in a local folder, else repository and commit.
+
+    Args:
+        kind: "encoder" or "generator".
+        name: Name in the models file.
+        entry: Its entry there.
+        folder: Where it lies.
+        hashes: SHA-256 of files.
+    """
+    if not entry.get("path"):
+        return _hub_identity(name, entry)
+    files = {path.as_posix(): hashes.get(folder / path, _sha256) for path in model_files(entry, kind, folder)}
+    return f"content:{digest(files)}"
 
 
 def same_weights(models: Iterable[Model], file: str) -> list[str]:
@@ -152,7 +164,7 @@ def same_weights(models: Iterable[Model], file: str) -> list[str]:
     return lines
 
 
-def _hub_identity(name: str, entry: dict[str, Any]) -> str:
+def _hub_identity(name: str, entry: Mapping[str, Any]) -> str:
     repo, revision = hub_source(name, entry)
     parts = {key: entry[key] for key in ("subfolder", "tokenizer_subfolder") if entry.get(key)}
     return f"{repo}@{revision}" + (f"?{urlencode(parts)}" if parts else "")

@@ -111,6 +111,19 @@ class ConditioningShard:
 
 
 @dataclass(frozen=True)
+class ConditioningOfImages:
+    """How the conditioning of a shard of images is built, should it be gone when the job comes to it.
+
+    Attributes:
+        recipe_of: hash of the conditioning -> key of its recipe.
+        recipes: those recipes, and what they are built from.
+    """
+
+    recipe_of: Mapping[str, str]
+    recipes: ConditioningShard
+
+
+@dataclass(frozen=True)
 class ImageItem:
     """One image.
 
@@ -191,9 +204,19 @@ class Manifest:
     refused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
+def image_shard_name(shard: ImageShard) -> str:
+    """Returns the name that a shard of images has."""
+    return shard_name([item.key for item in shard.images])
+
+
+def shard_name(keys: Sequence[str]) -> str:
+    """Returns the name of a shard with these keys."""
+    return digest(sorted(keys))[:16]
+
+
 def write_shard(folder: Path, keys: Sequence[str], shard: Any) -> str:
     """Freezes a shard in a file named by the digest of its keys, and returns that name."""
-    name = digest(sorted(keys))[:16]
+    name = shard_name(keys)
     write_atomic(folder / f"{name}.json", json.dumps(to_json(shard), sort_keys=True, ensure_ascii=False))
     return name
 

@@ -1,5 +1,6 @@
 """Statistics in the store: an `.npz` with one array per token class and statistic, and beside it, as JSON, of what.
 
+    key                                         uint8        name of the file, in ASCII: another's is damage
     {class}/n                                   int64 ()     tokens; the rest is there where it is 2 or more
     {class}/mean, std, minimum, maximum, ...    float32      as in `ReferenceStatistics`
 
@@ -21,6 +22,8 @@ from graftwork.statistics.accumulator import Moments, TooFewTokens, summarize
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.layout import Store
 
+_KEY = "key"
+
 
 class DamagedStatistics(Exception):
     """A file that is missing or cannot be read back as it was written."""
@@ -34,7 +37,7 @@ def write_statistics(path: Path, classes: Mapping[str, Moments], origin: Mapping
         classes: Token class -> moments. Of one with fewer than 2 tokens only their number is kept.
         origin: What the file's name is the digest of, and what was refused, for people who open the file.
     """
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {_KEY: _as_array(path)}
     for name, moments in classes.items():
         arrays[f"{name}/n"] = np.int64(moments.n)
         if moments.n >= 2:
@@ -56,7 +59,7 @@ def read_statistics(path: Path, token_class: str) -> ReferenceStatistics:
         TooFewTokens: where the class has fewer tokens than a standard deviation needs.
     """
     try:
-        arrays = read_npz(path.read_bytes(), str(path))
+        arrays = _read_own(path)
         n = int(arrays[f"{token_class}/n"])
         if n >= 2:
             prefix = f"{token_class}/"
@@ -77,9 +80,21 @@ def read_statistics(path: Path, token_class: str) -> ReferenceStatistics:
 def is_intact(path: Path) -> bool:
     """Returns whether every array of a file can be read back."""
     try:
-        return bool(read_npz(path.read_bytes(), str(path)))
+        return bool(_read_own(path))
     except (OSError, ValueError):
         return False
+
+
+def _read_own(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a file of the store."""
+    arrays = read_npz(path.read_bytes(), str(path))
+    if not np.array_equal(arrays.pop(_KEY, None), _as_array(path)):
+        raise ValueError(f"{path} holds the statistics of another name")
+    return arrays
+
+
+def _as_array(path: Path) -> np.ndarray:
+    return np.frombuffer(path.stem.encode(), dtype=np.uint8)
 
 
 def read_statistics_file(data: bytes, tokens: int | None, source: str) -> ReferenceStatistics:
