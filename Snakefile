@@ -20,6 +20,7 @@ include: "rules/statistics.smk"
 include: "rules/images.smk"
 include: "rules/scores.smk"
 include: "rules/output.smk"
+include: "rules/store.smk"
 include: "rules/miniature.smk"
 
 

@@ -8,7 +8,9 @@ import numpy as np
 from graftwork.core.atomic import write_atomic
 from graftwork.core.png import encode_png
 from graftwork.core.tables import read_table
+from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import open_log
+from graftwork.reports import code as report_code
 from graftwork.reports.grid import draw_grid
 from graftwork.reports.pages import build_page
 
@@ -19,6 +21,8 @@ def main(snakemake):
     page = build_page(design, snakemake.params.page, read_table(snakemake.input.table), Path.cwd())
     image = draw_grid(page)
     log.info("%s x %s pixels", image.width, image.height)
+    with ending_in_words(log):
+        require_code("grids", snakemake.params.code, report_code.grid_code)
     write_atomic(Path(snakemake.output.grid), encode_png(np.asarray(image)))
 
 

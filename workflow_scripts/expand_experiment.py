@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from graftwork.core.atomic import write_atomic
+from graftwork.core.derived import write_derived
 from graftwork.design.project import Project
 from graftwork.jobs.record import open_log
 
@@ -20,7 +20,7 @@ def main(snakemake):
     log.info("%s cells", len(design.cells))
     for note in design.notes:
         log.warning(note)
-    write_atomic(Path(snakemake.output.design), json.dumps(design.to_json(), ensure_ascii=False))
+    write_derived(Path(snakemake.output.design), json.dumps(design.to_json(), ensure_ascii=False))
 
 
 if "snakemake" in globals():

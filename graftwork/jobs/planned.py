@@ -11,10 +11,12 @@ the planned name, and stay there when the edit is undone. A job compares when it
 Files that are read whole (references, images to start from, statistics of users) are compared where they are read.
 """
 
+import contextlib
 import hashlib
+import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +44,23 @@ from graftwork.planning.shards import (
 from graftwork.store.layout import Store
 from graftwork.transforms.registry import transform
 
+OUTSIDE_DIGESTS = "compares, and makes nothing"
+
 _NEXT = "nothing of it was stored, and the next run plans with what is there then"
 
 
 class ChangedSincePlanning(RuntimeError):
     """Something is not what the work was planned for."""
+
+
+@contextlib.contextmanager
+def ending_in_words(log: logging.Logger) -> Iterator[None]:
+    """Ends the job with the message alone where something has changed since it was planned."""
+    try:
+        yield
+    except ChangedSincePlanning as error:
+        log.error(str(error))
+        sys.exit(f"graftwork: {error}")
 
 
 @dataclass(frozen=True)
@@ -260,6 +274,23 @@ def require_reference(path: str | None, sha256: str | None) -> None:
         raise ChangedSincePlanning(f"{path} cannot be read any more ({error}); {_NEXT}") from error
     if found != sha256:
         raise ChangedSincePlanning(f"{path} has changed since this run was planned; {_NEXT}")
+
+
+def require_inputs(what: str, planned: str, present: Callable[[], str]) -> None:
+    """Compares what a plan is made from, when the plan is made.
+
+    Args:
+        what: name of the scope, in the message.
+        planned: digest that the run named when it started.
+        present: returns the digest of what is there now.
+
+    Raises:
+        ChangedSincePlanning: where it is another one now.
+    """
+    if _present(present) != planned:
+        raise ChangedSincePlanning(
+            f"{what}: experiments, models, settings or code changed while the run was starting; start it again"
+        )
 
 
 def require_code(what: str, planned: str, present: Callable[[], str]) -> None:

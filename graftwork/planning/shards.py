@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.identity import digest
-from graftwork.core.records import read_record, record_digest, to_json
+from graftwork.core.records import read_record, read_record_or_none, record_digest, to_json
 from graftwork.store.records import EncoderInput, ImageParts, Recipe, StatisticsParts
 
 T = TypeVar("T")
@@ -206,7 +206,7 @@ class Manifest:
 
 def image_shard_name(shard: ImageShard) -> str:
     """Returns the name that a shard of images has."""
-    return shard_name([item.key for item in shard.images])
+    return shard_name(_keys_of(shard))
 
 
 def shard_name(keys: Sequence[str]) -> str:
@@ -230,6 +230,32 @@ def read_shard(kind: type[S], folder: Path, name: str) -> S:
         name: name that `write_shard` gave it.
     """
     return read_record(kind, folder / f"{name}.json")
+
+
+def is_sound(kind: type, folder: Path, name: str) -> bool:
+    """Returns whether a frozen shard can be read, and has the keys that its name is the digest of.
+
+    Args:
+        kind: one of the shards above.
+        folder: folder of all shards.
+        name: name of the shard.
+    """
+    shard = read_record_or_none(kind, folder / f"{name}.json")
+    return shard is not None and shard_name(_keys_of(shard)) == name
+
+
+def _keys_of(shard: Any) -> list[str]:
+    match shard:
+        case ExtractionShard():
+            # The layers are part of the name: one more layer is another job, though of the same inputs.
+            return [f"{item.key}:{layer}" for item in shard.inputs for layer in item.layers]
+        case StatisticsShard():
+            return [item.key for item in shard.statistics]
+        case ConditioningShard():
+            return list(shard.recipes)
+        case ImageShard():
+            return [item.key for item in shard.images]
+    raise TypeError(f"{type(shard).__name__} is no shard")
 
 
 def split_evenly(groups: Sequence[Sequence[T]], most: int, fewest_items: int) -> list[list[T]]:

@@ -14,6 +14,7 @@ from graftwork.core.labels import slugify
 from graftwork.core.png import insert_text_chunks
 from graftwork.design.parameters import takes_part
 from graftwork.reports.infotext import GRAFTWORK_KEY, PARAMETERS_KEY, format_infotext
+from graftwork.store.images import DamagedImage, read_stored_image
 
 _INFOTEXT_NAMES = {
     "num_inference_steps": "Steps",
@@ -50,7 +51,7 @@ def export_cell(row: Mapping[str, str], parameters: Mapping[str, Any], versions:
             ensure_ascii=False,
         ),
     }
-    return insert_text_chunks(Path(row["image"]).read_bytes(), texts)
+    return insert_text_chunks(read_stored_image(Path(row["image"])), texts)
 
 
 def export_name(row: Mapping[str, str], number: int, varying: Sequence[str]) -> str:
@@ -70,18 +71,31 @@ def export_name(row: Mapping[str, str], number: int, varying: Sequence[str]) -> 
 def export_images(
     design: Mapping[str, Any], rows: Sequence[Mapping[str, str]], folder: Path, versions: Mapping[str, str]
 ) -> list[dict[str, str]]:
-    """Writes one PNG per finished cell into `folder`, removes those of cells that are gone, and returns an index."""
+    """Writes one PNG per finished cell into `folder`, removes those of cells that are gone, and returns an index.
+
+    Raises:
+        DamagedImage: where images of the store are damaged, when all others are written.
+    """
     shown = {cell["cell"]: cell["shown"] for cell in design["cells"]}
     varying = [axis["name"] for axis in design["axes"] if len(axis["values"]) > 1]
-    index = []
+    index, damaged = [], []
     for number, row in enumerate(rows, start=1):
         if row["status"] != "done":
             continue
         name = export_name(row, number, varying)
-        write_atomic(folder / name, export_cell(row, shown[row["cell"]], versions))
+        try:
+            image = export_cell(row, shown[row["cell"]], versions)
+        except (OSError, DamagedImage) as error:
+            damaged.append(str(error))
+            continue
+        write_atomic(folder / name, image)
         index.append({"file": name, "cell": row["cell"]})
     written = {entry["file"] for entry in index}
     for old in folder.glob("*.png"):
         if old.name not in written:
             old.unlink()
+    if damaged:
+        raise DamagedImage(
+            f"{len(damaged)} images were not exported, the other {len(index)} were. The first: {damaged[0]}"
+        )
     return index

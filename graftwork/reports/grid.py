@@ -21,6 +21,7 @@ from graftwork.reports.grid_layout import (
     make_message,
 )
 from graftwork.reports.typography import line_height, load_font
+from graftwork.store.images import DamagedImage, require_undamaged
 
 # A page of photographs this large has about 75 MB as PNG; Pillow warns about images above 89 million.
 MAX_PIXELS = 50_000_000
@@ -271,7 +272,8 @@ def _load_images(paths: Sequence[Path], box: Box) -> Image.Image:
 
 
 def _load_image(path: Path, box: Box) -> Image.Image:
-    """Loads an image as RGB and fits it into a box."""
+    """Loads an image as RGB and fits it into a box; one of the store is compared with what was written."""
+    require_undamaged(path)
     with Image.open(path) as file:
         if file.has_transparency_data:
             layered = file.convert("RGBA")
@@ -292,6 +294,8 @@ def _explain(error: Exception) -> str:
 
     Pillow's decoders raise errors of many types for damaged files, and one bad file must not cost the page.
     """
+    if isinstance(error, DamagedImage):
+        return "damaged"
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     if isinstance(error, FileNotFoundError):

@@ -24,6 +24,7 @@ from graftwork.planning.no_ops import (
 from graftwork.planning.plan import PlanEntry
 from graftwork.reports.templates import render
 from graftwork.scores.registry import Section
+from graftwork.store.images import require_undamaged
 
 TEMPLATE = "experiment.md.j2"
 NO_OP_COLUMNS = ("setting", "equals", "kind", "cells", "images")
@@ -112,7 +113,11 @@ def image_differences(found: NoOps, path_of: Callable[[str], Path | None]) -> li
             if one == two:
                 continue
             left -= 1
-            difference = np.abs(_pixels(one).astype(int) - _pixels(two))
+            try:
+                difference = np.abs(_pixels(one).astype(int) - _pixels(two))
+            except (OSError, ValueError):
+                compared -= 1  # Damaged: nothing can be said of this pair, and grids say so.
+                continue
             largest = max(largest, int(difference.max()))
             differing, values = differing + int((difference > 0).sum()), values + difference.size
         differences.append(Difference(compared, largest, differing / values if values else 0.0))
@@ -122,6 +127,7 @@ def image_differences(found: NoOps, path_of: Callable[[str], Path | None]) -> li
 def _pixels(path: Path) -> np.ndarray:
     from PIL import Image
 
+    require_undamaged(path)
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 

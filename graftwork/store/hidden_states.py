@@ -103,6 +103,15 @@ def read_layer(path: Path, index: int) -> HiddenStates:
         raise DamagedHiddenStates(f"{path}, layer {index}: {error}") from error
 
 
+def stored_layers(path: Path) -> list[int]:
+    """Returns the layers that a file says it has, whether or not they can be read; none where it cannot be opened."""
+    try:
+        with h5py.File(path, "r") as file:
+            return sorted(int(name) for name in file["hidden_states"])
+    except (OSError, KeyError, RuntimeError, ValueError):
+        return []
+
+
 def intact_layers(path: Path) -> list[int]:
     """Returns the layers that can be read back in full; none for a file that is missing or unreadable."""
     return sorted(_intact_layers(path, None))

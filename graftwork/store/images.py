@@ -86,8 +86,23 @@ def read_stored_image(path: Path) -> bytes:
         OSError: as `check_image`.
         DamagedImage: as `check_image`.
     """
-    store = Store(path.parents[2]) if len(path.parents) > 2 else Store(path.parent)
+    store = Store(path.parents[2]) if _is_stored(path) else Store(path.parent)
     return check_image(path, _digests_once(store.root, _listing(store)))
+
+
+def require_undamaged(path: Path) -> None:
+    """Compares an image that is about to be shown or measured, if it is one of the store.
+
+    Raises:
+        DamagedImage: as `check_image`.
+    """
+    if _is_stored(path) and path.is_file():
+        read_stored_image(path)
+
+
+def _is_stored(path: Path) -> bool:
+    """Returns whether a path is that of an image of the store, `images/ab/ab....png`."""
+    return len(path.parents) > 2 and path.parents[1].name == "images" and path.stem[:2] == path.parent.name
 
 
 @lru_cache(maxsize=4)
