@@ -7,8 +7,6 @@
 rule verify_store:
     log:
         "logs/verify_store.log",
-    benchmark:
-        "logs/benchmarks/verify_store.tsv"
     localrule: True
     resources:
         mem_mb=8000,
@@ -23,8 +21,6 @@ rule verify_store:
 rule repair_store:
     log:
         "logs/repair_store.log",
-    benchmark:
-        "logs/benchmarks/repair_store.tsv"
     localrule: True
     resources:
         mem_mb=8000,

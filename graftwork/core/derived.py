@@ -12,18 +12,22 @@ from graftwork.core.atomic import remove_file, write_atomic
 
 OUTSIDE_DIGESTS = "writes files; their content is computed elsewhere"
 
-_WRITTEN = ".written"
+_WRITTEN, _ENDING = ".written", ".sha256"
 
 
 def write_derived(path: Path, text: str) -> None:
     """Writes a file, and first what it will be: a job that is killed in between leaves a file that is made again."""
-    write_atomic(path.parent / _WRITTEN / path.name, hashlib.sha256(text.encode()).hexdigest())
+    write_atomic(_note_of(path), hashlib.sha256(text.encode()).hexdigest())
     write_atomic(path, text)
+
+
+def _note_of(path: Path) -> Path:
+    return path.parent / _WRITTEN / f"{path.name}{_ENDING}"
 
 
 def derived_files(folder: Path) -> list[Path]:
     """Returns the files of a folder that `write_derived` has written, as far as they are there."""
-    files = (folder / note.name for note in sorted((folder / _WRITTEN).glob("*")))
+    files = (folder / note.stem for note in sorted((folder / _WRITTEN).glob(f"*{_ENDING}")))
     return [file for file in files if file.exists()]
 
 
@@ -38,7 +42,7 @@ def move_edited(path: Path) -> Path:
 def is_as_written(path: Path) -> bool:
     """Returns whether a file is what `write_derived` wrote last."""
     try:
-        noted = (path.parent / _WRITTEN / path.name).read_text(encoding="utf-8")
+        noted = _note_of(path).read_text(encoding="utf-8")
         return hashlib.sha256(path.read_bytes()).hexdigest() == noted
     except (OSError, ValueError):
         return False
