@@ -238,6 +238,8 @@ class _Reader:
         self._is_pinned = shard.hardware["device"] != "cpu"
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="conditioning")
         self._read: dict[str, Future[Any]] = {}
+        # Hash of conditioning that is gone -> why it could not be built.
+        self._not_built: dict[str, str] = {}
         self.seconds_waited = 0.0
 
     def __enter__(self) -> "_Reader":
@@ -269,12 +271,13 @@ class _Reader:
         if name in self._init_images:
             return _read_init_image(self._init_images[name], name)
         tensors = _read_conditioning(self._store, name)
-        if tensors is None:
+        if tensors is None and name not in self._not_built:
             # Another run, or another target of this one, had no more need of it.
-            why = rebuild_apart(self._store, self._shard_name)
+            self._not_built |= rebuild_apart(self._store, self._shard_name)
             tensors = _read_conditioning(self._store, name)
         if tensors is None:
-            raise ValueError(f"{self._store.conditioning(name)} is gone, and {why.get(name, _NOT_BUILT)}")
+            why = self._not_built.setdefault(name, _NOT_BUILT)
+            raise ValueError(f"{self._store.conditioning(name)} is gone, and {why}")
         # Indices stay where the host reads them.
         pinned = {key: t for key, t in tensors.items() if self._is_pinned and key != "prompt_embeds_of_step"}
         return tensors | {key: tensor.pin_memory() for key, tensor in pinned.items()}

@@ -32,6 +32,8 @@ def rebuild_apart(store: Store, shard: str) -> dict[str, str]:
     Returns:
         Hash of conditioning that could not be built -> why, as the end of a sentence.
     """
+    if not (store.recipes_of_shards / f"{shard}.json").is_file():
+        return {}
     _log.warning("conditioning of shard %s is gone, another run dropped it; building it again", shard)
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
