@@ -17,7 +17,7 @@ _WRITTEN, _ENDING = ".written", ".sha256"
 
 def write_derived(path: Path, text: str) -> None:
     """Writes a file, and first what it will be: a job that is killed in between leaves a file that is made again."""
-    write_atomic(_note_of(path), hashlib.sha256(text.encode()).hexdigest())
+    write_atomic(_note_of(path), f"{hashlib.sha256(text.encode()).hexdigest()}\n")
     write_atomic(path, text)
 
 
@@ -42,7 +42,7 @@ def move_edited(path: Path) -> Path:
 def is_as_written(path: Path) -> bool:
     """Returns whether a file is what `write_derived` wrote last."""
     try:
-        noted = _note_of(path).read_text(encoding="utf-8")
+        noted = _note_of(path).read_text(encoding="utf-8").strip()
         return hashlib.sha256(path.read_bytes()).hexdigest() == noted
     except (OSError, ValueError):
         return False
