@@ -24,6 +24,7 @@ include: "rules/images.smk"
 include: "rules/scores.smk"
 include: "rules/output.smk"
 include: "rules/viewer.smk"
+include: "rules/store.smk"
 include: "rules/miniature.smk"
 
 

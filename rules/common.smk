@@ -42,9 +42,9 @@ workflow.global_resources.setdefault("gpu", PROJECT.settings.hardware.gpus)
 
 
 wildcard_constraints:
-    experiment="|".join(PROJECT.experiment_names()),
+    experiment="|".join(map(re.escape, PROJECT.experiment_names())),
     scope="|".join(map(re.escape, SCOPES.names())),
-    analysis="|".join(PROJECT.analysis_names()),
+    analysis="|".join(map(re.escape, PROJECT.analysis_names())),
     shard="[0-9a-f]{16}",
     page="[A-Za-z0-9_]+",
     plot="[A-Za-z0-9_]+",

@@ -53,8 +53,6 @@ rule accept:
         designs=expand("results/{experiment}/design.json", experiment=PROJECT.settings.experiments),
     log:
         "logs/accept.log",
-    benchmark:
-        "logs/benchmarks/accept.tsv"
     threads: 2
     resources:
         gpu=1,

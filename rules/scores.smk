@@ -74,6 +74,7 @@ rule plot_scores:
     params:
         table=design_error(lambda wildcards: OUTPUTS.plot(wildcards.experiment, wildcards.plot).table),
         shows=design_error(lambda wildcards: OUTPUTS.plot(wildcards.experiment, wildcards.plot).shows),
+        scores=of_experiment(OUTPUTS.scores_asked_for),
         code=design_error(
             lambda wildcards: report_code.score_plot_code(
                 OUTPUTS.plot(wildcards.experiment, wildcards.plot).table,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from graftwork.jobs.conditioning import condition
+from graftwork.jobs.planned import ending_in_words
 from graftwork.jobs.record import all_failures, open_log
 from graftwork.planning.shards import ConditioningShard, read_shard
 from graftwork.store.layout import Store
@@ -13,7 +14,8 @@ def main(snakemake):
     store = Store(Path("results/store"))
     shard = read_shard(ConditioningShard, store.shards, snakemake.wildcards.shard)
     failures = all_failures([*snakemake.input.extraction, *snakemake.input.statistics])
-    condition(shard, store, log, failures).write(snakemake.output.manifest)
+    with ending_in_words(log):
+        condition(shard, store, log, failures).write(snakemake.output.manifest)
 
 
 if "snakemake" in globals():

@@ -10,7 +10,9 @@ from graftwork.core.records import from_json, read_record
 from graftwork.core.tables import read_table
 from graftwork.design.cells import Design
 from graftwork.design.pages import Page
+from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import open_log
+from graftwork.reports import code as report_code
 from graftwork.reports.grid import draw_grid
 from graftwork.reports.pages import build_page
 
@@ -23,6 +25,8 @@ def main(snakemake):
     )
     image = draw_grid(page)
     log.info("%s x %s pixels", image.width, image.height)
+    with ending_in_words(log):
+        require_code("grids", snakemake.params.code, report_code.grid_code)
     write_atomic(Path(snakemake.output.grid), encode_png(np.asarray(image)))
 
 

@@ -1,8 +1,10 @@
 """Writes the cells of one experiment."""
 
+import json
 from pathlib import Path
 
-from graftwork.core.records import write_record
+from graftwork.core.derived import write_derived
+from graftwork.core.records import to_json
 from graftwork.design.project import Project
 from graftwork.jobs.record import open_log
 
@@ -19,7 +21,8 @@ def main(snakemake):
     log.info("%s cells", len(design.cells))
     for note in design.notes:
         log.warning(note)
-    write_record(Path(snakemake.output.design), design.written, indent=None)
+    text = json.dumps(to_json(design.written), ensure_ascii=False)
+    write_derived(Path(snakemake.output.design), text)
 
 
 if "snakemake" in globals():

@@ -8,7 +8,9 @@ from graftwork.core.atomic import write_atomic
 from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
 from graftwork.design.cells import Design
+from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import PACKAGES, open_log
+from graftwork.reports import code as report_code
 from graftwork.reports.export import EXPORT_COLUMNS, export_images
 
 
@@ -17,6 +19,8 @@ def main(snakemake):
     design = read_record(Design, snakemake.input.design)
     index_file = Path(snakemake.output.index)
     versions = {name: version(name) for name in PACKAGES}
+    with ending_in_words(log):
+        require_code("exported images", snakemake.params.code, report_code.export_code)
     index = export_images(design, read_table(snakemake.input.table), index_file.parent, versions)
     failed = [entry for entry in index if entry["error"]]
     log.info("%s images, %s could not be exported", len(index) - len(failed), len(failed))

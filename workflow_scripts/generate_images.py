@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from graftwork.jobs.generation import generate_images
+from graftwork.jobs.planned import ending_in_words
 from graftwork.jobs.record import open_log
 from graftwork.planning.shards import ImageShard, read_shard
 from graftwork.store.layout import Store
@@ -12,7 +13,8 @@ def main(snakemake):
     log = open_log(snakemake.log[0])
     store = Store(Path("results/store"))
     shard = read_shard(ImageShard, store.shards, snakemake.wildcards.shard)
-    generate_images(shard, store, log).write(snakemake.output.manifest)
+    with ending_in_words(log):
+        generate_images(shard, store, log).write(snakemake.output.manifest)
 
 
 if "snakemake" in globals():

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from graftwork.jobs.planned import ending_in_words
 from graftwork.jobs.record import all_failures, open_log
 from graftwork.jobs.statistics import measure_statistics
 from graftwork.planning.shards import StatisticsShard, read_shard
@@ -13,7 +14,8 @@ def main(snakemake):
     store = Store(Path("results/store"))
     shard = read_shard(StatisticsShard, store.shards, snakemake.wildcards.shard)
     failures = all_failures(snakemake.input.extraction)
-    measure_statistics(shard, store, log, failures).write(snakemake.output.manifest)
+    with ending_in_words(log):
+        measure_statistics(shard, store, log, failures).write(snakemake.output.manifest)
 
 
 if "snakemake" in globals():

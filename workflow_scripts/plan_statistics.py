@@ -6,8 +6,9 @@ from pathlib import Path
 from graftwork.core.records import write_record
 from graftwork.design.project import Project
 from graftwork.design.settings import Hardware, Sharding
+from graftwork.jobs.planned import ending_in_words, require_inputs
 from graftwork.jobs.record import open_log
-from graftwork.planning.analyses import plan_analysis
+from graftwork.planning.analyses import analysis_digest, plan_analysis
 from graftwork.store.layout import Store
 
 
@@ -20,6 +21,8 @@ def main(snakemake):
             f"config/statistics/{name}.yaml, its corpus or its models changed while the run was starting; start it again"
         )
     hardware, sharding = Hardware.model_validate(params.hardware), Sharding.model_validate(params.sharding)
+    with ending_in_words(log):
+        require_inputs(f"statistics {name}", params.digest, lambda: analysis_digest(design, hardware))
     plan = plan_analysis(design, hardware, sharding, Store(Path("results/store")), params.digest)
     line = f"{plan.missing_hidden_states} layers to extract, {plan.missing_statistics} statistics to measure"
     log.info(line)

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from graftwork.core.atomic import write_atomic
+from graftwork.core.derived import write_derived
 from graftwork.core.records import read_record
 from graftwork.core.tables import write_table
 from graftwork.design.cells import Design
+from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import all_failures, blaming_settings, open_log
 from graftwork.planning.plan import ImagePlan
+from graftwork.reports import code as report_code
 from graftwork.reports.table import cell_rows
 from graftwork.scores.table import score_rows
 from graftwork.store.layout import Store
@@ -23,7 +25,9 @@ def main(snakemake):
     with blaming_settings(log):
         rows = score_rows(design.cells, images, design.references, snakemake.params.scores, Path())
     log.info("%s rows", len(rows))
-    write_atomic(Path(snakemake.output.table), write_table(rows))
+    with ending_in_words(log):
+        require_code("scores", snakemake.params.code, lambda: report_code.score_code(snakemake.params.scores))
+    write_derived(Path(snakemake.output.table), write_table(rows))
 
 
 if "snakemake" in globals():

@@ -6,8 +6,10 @@ from graftwork.core.atomic import write_atomic
 from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
 from graftwork.design.cells import Design
+from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import open_log, read_manifests, work_of
 from graftwork.planning.plan import ImagePlan
+from graftwork.reports import code as report_code
 from graftwork.reports.summary import NO_OP_COLUMNS, Report, compare_settings, no_op_rows, summarize
 from graftwork.scores.outputs import describe_scores
 
@@ -26,6 +28,10 @@ def main(snakemake):
         design, resolved, rows, found, differences, params.pictures, scores, made, params.more_pages
     )
     log.info("%s no-ops", len(found.found))
+    with ending_in_words(log):
+        require_code(
+            "summaries", snakemake.params.code, lambda: report_code.experiment_code(snakemake.params.scores)
+        )
     write_atomic(Path(snakemake.output.no_ops), write_table(no_op_rows(found, differences), NO_OP_COLUMNS))
     write_atomic(Path(snakemake.output.summary), summarize(report))
 

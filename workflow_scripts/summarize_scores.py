@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from graftwork.core.atomic import write_atomic
+from graftwork.core.derived import write_derived
 from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
 from graftwork.design.cells import Design
+from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import open_log
+from graftwork.reports import code as report_code
 from graftwork.scores.outputs import all_summaries, stale_plots
 
 
@@ -16,11 +18,17 @@ def main(snakemake):
     summary = all_summaries()[snakemake.wildcards.summary]
     rows = summary.summarize(design, read_table(snakemake.input.scores))
     log.info("%s rows", len(rows))
+    with ending_in_words(log):
+        require_code(
+            "summaries of scores",
+            snakemake.params.code,
+            lambda: report_code.score_summary_code(snakemake.wildcards.summary, snakemake.params.scores),
+        )
     table = Path(snakemake.output.table)
     for plot in stale_plots(snakemake.params.scores, design.axes, table.with_name("plots")):
         log.info("removing %s, which the experiment no longer has", plot)
         plot.unlink()
-    write_atomic(table, write_table(rows))
+    write_derived(table, write_table(rows))
 
 
 if "snakemake" in globals():

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.derived import write_derived
 from graftwork.core.records import read_record
 from graftwork.core.tables import read_table, write_table
 from graftwork.design.cells import Design
+from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import all_failures, open_log
 from graftwork.planning.plan import ImagePlan
+from graftwork.reports import code as report_code
 from graftwork.reports.pages import stale_pages
 from graftwork.reports.table import CONSTANT_COLUMNS, cell_rows, constant_rows, people_rows
 from graftwork.scores.outputs import stale_score_files
@@ -32,10 +35,12 @@ def main(snakemake):
     for file in stale:
         log.info("removing %s, which the experiment no longer has", file)
         file.unlink()
-    write_atomic(Path(snakemake.output.full), write_table(rows))
+    with ending_in_words(log):
+        require_code("tables", snakemake.params.code, report_code.table_code)
+    write_derived(Path(snakemake.output.full), write_table(rows))
     constants = write_table(constant_rows(design, rows), CONSTANT_COLUMNS)
     write_atomic(Path(snakemake.output.constants), constants)
-    write_atomic(Path(snakemake.output.table), write_table(people_rows(design, rows, shown_columns(scored))))
+    write_derived(Path(snakemake.output.table), write_table(people_rows(design, rows, shown_columns(scored))))
 
 
 if "snakemake" in globals():

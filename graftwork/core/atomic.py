@@ -5,9 +5,11 @@ name contains the process that writes it, so that the files of killed processes,
 """
 
 import contextlib
+import logging
 import os
 import re
 import socket
+import sys
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -23,7 +25,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yields a temporary path beside `target`; when the block succeeds, what was written there becomes `target`.
 
     The file is flushed to disk before it is moved, so that a machine that loses power leaves no empty file under a
-    final name. When the block fails, the temporary file is removed.
+    final name. When the block fails, the temporary file is removed. A folder in the place of the file is moved aside.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + _temporary_suffix())
@@ -31,6 +33,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        _move_folder_aside(target)
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -43,15 +46,38 @@ def write_atomic(target: Path, data: bytes | str) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def remove_file(path: Path) -> None:
+    """Removes a file, if there is one; a folder in its place is moved aside, for nobody here knows what is in it."""
+    if not _move_folder_aside(path):
+        path.unlink(missing_ok=True)
+
+
+def _move_folder_aside(path: Path) -> bool:
+    if path.is_symlink() or not path.is_dir():
+        return False
+    aside = path.with_name(f"{path.name}.folder-{uuid.uuid4().hex[:8]}")
+    os.replace(path, aside)
+    line = f"graftwork: {path} was a folder where a file belongs; it is {aside.name} now"
+    logging.getLogger("graftwork").warning(line)
+    print(line, file=sys.stderr, flush=True)
+    return True
+
+
 def sweep_temporary_files(folder: Path) -> list[Path]:
-    """Removes the temporary files under `folder` whose writer is dead, and returns them.
+    """Removes the temporary files under `folder`, and behind links in it, whose writer is dead, and returns them.
 
     A file of another host is left alone: whether its writer lives cannot be known from here.
     """
     swept = []
     if not folder.is_dir():
         return swept
-    for parent, _, names in os.walk(folder):
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()  # A link that leads back.
+            continue
+        seen.add(real)
         for name in names:
             match = _TEMPORARY.search(name)
             if match and match["host"] == _host() and _start_time(int(match["pid"])) != match["start"]:

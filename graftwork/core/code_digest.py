@@ -13,6 +13,7 @@ is looked up in a registry needs a digest of its own.
 
 import ast
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -199,9 +200,41 @@ def _source(module: str) -> str | None:
     path = REPOSITORY.joinpath(*module.split("."))
     for file in (path.with_suffix(".py"), path / "__init__.py"):
         if file.is_file():
-            return file.read_text(encoding="utf-8")
+            return _read_source(module, file)
     loaded = getattr(sys.modules.get(module), "__file__", None)
-    return Path(loaded).read_text(encoding="utf-8") if loaded and loaded.endswith(".py") else None
+    return _read_source(module, Path(loaded)) if loaded and loaded.endswith(".py") else None
+
+
+# Module -> its file and the signature that the file had when it was read.
+_sources: dict[str, tuple[Path, tuple[int, ...] | None]] = {}
+
+
+def _read_source(module: str, file: Path) -> str:
+    # Before the text: a file that is written meanwhile counts as changed.
+    _sources[module] = file, file_signature(file)
+    return file.read_text(encoding="utf-8")
+
+
+def file_signature(file: Path) -> tuple[int, ...] | None:
+    """Returns what changes whenever a file is written or replaced, whatever is done to its times; None without one."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def changed_modules() -> list[str]:
+    """Returns the modules whose files were written since they were read for a digest."""
+    # A copy: another thread may read one meanwhile.
+    return sorted(name for name, (file, seen) in dict(_sources).items() if file_signature(file) != seen)
+
+
+def forget_code() -> None:
+    """Makes the next digests those of the code as it is on disk then."""
+    _sources.clear()
+    for function in (used_code, _entry_digest, _source, _module, _part, _is_marked):
+        function.cache_clear()
 
 
 @cache

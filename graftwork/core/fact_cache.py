@@ -4,6 +4,7 @@ Hashing a 12 GB checkpoint or decoding a reference image at every start would sl
 facts are stored together with the stat of their file. A lost cache costs time, never correctness.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -63,13 +64,22 @@ class FactCache:
             return
         with exclusive_lock(self.path.with_suffix(".lock")):
             entries: Mapping[str, Any] = {**self._read(), **self._new}
-            write_atomic(self.path, json.dumps(entries, sort_keys=True, indent=0, ensure_ascii=False))
+            text = _as_text(entries)
+            checked = {"entries": entries, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+            write_atomic(self.path, json.dumps(checked, sort_keys=True, indent=0, ensure_ascii=False))
         self._new = {}
 
     def _read(self) -> dict[str, Any]:
         try:
-            entries = json.loads(self.path.read_text(encoding="utf-8"))
-            return {path: {"stat": entry["stat"], "facts": entry["facts"]} for path, entry in entries.items()}
-        except (OSError, ValueError, AttributeError, KeyError, TypeError):
-            # Missing or damaged: the facts are determined again.
-            return {}
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            entries = kept["entries"]
+            if hashlib.sha256(_as_text(entries).encode()).hexdigest() == kept["sha256"]:
+                return entries
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        # Missing, damaged, edited or of another version: the facts are determined again.
+        return {}
+
+
+def _as_text(entries: Mapping[str, Any]) -> str:
+    return json.dumps(entries, sort_keys=True)

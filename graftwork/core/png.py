@@ -75,6 +75,24 @@ def is_complete_png(path: Path | str) -> bool:
     return header == _chunk(b"IHDR", header[8:21]) and tail == TRAILER
 
 
+def check_png(data: bytes) -> None:
+    """Compares every chunk of a PNG with its checksum, and the pixels with that of their compression.
+
+    Raises:
+        ValueError: where the file is damaged, saying where.
+    """
+    packed = b""
+    for kind, payload, raw in _iterate_chunks(data):
+        if raw != _chunk(kind, payload):
+            raise ValueError(f"the checksum of a {kind.decode('latin-1')} chunk does not match")
+        if kind == b"IDAT":
+            packed += payload
+    try:
+        zlib.decompress(packed)
+    except zlib.error as error:
+        raise ValueError(f"its pixels cannot be unpacked: {error}") from None
+
+
 def insert_text_chunks(data: bytes, texts: dict[str, str]) -> bytes:
     """Inserts text after the header; every other byte of the image stays as it is.
 

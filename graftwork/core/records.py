@@ -116,10 +116,21 @@ class _FieldForm:
     is_plain: bool
     is_always_written: bool
     read: Callable[[Any], Any]
+    kinds: tuple[type, ...]
 
     @property
     def is_required(self) -> bool:
         return self.default is MISSING
+
+    def value_of(self, record: type, value: Any) -> Any:
+        """Returns what the JSON of a record says of the field.
+
+        Raises:
+            OtherVersion: where it is of another kind than the field.
+        """
+        if self.kinds and not isinstance(value, self.kinds):
+            raise OtherVersion(f"{record.__name__}: field {self.name!r} cannot be {str(value)[:40]!r}")
+        return self.read(value)
 
 
 @cache
@@ -132,6 +143,7 @@ def _forms(record: type) -> tuple[_FieldForm, ...]:
             not _holds_records(hints[one.name]),
             one.metadata == ALWAYS,
             _reader(hints[one.name]),
+            _kinds(hints[one.name]),
         )
         for one in fields(record)
     )
@@ -142,6 +154,21 @@ def _default(one: "Field[Any]") -> Any:
 
 
 _PLAIN = (str, int, float, bool, types.NoneType)
+
+
+def _kinds(annotation: Any) -> tuple[type, ...]:
+    """Returns the types that values of a field have in JSON; empty where that may be any."""
+    if annotation in _PLAIN:
+        return (int, float) if annotation is float else (annotation,)
+    if is_dataclass(annotation):
+        return (dict,)
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        found = [_kinds(argument) for argument in get_args(annotation)]
+        return tuple(kind for kinds in found for kind in kinds) if all(found) else ()
+    if origin in (dict, Mapping):
+        return (dict,)
+    return (list, tuple) if origin in (tuple, list, Sequence) else ()
 
 
 def _holds_records(annotation: Any) -> bool:
@@ -232,9 +259,10 @@ def _record_reader(record: type) -> Callable[[Any], Any]:
         known = {form.name for form in forms}
         if unknown := [name for name in value if name not in known]:
             raise OtherVersion(f"{record.__name__} has no field {unknown[0]!r}")
-        if missing := [form.name for form in forms if form.is_required and form.name not in value]:
+        always = [form.name for form in forms if form.is_required or form.is_always_written]
+        if missing := [name for name in always if name not in value]:
             raise OtherVersion(f"{record.__name__}: field {missing[0]!r} is missing")
-        given = {form.name: form.read(value[form.name]) for form in forms if form.name in value}
+        given = {form.name: form.value_of(record, value[form.name]) for form in forms if form.name in value}
         return record(**given)
 
     return read

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from graftwork.core.atomic import remove_file
 from graftwork.core.identity import digest
 from graftwork.core.png import is_complete_png
 from graftwork.core.records import OtherVersion, from_json, record_digest
@@ -23,6 +24,7 @@ from graftwork.jobs.conditioning import Ingredients, build, store_conditioning
 from graftwork.jobs.generation import generate_images
 from graftwork.planning.plan import MergedDesigns, PlanEntry, paths_of_init_images, resolve_images
 from graftwork.planning.shards import ImageItem, ImageShard
+from graftwork.store.images import DamagedImage, DigestWriter, read_stored_image
 from graftwork.store.layout import Store
 from graftwork.store.records import ImageParts
 
@@ -61,7 +63,11 @@ def _planned_images(store: Store) -> list[ImageItem]:
     """Returns the images of all shards there have been; those of other versions, where their items can be read."""
     items = []
     for file in sorted(store.shards.glob("*.json")):
-        for item in json.loads(file.read_text(encoding="utf-8")).get("images", ()):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        for item in content.get("images", ()) if isinstance(content, dict) else ():
             try:
                 items.append(from_json(ImageItem, item))
             except OtherVersion:
@@ -106,9 +112,16 @@ def accept_images(
             f"{len(differing)} of {len(chosen)} sampled images differ under the present sampling code; nothing was "
             f"adopted, and the next run makes the images anew. First: {differing[0]}"
         )
+    digests, adopted = DigestWriter(store, f"adopted-{digest(keys)[:16]}"), 0
     for key, one in adoptable.items():
+        try:
+            digests.note(key, read_stored_image(store.image(one.old)))
+        except DamagedImage as error:
+            log.warning("not adopted: %s", error)
+            continue
         _adopt(store.image(one.old), store.image(key))
-    return f"{len(chosen)} sampled images are equal; {len(adoptable)} images adopted"
+        adopted += 1
+    return f"{len(chosen)} sampled images are equal; {adopted} images adopted"
 
 
 def _render(
@@ -153,7 +166,7 @@ def _render(
 def _adopt(old: Path, new: Path) -> None:
     new.parent.mkdir(parents=True, exist_ok=True)
     # What is here under this name is not complete, or the image would not be missing.
-    new.unlink(missing_ok=True)
+    remove_file(new)
     # A second name for the same file; nothing in the store is ever changed in place.
     os.link(old, new)
 

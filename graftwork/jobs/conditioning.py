@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
+from graftwork.jobs.planned import ChangedSincePlanning, conditioning_as_planned
 from graftwork.jobs.record import JobRecord
 from graftwork.planning.shards import ConditioningShard
 from graftwork.store.layout import Store
@@ -89,12 +90,17 @@ def condition(
         store: where hidden states are, and conditioning goes.
         log: log of the job.
         failures: key of hidden states or statistics -> why they could not be made.
+
+    Raises:
+        ChangedSincePlanning: where code or models are others now than when the shard was planned.
     """
     from graftwork.conditioning.build import HARDWARE
     from graftwork.conditioning.visibility import CaptionNorm
     from graftwork.models.hardware import configure_torch
     from graftwork.models.loading import ensure_model
 
+    planned = conditioning_as_planned(shard, store)
+    planned.require()
     configure_torch(HARDWARE)
 
     @cache
@@ -107,20 +113,25 @@ def condition(
     ingredients = Ingredients(store, failures, shard.statistics_files)
     progress = Progress("conditionings built", len(shard.recipes))
     rows: dict[str, ConditioningReport] = {}
-    for key, recipe in shard.recipes.items():
-        try:
-            conditioning = build(recipe, ingredients, caption_norm(recipe.caption_norm))
-            store_conditioning(conditioning, store)
-            rows[key] = conditioning.report
-            record.made.append(key)
-        except Exception as error:  # one recipe's failure is that recipe's result
-            record.fail(key, error)
-        if len(rows) >= _ROWS_PER_FILE:
-            add_recipes(store.recipes, rows)
-            rows = {}
-        progress.advance()
-    progress.end(len(record.failures))
-    add_recipes(store.recipes, rows)
+    try:
+        for key, recipe in shard.recipes.items():
+            try:
+                conditioning = build(recipe, ingredients, caption_norm(recipe.caption_norm))
+                planned.require()
+                store_conditioning(conditioning, store)
+                rows[key] = conditioning.report
+                record.made.append(key)
+            except ChangedSincePlanning:
+                raise
+            except Exception as error:  # one recipe's failure is that recipe's result
+                record.fail(key, error)
+            if len(rows) >= _ROWS_PER_FILE:
+                add_recipes(store.recipes, rows)
+                rows = {}
+            progress.advance()
+        progress.end(len(record.failures))
+    finally:
+        add_recipes(store.recipes, rows)
     return record
 
 
@@ -140,6 +151,6 @@ def store_conditioning(conditioning: "Conditioning", store: Store) -> None:
     from graftwork.core.atomic import atomic_path
 
     path = store.conditioning(conditioning.hash)
-    if not path.exists():
+    if not path.is_file():
         with atomic_path(path) as temporary:
             save_file(dict(conditioning.tensors), temporary)

@@ -9,6 +9,7 @@ from typing import Any
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
 from graftwork.jobs.devices import take_device
+from graftwork.jobs.planned import Planned, extraction_as_planned, require_reference
 from graftwork.jobs.record import JobRecord, blaming_settings
 from graftwork.models.encoder import EncodedSequence
 from graftwork.planning.shards import ExtractionShard, InputToExtract
@@ -20,7 +21,10 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
     """Extracts what the store lacks of the shard.
 
     The store is asked before torch is imported: a job whose work another one did costs nothing. An input that fails
-    (an image that cannot be read, states that are not finite) is recorded, and the others go on.
+    (an image that cannot be read or has changed, states that are not finite) is recorded, and the others go on.
+
+    Raises:
+        ChangedSincePlanning: where code or encoder are others now than when the shard was planned.
     """
     record = JobRecord(log)
     pending = []
@@ -33,6 +37,8 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
             record.found.append(item.key)
     if not pending:
         return record
+    planned = extraction_as_planned(shard, store)
+    planned.require()
 
     from graftwork.models.hardware import configure_torch
     from graftwork.models.images import open_reference
@@ -45,15 +51,18 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
     name = shard.encoder.name
     log.info("loading encoder %s up to layer %s for %s inputs", name, layers[-1], len(pending))
     encoder = load_encoder(name, shard.encoder.entry, layers, shard.hardware)
+    planned.require()
     progress = Progress("inputs encoded", len(pending))
     image_key, image = None, None
-    with _Writer(store, shard.hardware["dtype"], record) as writer:
+    with _Writer(store, shard.hardware["dtype"], record, planned) as writer:
         for item in pending:
+            planned.require()
             try:
                 made = item.input
                 if item.path is not None and made.reference != image_key:
                     image_key, image = None, None
                     image = open_reference(item.path)
+                    require_reference(item.path, made.reference)
                     image_key = made.reference
                 seen = (image, image_key) if item.path is not None else (None, None)
                 if made.source == "vision_tower":
@@ -77,8 +86,8 @@ class _Writer:
     # Inputs that wait: an input of a large picture has some ten megabytes.
     _MOST_WAITING = 8
 
-    def __init__(self, store: Store, dtype: str, record: JobRecord):
-        self._store, self._dtype, self._record = store, dtype, record
+    def __init__(self, store: Store, dtype: str, record: JobRecord, planned: Planned):
+        self._store, self._dtype, self._record, self._planned = store, dtype, record, planned
         self._verified = FactCache(store.verified)
         self._queue: queue.Queue[tuple[InputToExtract, EncodedSequence] | None] = queue.Queue(
             maxsize=self._MOST_WAITING
@@ -103,6 +112,7 @@ class _Writer:
             item, encoded = work
             try:
                 path = self._store.hidden_states(item.key)
+                self._planned.require()
                 layers = add_layers(
                     path,
                     {layer: _as_stored(states) for layer, states in encoded.hidden_states.items()},

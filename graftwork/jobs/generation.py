@@ -5,21 +5,28 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graftwork.core.atomic import write_atomic
+from graftwork.core.atomic import remove_file, write_atomic
 from graftwork.core.identity import digest
 from graftwork.core.png import encode_png, is_complete_png
 from graftwork.core.progress import Progress
 from graftwork.core.records import write_record
 from graftwork.jobs.devices import take_device
+from graftwork.jobs.planned import Planned, images_as_planned
+from graftwork.jobs.rebuild import rebuild_apart
 from graftwork.jobs.record import JobRecord, blaming_settings
 from graftwork.models.families import generator_family
-from graftwork.planning.shards import ImageItem, ImageShard, Rate
+from graftwork.planning.shards import ImageItem, ImageShard, Rate, image_shard_name
+from graftwork.store.images import DigestWriter
 from graftwork.store.layout import Store
+
+_log = logging.getLogger("graftwork")
+_NOT_BUILT = "the shard does not say how it was built; the next run builds it"
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +39,9 @@ def generate_images(shard: ImageShard, store: Store, log: logging.Logger) -> Job
 
     The store is asked before torch is imported and again before each batch. A row that fails is replaced by padding
     and its error recorded; the others go on at the same batch shape, so that their bytes do not change.
+
+    Raises:
+        ChangedSincePlanning: where code or generator are others now than when the shard was planned.
     """
     record = JobRecord(log)
     pending = _missing(shard.images, store)
@@ -40,7 +50,7 @@ def generate_images(shard: ImageShard, store: Store, log: logging.Logger) -> Job
     if pending:
         _generate(shard, pending, store, log, record)
     for hash_ in shard.drop if not record.failures else ():
-        store.conditioning(hash_).unlink(missing_ok=True)
+        remove_file(store.conditioning(hash_))
     return record
 
 
@@ -51,20 +61,24 @@ def _generate(
     from graftwork.models.loading import load_generator
 
     hardware, name, entry = shard.hardware, shard.generator.name, shard.generator.entry
+    planned = images_as_planned(shard, store)
+    planned.require()
     take_device(hardware, log)
     with blaming_settings(log):
         configure_torch(hardware)
     log.info("loading generator %s for %s images", name, len(pending))
     generator = load_generator(name, entry, hardware)
+    planned.require()
     progress = Progress("images made", len(pending))
     start, work = time.monotonic(), 0
     batches = list(_batches(pending, hardware["batch_shape"], entry["family"]))
     with (
-        _Reader(store, hardware["device"], shard.init_images) as reader,
-        _Writer(store, record) as writer,
+        _Reader(store, shard) as reader,
+        _Writer(store, record, planned) as writer,
     ):
         launcher = _Launcher(generator, hardware["batch_shape"], reader, writer, record)
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
+            planned.require()
             reader.expect([*batch, *following])
             wanted = _missing(batch, store)
             record.found += [item.key for item in batch if item not in wanted]
@@ -164,7 +178,8 @@ class _Launcher:
             self._launch([row])
 
 
-def _read_conditioning(store: Store, hash_: str) -> "dict[str, torch.Tensor]":
+def _read_conditioning(store: Store, hash_: str) -> "dict[str, torch.Tensor] | None":
+    """Returns the tensors; None where they are gone, or damaged and now removed."""
     from safetensors.torch import load_file
 
     from graftwork.conditioning.build import conditioning_hash
@@ -174,12 +189,13 @@ def _read_conditioning(store: Store, hash_: str) -> "dict[str, torch.Tensor]":
         tensors = load_file(path)
         intact = conditioning_hash(tensors) == hash_
     except FileNotFoundError:
-        raise
+        return None
     except Exception:  # safetensors has an error type of its own for each way of being damaged
         intact = False
     if not intact:
-        path.unlink(missing_ok=True)
-        raise ValueError(f"{path} was damaged and is removed; the next run builds it again")
+        _log.warning("%s is damaged: removed, and built again", path)
+        remove_file(path)
+        return None
     return tensors
 
 
@@ -218,13 +234,15 @@ class _Reader:
         seconds_waited: How long the generator waited for them.
     """
 
-    def __init__(self, store: Store, device: str, init_images: Mapping[str, str]):
-        """Takes `init_images`, SHA-256 -> path."""
-        self._store, self._init_images = store, init_images
+    def __init__(self, store: Store, shard: ImageShard):
+        self._store, self._init_images = store, shard.init_images
+        self._shard_name = image_shard_name(shard)
         # Only from memory that cannot be moved does a GPU copy without the processor waiting for it.
-        self._is_pinned = device != "cpu"
+        self._is_pinned = shard.hardware["device"] != "cpu"
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="conditioning")
         self._read: dict[str, Future[Any]] = {}
+        # Hash of conditioning that is gone -> why it could not be built.
+        self._not_built: dict[str, str] = {}
         self.seconds_waited = 0.0
 
     def __enter__(self) -> "_Reader":
@@ -256,6 +274,13 @@ class _Reader:
         if name in self._init_images:
             return _read_init_image(self._init_images[name], name)
         tensors = _read_conditioning(self._store, name)
+        if tensors is None and name not in self._not_built:
+            # Another run, or another target of this one, had no more need of it.
+            self._not_built |= rebuild_apart(self._store, self._shard_name)
+            tensors = _read_conditioning(self._store, name)
+        if tensors is None:
+            why = self._not_built.setdefault(name, _NOT_BUILT)
+            raise ValueError(f"{self._store.conditioning(name)} is gone, and {why}")
         # Indices stay where the host reads them.
         pinned = {key: t for key, t in tensors.items() if self._is_pinned and key != "prompt_embeds_of_step"}
         return tensors | {key: tensor.pin_memory() for key, tensor in pinned.items()}
@@ -272,8 +297,9 @@ class _Writer:
         seconds_waited: How long the generator waited for a place in the queue.
     """
 
-    def __init__(self, store: Store, record: JobRecord):
-        self._store, self._record = store, record
+    def __init__(self, store: Store, record: JobRecord, planned: Planned):
+        self._store, self._record, self._planned = store, record, planned
+        self._digests = DigestWriter(store, f"{time.time_ns()}-{uuid.uuid4().hex[:8]}")
         self._queue: queue.Queue[tuple[str, int, Launched] | None] = queue.Queue(maxsize=64)
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2)]
         self.seconds_waited = 0.0
@@ -310,7 +336,10 @@ class _Writer:
                     self._record.fail(key, "the generator gave values that are not finite")
                     continue
                 path: Path = self._store.image(key)
-                write_atomic(path, encode_png(images[row]))
+                data = encode_png(images[row])
+                self._planned.require()
+                self._digests.note(key, data)
+                write_atomic(path, data)
                 self._record.made.append(key)
             except Exception as error:  # a full disk fails this image, not the ones that fit
                 self._record.fail(key, error)

@@ -26,6 +26,9 @@ from graftwork.models.description import (
 )
 from graftwork.models.families import Facts, encoder_family, family_of
 
+# Facts about files of models: their SHA-256.
+MODEL_FILES = "model_files.json"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -64,7 +67,7 @@ class ModelCatalog:
     def __init__(self, entries: Mapping[str, Mapping[str, Mapping[str, Any]]], file: str, cache_folder: Path):
         self.file = file
         self._entries = entries
-        self._files = FactCache(cache_folder / "model_files.json")
+        self._files = FactCache(cache_folder / MODEL_FILES)
         self._models = FactCache(cache_folder / "models.json")
         self._resolved: dict[tuple[str, str], Model] = {}
 
@@ -117,7 +120,7 @@ class ModelCatalog:
             shown = str(entry.get("path") or folder)
             reason = str(error).replace(str(folder), shown)
             raise DesignError(f"{section}: {shown} cannot be used as {kind}: {reason}") from error
-        identity = self._fingerprint(kind, entry, folder) if entry.get("path") else _hub_identity(name, entry)
+        identity = identity_of(kind, name, entry, folder, self._files)
         weights = self._weights(kind, entry, folder)
         found = _Known(identity, facts, weights)
         if self._known(memory) != found:
@@ -130,13 +133,6 @@ class ModelCatalog:
             return from_json(_Known, self._models.last_known(memory))
         except OtherVersion:
             return None
-
-    def _fingerprint(self, kind: str, entry: dict[str, Any], folder: Path) -> str:
-        files = {
-            path.as_posix(): self._files.get(folder / path, _sha256)
-            for path in model_files(entry, kind, folder)
-        }
-        return f"content:{digest(files)}"
 
     def _weights(self, kind: str, entry: dict[str, Any], folder: Path) -> str | None:
         files = [folder / path for path in model_files(entry, kind, folder) if path.suffix == ".safetensors"]
@@ -156,6 +152,22 @@ def image_problem(encoder: Model, width: int, height: int) -> str | None:
 def image_tokens(encoder: Model, width: int, height: int) -> int:
     """Returns how many tokens an image of this size in pixels becomes; 0 where that is not known."""
     return encoder_family(encoder.facts.family).image_tokens(encoder.facts, width, height)
+
+
+def identity_of(kind: str, name: str, entry: Mapping[str, Any], folder: Path, hashes: FactCache) -> str:
+    """Returns what stands for a model in every key: its content in a local folder, else repository and commit.
+
+    Args:
+        kind: "encoder" or "generator".
+        name: Name in the models file.
+        entry: Its entry there.
+        folder: Where it lies.
+        hashes: SHA-256 of files.
+    """
+    if not entry.get("path"):
+        return _hub_identity(name, entry)
+    files = {path.as_posix(): hashes.get(folder / path, _sha256) for path in model_files(entry, kind, folder)}
+    return f"content:{digest(files)}"
 
 
 def same_weights(models: Iterable[Model], file: str) -> list[str]:
@@ -181,7 +193,7 @@ def same_weights(models: Iterable[Model], file: str) -> list[str]:
     return lines
 
 
-def _hub_identity(name: str, entry: dict[str, Any]) -> str:
+def _hub_identity(name: str, entry: Mapping[str, Any]) -> str:
     repo, revision = hub_source(name, entry)
     parts = {key: entry[key] for key in ("subfolder", "tokenizer_subfolder") if entry.get(key)}
     return f"{repo}@{revision}" + (f"?{urlencode(parts)}" if parts else "")

@@ -1,6 +1,7 @@
 """An analysis as a scope: the job that writes it, its plan, and what it lacks."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -227,6 +228,20 @@ def plan_analysis(
     return StatisticsPlan(**vars(replace(inputs, digest=digest)), analysis=task)
 
 
+def analysis_digest(design: AnalysisDesign, hardware: Hardware) -> str:
+    """Returns what stands for the inputs of a plan; the planning job computes it again."""
+    families = {model.facts.family for model in design.models.values()}
+    forms = (StatisticsPlan, ExtractionShard, StatisticsShard, Manifest)
+    return digest(
+        {
+            "analysis": design.digest,
+            "hardware": hardware.model_dump(),
+            "code": [*sorted(map(extraction_code, families)), statistics_code()],
+            "forms": [record_form(record) for record in forms],
+        }
+    )
+
+
 class AnalysisScope(Scope):
     """One analysis."""
 
@@ -249,19 +264,7 @@ class AnalysisScope(Scope):
         return self._project.analysis(self._analysis)
 
     def _digest(self) -> str:
-        design = self._design
-        families = {model.facts.family for model in design.models.values()}
-        return digest(
-            {
-                "analysis": design.digest,
-                "hardware": self._hardware.model_dump(),
-                "code": [*sorted(map(extraction_code, families)), statistics_code()],
-                "forms": [
-                    record_form(record)
-                    for record in (StatisticsPlan, ExtractionShard, StatisticsShard, Manifest)
-                ],
-            }
-        )
+        return analysis_digest(self._design, self._hardware)
 
     def describe(self) -> str:
         """Returns what a run would make: layers, inputs, and which of them are missing."""
@@ -274,6 +277,11 @@ class AnalysisScope(Scope):
             f"graftwork: {self.shown}: {len(needed)} layers over {len(inputs)} encoder inputs; at least {absent} "
             f"inputs to extract, {missing} layers to measure"
         )
+
+    def shards(self, plan: InputsPlan) -> dict[str, tuple[type, Sequence[str]]]:
+        """Returns the shards of both stages."""
+        planned = ((ExtractionShard, plan.extraction), (StatisticsShard, plan.statistics))
+        return dict(zip(STAGES, planned, strict=True))
 
     def damage(self, plan: InputsPlan) -> str | None:
         """Returns why the plan no longer holds: something failed, or is missing in the store or of the analysis."""
@@ -297,6 +305,11 @@ def read_files(folder: Path) -> list[str]:
         folder: folder of its plan.
     """
     try:
-        return json.loads((folder / FILES).read_text(encoding="utf-8"))
+        files = json.loads((folder / FILES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
+    if not isinstance(files, list):
+        return []
+    # A file that lies elsewhere was not written by an analysis, and is not removed by one.
+    inside = (file for file in files if isinstance(file, str) and ".." not in Path(file).parts)
+    return [file for file in inside if not Path(file).is_absolute()]

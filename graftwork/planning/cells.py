@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from graftwork.core.derived import derived_files
 from graftwork.core.identity import digest
 from graftwork.core.png import is_complete_png
 from graftwork.core.progress import format_bytes, format_seconds
-from graftwork.core.records import read_record, read_record_or_none, record_form
+from graftwork.core.records import read_record_or_none, record_form
 from graftwork.design.cells import Design
 from graftwork.design.project import Project
+from graftwork.design.settings import Hardware
 from graftwork.models.families import encoder_families
 from graftwork.planning.code import (
     conditioning_code,
@@ -34,21 +36,52 @@ from graftwork.transforms.registry import STAGES as TRANSFORM_STAGES
 from graftwork.transforms.registry import transform
 
 STAGES = ("hidden_states", "statistics", "conditioning", "images")
+# If nothing says that a job wrote them, they are made again.
+DERIVED = ("design.json", "cells.csv", "cells_full.csv", "scores.csv")
+SHARDS = (ExtractionShard, StatisticsShard, ConditioningShard, ImageShard)
 IMAGES = "images.json"
 # Whatever these records look like, a plan with jobs is made of them.
 FORMS = (
     ConditioningPlan,
     ImagePlan,
-    ExtractionShard,
-    StatisticsShard,
-    ConditioningShard,
-    ImageShard,
+    *SHARDS,
     Manifest,
 )
 # Tables of cells, and the one that stands for exported images.
 _TABLES = ("cells.csv", "cells_full.csv", "constants.csv", "export/index.csv")
 # Images that the mean size is taken of.
 _MOST_SIZES = 200
+
+
+def cells_digest(designs: Sequence[Design], hardware: Hardware) -> str:
+    """Returns what stands for the inputs of a plan: cells, hardware settings, code, and the form of plans themselves.
+
+    Planning jobs compute it again: what was edited after the run started is not planned under the earlier digest.
+
+    Args:
+        designs: designs of the scope.
+        hardware: of config.yaml.
+    """
+    chosen, families = set(), set()
+    for design in designs:
+        families |= {model.facts.family for model in design.models.values()}
+        for cell in design.cells:
+            chosen |= {
+                (stage, cell.parameters[stage]) for stage in TRANSFORM_STAGES if stage in cell.parameters
+            }
+    code = [
+        extraction_code(family) if family in encoder_families() else sampling_code(family, from_image=True)
+        for family in sorted(families)
+    ]
+    return digest(
+        {
+            "designs": [design.digest for design in designs],
+            "hardware": hardware.model_dump(),
+            "transforms": {f"{stage}:{name}": transform(stage, name).digest for stage, name in chosen},
+            "code": [conditioning_code(), statistics_code(), *code],
+            "forms": [record_form(record) for record in FORMS],
+        }
+    )
 
 
 class CellsScope(Scope):
@@ -74,29 +107,7 @@ class CellsScope(Scope):
         return [self._project.design(experiment) for experiment in self.experiments]
 
     def _digest(self) -> str:
-        chosen, families = set(), set()
-        for design in self._designs:
-            families |= {model.facts.family for model in design.models.values()}
-            for cell in design.cells:
-                chosen |= {
-                    (stage, cell.parameters[stage]) for stage in TRANSFORM_STAGES if stage in cell.parameters
-                }
-        hardware = self._hardware.model_dump()
-        code = [
-            extraction_code(family)
-            if family in encoder_families()
-            else sampling_code(family, from_image=True)
-            for family in sorted(families)
-        ]
-        return digest(
-            {
-                "designs": [design.digest for design in self._designs],
-                "hardware": hardware,
-                "transforms": {f"{stage}:{name}": transform(stage, name).digest for stage, name in chosen},
-                "code": [conditioning_code(), statistics_code(), *code],
-                "forms": [record_form(record) for record in FORMS],
-            }
-        )
+        return cells_digest(self._designs, self._hardware)
 
     def describe(self) -> str:
         """Returns what a run would make: cells, missing images, estimates of time and disk."""
@@ -129,7 +140,8 @@ class CellsScope(Scope):
 
     def _estimate(self, work: int, images: int) -> str:
         """Extrapolates from the images made so far; says so where there are none."""
-        rates = [read_record(Rate, path) for path in sorted(self._store.rates.glob("*.json"))]
+        found = [read_record_or_none(Rate, path) for path in sorted(self._store.rates.glob("*.json"))]
+        rates = [rate for rate in found if rate is not None]
         done = sum(rate.work for rate in rates)
         files = list((self._store.root / "images").glob("*/*.png"))[:_MOST_SIZES]
         if not done or not files:
@@ -141,6 +153,18 @@ class CellsScope(Scope):
             "made so far"
         )
 
+    def shards(self, plan: InputsPlan) -> dict[str, tuple[type, Sequence[str]]]:
+        """Returns the shards of all stages."""
+        images = read_record_or_none(ImagePlan, self.folder / IMAGES)
+        planned = (plan.extraction, plan.statistics, plan.conditioning, images.shards if images else ())
+        return dict(zip(STAGES, zip(SHARDS, planned, strict=True), strict=True))
+
+    def derived_files(self) -> list[Path]:
+        """Returns designs and tables of the experiments."""
+        folders = [RESULTS / experiment for experiment in self.experiments]
+        known = [folder / name for folder in folders for name in DERIVED]
+        return list(dict.fromkeys([*known, *(file for folder in folders for file in derived_files(folder))]))
+
     def damage(self, plan: InputsPlan) -> str | None:
         """Returns why the plans no longer hold: something failed, or is missing in the store."""
         if damage := find_damaged_inputs(plan, self._store):
@@ -148,6 +172,8 @@ class CellsScope(Scope):
         images = read_record_or_none(ImagePlan, self.folder / IMAGES)
         if images is None:
             return "the last planning was interrupted"
+        if images.cells.keys() != {cell.cell for design in self._designs for cell in design.cells}:
+            return "the plan of images is of other cells"
         entries = images.cells.values()
         errors = sum(entry.error is not None for entry in entries)
         if failed := max(self.failures(STAGES), errors):

@@ -101,7 +101,6 @@ def plan_inputs(
     shards = [
         write_shard(
             store.shards,
-            # The layers are part of the name: one more layer is another job, though of the same inputs.
             [f"{item.key}:{layer}" for item in shard.inputs for layer in item.layers],
             shard,
         )

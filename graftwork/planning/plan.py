@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from graftwork.core.atomic import remove_file
 from graftwork.core.cells import Parameters
 from graftwork.core.png import is_complete_png
 from graftwork.core.records import ALWAYS
@@ -14,6 +15,7 @@ from graftwork.models.families import generator_family
 from graftwork.planning.inputs import InputsPlan, WantedInputs, plan_inputs, statistics_of
 from graftwork.planning.keys import Keys
 from graftwork.planning.shards import (
+    ConditioningOfImages,
     ConditioningShard,
     ImageItem,
     ImageShard,
@@ -171,7 +173,7 @@ def _missing_recipes(merged: MergedDesigns, keys: Keys, store: Store) -> dict[st
         recipe = keys.recipe(cell)
         row = rows.get(recipe.key)
         if row is not None and (
-            store.conditioning(row.conditioning).exists()
+            store.conditioning(row.conditioning).is_file()
             or is_complete_png(store.image(keys.image(cell, row.conditioning).key))
         ):
             continue
@@ -226,19 +228,23 @@ def plan_images(
         keep_conditioning: whether conditioning stays when its images exist.
     """
     merged = MergedDesigns.of(designs)
+    keys = merged.keys(hardware)
     resolved = {
         name: replace(entry, error=_why_not(entry, merged, hardware.generation))
         for name, entry in resolve_images(designs, hardware, store, failures).items()
     }
     missing: dict[str, PlanEntry] = {}
-    for entry in resolved.values():
+    cell_of: dict[str, str] = {}
+    for name, entry in resolved.items():
         if entry.error is None and not is_complete_png(store.image(entry.image)):
             missing.setdefault(entry.image, entry)
+            cell_of.setdefault(entry.image, name)
     shards, shard_of = [], {}
     for generator, groups in sorted(_batches_of_generators(missing, merged).items()):
         for images in split_evenly(groups, hardware.gpus, sharding.min_images_per_shard):
+            here = set(images)
             own = {missing[image].conditioning for image in images}
-            elsewhere = {entry.conditioning for image, entry in missing.items() if image not in set(images)}
+            elsewhere = {entry.conditioning for image, entry in missing.items() if image not in here}
             content = ImageShard(
                 generator=merged.model(generator),
                 hardware=hardware.generation.model_dump(),
@@ -247,8 +253,23 @@ def plan_images(
                 drop=() if keep_conditioning else tuple(sorted(own - elsewhere)),
             )
             shards.append(write_shard(store.shards, images, content))
+            recipes = {missing[image].recipe: keys.recipe(merged.cells[cell_of[image]]) for image in images}
+            write_shard(store.recipes_of_shards, images, _conditioning_of(content, missing, recipes, merged))
             shard_of |= dict.fromkeys(images, shards[-1])
     return ImagePlan(tuple(sorted(shards)), resolved, shard_of)
+
+
+def _conditioning_of(
+    shard: ImageShard, missing: Mapping[str, PlanEntry], recipes: Mapping[str, Recipe], merged: MergedDesigns
+) -> ConditioningOfImages:
+    """Returns how the conditioning of a shard is built: another run on the same store may drop it before it is read."""
+    generators = sorted({recipe.caption_norm for recipe in recipes.values()})
+    return ConditioningOfImages(
+        {missing[item.key].conditioning: missing[item.key].recipe for item in shard.images},
+        ConditioningShard(
+            recipes, {name: merged.model(name) for name in generators}, merged.statistics_files
+        ),
+    )
 
 
 def _batches_of_generators(
@@ -315,7 +336,7 @@ def drop_conditioning(plan: ImagePlan, store: Store) -> None:
         if entry.error is not None or entry.image in plan.shard_of
     }
     for hash_ in {entry.conditioning for entry in plan.cells.values()} - needed - {None}:
-        store.conditioning(hash_).unlink(missing_ok=True)
+        remove_file(store.conditioning(hash_))
 
 
 @dataclass(frozen=True)

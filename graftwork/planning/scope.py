@@ -6,13 +6,15 @@ store is removed here.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from graftwork.core.atomic import remove_file
+from graftwork.core.derived import is_as_written, move_edited
 from graftwork.core.records import read_record_or_none
 from graftwork.planning.inputs import InputsPlan
-from graftwork.planning.shards import Manifest
+from graftwork.planning.shards import Manifest, is_sound
 from graftwork.store.layout import Store
 
 RESULTS, PLANS = Path("results"), Path("results/plan")
@@ -76,10 +78,37 @@ class Scope(ABC):
             # The rules compare this too, but not where their records are gone: results moved into a fresh clone.
             self.forget(inputs_changed=True)
             return plan and f"{self.inputs}, settings or code are others now"
-        damage = self.damage(plan)
+        damage = self._unreadable(plan) or self.damage(plan)
         if damage:
             self.forget(inputs_changed=False)
         return damage
+
+    @abstractmethod
+    def shards(self, plan: InputsPlan) -> dict[str, tuple[type, Sequence[str]]]:
+        """Returns stage -> type and names of the shards that were planned; the stage is the folder of their manifests."""
+
+    def derived_files(self) -> list[Path]:
+        """Returns the files of results that jobs write and other jobs read."""
+        return []
+
+    def set_edited_aside(self) -> dict[Path, Path]:
+        """Moves derived files that are not as they were written, so that they are made again; returns where they are."""
+        edited = [path for path in self.derived_files() if path.exists() and not is_as_written(path)]
+        return {path: move_edited(path) for path in edited}
+
+    def _unreadable(self, plan: InputsPlan) -> str | None:
+        """Returns which files of the plan are not what their names say, in words, or None."""
+        shards = self.shards(plan)
+        found = [read_record_or_none(Manifest, file) for file in self._manifests(shards)]
+        if broken := found.count(None):
+            return f"{broken} manifests cannot be read"
+        broken = sum(
+            not is_sound(kind, self._store.shards, name)
+            for stage, (kind, names) in shards.items()
+            for name in names
+            if not (self.folder / stage / f"{name}.json").exists()
+        )
+        return f"{broken} frozen shards are missing or damaged" if broken else None
 
     def failures(self, stages: Iterable[str]) -> int:
         """Returns how many items have failed, by the manifests of some stages."""
@@ -88,7 +117,7 @@ class Scope(ABC):
 
     def _forget(self, stages: Iterable[str], files: Iterable[Path]) -> None:
         for path in [*self._manifests(stages), *files]:
-            path.unlink(missing_ok=True)
+            remove_file(path)
 
     def _manifests(self, stages: Iterable[str]) -> list[Path]:
         return [file for stage in stages for file in self.folder.glob(f"{stage}/*.json")]

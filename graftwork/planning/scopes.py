@@ -20,7 +20,10 @@ from graftwork.store.layout import Store
 ALL = "all"
 STORE = RESULTS / "store"
 # Folders of results that no plan is about, and the targets that fill them.
-_UNPLANNED = {"miniature": ("train_miniature", "evaluate_miniature")}
+_UNPLANNED = {
+    "miniature": ("train_miniature", "evaluate_miniature"),
+    "store": ("verify_store", "repair_store"),
+}
 _STATISTICS = "statistics"
 # What is made of the tables of an experiment, in its results.
 LAST_FILES = ("summary.md", "no_ops.csv")
@@ -169,6 +172,12 @@ class Scopes:
         # Here and not in a job: a run that was killed at its last table leaves nothing to plan.
         swept = sweep_temporary_files(RESULTS)
         lines = [f"graftwork: removed {len(swept)} temporary files of killed processes"] if swept else []
+        lines += [
+            f"graftwork: {path} is not as it was written (edited, or saved by another program): it is made again; what was "
+            f"there is {aside.name}"
+            for scope in scopes
+            for path, aside in scope.set_edited_aside().items()
+        ]
         found = [(scope, scope.heal()) for scope in scopes]
         if any(scope.plan() is None for scope in scopes):
             self._remove_last(targets)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from graftwork.core.atomic import write_atomic
 from graftwork.core.identity import digest
-from graftwork.core.records import read_record, record_digest, to_json
+from graftwork.core.records import read_record, read_record_or_none, record_digest, to_json
 from graftwork.models.prompts import InputOptions
 from graftwork.store.records import EncoderInput, ImageParts, Recipe, StatisticsParts
 
@@ -112,6 +112,19 @@ class ConditioningShard:
 
 
 @dataclass(frozen=True)
+class ConditioningOfImages:
+    """How the conditioning of a shard of images is built, should it be gone when the job comes to it.
+
+    Attributes:
+        recipe_of: hash of the conditioning -> key of its recipe.
+        recipes: those recipes, and what they are built from.
+    """
+
+    recipe_of: Mapping[str, str]
+    recipes: ConditioningShard
+
+
+@dataclass(frozen=True)
 class ImageItem:
     """One image.
 
@@ -207,9 +220,19 @@ class Work:
     packages: Mapping[str, str]
 
 
+def image_shard_name(shard: ImageShard) -> str:
+    """Returns the name that a shard of images has."""
+    return shard_name(_keys_of(shard))
+
+
+def shard_name(keys: Sequence[str]) -> str:
+    """Returns the name of a shard with these keys."""
+    return digest(sorted(keys))[:16]
+
+
 def write_shard(folder: Path, keys: Sequence[str], shard: Any) -> str:
     """Freezes a shard in a file named by the digest of its keys, and returns that name."""
-    name = digest(sorted(keys))[:16]
+    name = shard_name(keys)
     write_atomic(folder / f"{name}.json", json.dumps(to_json(shard), sort_keys=True, ensure_ascii=False))
     return name
 
@@ -223,6 +246,32 @@ def read_shard(kind: type[S], folder: Path, name: str) -> S:
         name: name that `write_shard` gave it.
     """
     return read_record(kind, folder / f"{name}.json")
+
+
+def is_sound(kind: type, folder: Path, name: str) -> bool:
+    """Returns whether a frozen shard can be read, and has the keys that its name is the digest of.
+
+    Args:
+        kind: one of the shards above.
+        folder: folder of all shards.
+        name: name of the shard.
+    """
+    shard = read_record_or_none(kind, folder / f"{name}.json")
+    return shard is not None and shard_name(_keys_of(shard)) == name
+
+
+def _keys_of(shard: Any) -> list[str]:
+    match shard:
+        case ExtractionShard():
+            # The layers are part of the name: one more layer is another job, though of the same inputs.
+            return [f"{item.key}:{layer}" for item in shard.inputs for layer in item.layers]
+        case StatisticsShard():
+            return [item.key for item in shard.statistics]
+        case ConditioningShard():
+            return list(shard.recipes)
+        case ImageShard():
+            return [item.key for item in shard.images]
+    raise TypeError(f"{type(shard).__name__} is no shard")
 
 
 def split_evenly(groups: Sequence[Sequence[T]], most: int, fewest_items: int) -> list[list[T]]:

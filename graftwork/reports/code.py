@@ -8,6 +8,8 @@ from graftwork.reports.analysis.registry import plots_code
 from graftwork.reports.templates import template_digest
 from graftwork.scores.outputs import chart_code, describe_code, measure_code, summary_code
 
+OUTSIDE_DIGESTS = "names code"
+
 
 def table_code() -> str:
     """Returns the digest of the code that writes the tables of cells."""

@@ -15,6 +15,7 @@ from graftwork.core.png import insert_text_chunks
 from graftwork.design.cells import Design
 from graftwork.design.parameters import takes_part
 from graftwork.reports.infotext import GRAFTWORK_KEY, PARAMETERS_KEY, format_infotext
+from graftwork.store.images import DamagedImage, read_stored_image
 
 _INFOTEXT_NAMES = {
     "num_inference_steps": "Steps",
@@ -52,7 +53,7 @@ def export_cell(row: Mapping[str, str], parameters: Parameters, versions: Mappin
             ensure_ascii=False,
         ),
     }
-    return insert_text_chunks(Path(row["image"]).read_bytes(), texts)
+    return insert_text_chunks(read_stored_image(Path(row["image"])), texts)
 
 
 def export_name(row: Mapping[str, str], number: int, varying: Sequence[str]) -> str:
@@ -89,7 +90,8 @@ def export_images(
         try:
             content = export_cell(row, shown[row["cell"]], versions)
         except (OSError, ValueError) as error:
-            index.append({"file": "", "cell": row["cell"], "error": f"{row['image']}: {error}"})
+            why = str(error) if isinstance(error, DamagedImage) else f"{row['image']}: {error}"
+            index.append({"file": "", "cell": row["cell"], "error": why})
             continue
         write_atomic(folder / name, content)
         index.append({"file": name, "cell": row["cell"], "error": ""})

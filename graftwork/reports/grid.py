@@ -22,6 +22,7 @@ from graftwork.reports.grid_layout import (
     make_message,
 )
 from graftwork.reports.typography import REPLACEMENT, lacks_glyphs, line_height, load_font
+from graftwork.store.images import DamagedImage, require_undamaged
 
 # A page of photographs this large has about 75 MB as PNG; Pillow warns about images above 89 million.
 MAX_PIXELS = 50_000_000
@@ -284,7 +285,13 @@ def _load_images(paths: Sequence[Path], box: Box) -> Image.Image:
 
 
 def _load_image(path: Path, box: Box) -> Image.Image:
-    """Loads an image as models see it and fits it into a box."""
+    """Loads an image as models see it and fits it into a box; one of the store is compared with what was written."""
+    try:
+        require_undamaged(path)
+    except DamagedImage as error:
+        raise UnreadableImage("damaged") from error
+    except OSError as error:
+        raise UnreadableImage(f"cannot be read: {error.strerror}") from error
     image = read_image(path)
     factor = min(box.width // image.width, box.height // image.height)
     if factor >= 1:

@@ -25,6 +25,7 @@ from graftwork.planning.plan import PlanEntry
 from graftwork.planning.shards import Work
 from graftwork.reports.templates import render
 from graftwork.scores.registry import Section
+from graftwork.store.images import require_undamaged
 
 TEMPLATE = "experiment.md.j2"
 NO_OP_COLUMNS = ("setting", "equals", "kind", "cells", "images")
@@ -115,7 +116,11 @@ def image_differences(found: NoOps, path_of: Callable[[str], Path | None]) -> li
             if one == two:
                 continue
             left -= 1
-            difference = np.abs(_pixels(one).astype(int) - _pixels(two))
+            try:
+                difference = np.abs(_pixels(one).astype(int) - _pixels(two))
+            except (OSError, ValueError):
+                compared -= 1  # Damaged: nothing can be said of this pair, and grids say so.
+                continue
             largest = max(largest, int(difference.max()))
             differing, values = differing + int((difference > 0).sum()), values + difference.size
         differences.append(Difference(compared, largest, differing / values if values else 0.0))
@@ -125,6 +130,7 @@ def image_differences(found: NoOps, path_of: Callable[[str], Path | None]) -> li
 def _pixels(path: Path) -> np.ndarray:
     from graftwork.models.images import read_image
 
+    require_undamaged(path)
     return np.asarray(read_image(path))
 
 

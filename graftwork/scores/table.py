@@ -9,6 +9,7 @@ from graftwork.core.cells import Cell
 from graftwork.core.tables import Row
 from graftwork.models.images import load_reference_image
 from graftwork.scores.registry import NO_IMAGE, UNSCORED, CellToScore, Score, scores
+from graftwork.store.images import require_undamaged
 
 
 def score_rows(
@@ -97,7 +98,9 @@ def measure_cells(score: Score, cells: Sequence[CellToScore], references: Mappin
 def read_image(path: Path) -> np.ndarray | str:
     """Returns the pixels of an image, uint8 (height, width, 3), or why it cannot be read."""
     try:
-        return np.asarray(load_reference_image(path))
+        pixels = np.asarray(load_reference_image(path))
+        require_undamaged(path)
+        return pixels
     except ValueError as error:
         return str(error).partition(";")[0].replace("reference image", "image")
 

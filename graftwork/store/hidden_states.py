@@ -9,7 +9,7 @@
 `index` counts `hidden_states` of the library: 0 is the embedding, k the output of block k. The output of a vision tower
 is a file of its own with the one entry 0, its positions those on the image's grid. bfloat16 is stored as the
 uint16 with the same bits (attribute `dtype`), for HDF5 has no such type and compression would need a plug-in that
-readers lack. Every dataset carries Fletcher-32 checksums, and the format of HDF5 1.10 has checksums for everything
+readers lack. The attribute `key` is the name of the file: one that was exchanged for another is damaged. Every dataset carries Fletcher-32 checksums, and the format of HDF5 1.10 has checksums for everything
 else: in older ones a flipped bit can change shapes, types and names unnoticed. A file is never changed in place: adding
 a layer copies what is intact into a new file, under a lock, and moves that over the old one.
 """
@@ -89,6 +89,7 @@ def add_layers(
         kept = _intact_layers(path, sequence)
         with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v112")) as file:
             _write_text(file, "origin", json.dumps(to_json(origin), sort_keys=True, ensure_ascii=False))
+            _write_text(file, "key", path.stem)
             for name in _SEQUENCE:
                 _write(file, name, np.asarray(sequence[name]))
             all_layers = {**kept, **{i: (v, dtype) for i, v in layers.items()}}
@@ -106,12 +107,22 @@ def read_layer(path: Path, index: int) -> HiddenStates:
     """
     try:
         with h5py.File(path, "r") as file:
+            _require_key(file, path)
             dataset = file[f"hidden_states/{index}"]
             sequence = _read_sequence(file)
             sequence["in_prompt"] = sequence["in_prompt"].astype(bool)
             return HiddenStates(dataset[()], _read_text(dataset, "dtype"), **sequence)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise DamagedHiddenStates(f"{path}, layer {index}: {error}") from error
+
+
+def stored_layers(path: Path) -> list[int]:
+    """Returns the layers that a file says it has, whether or not they can be read; none where it cannot be opened."""
+    try:
+        with h5py.File(path, "r") as file:
+            return sorted(int(name) for name in file["hidden_states"])
+    except (OSError, KeyError, RuntimeError, ValueError):
+        return []
 
 
 def intact_layers(path: Path) -> list[int]:
@@ -127,6 +138,7 @@ def _intact_layers(
     layers = {}
     try:
         with h5py.File(path, "r") as file:
+            _require_key(file, path)
             sequence = _read_sequence(file)
             for name in file["hidden_states"]:
                 try:
@@ -156,6 +168,12 @@ def _prompt_by_role(roles: np.ndarray) -> np.ndarray:
     return np.asarray(roles) == ROLE_CODES["prompt"]
 
 
+def _require_key(file: h5py.File, path: Path) -> None:
+    key = _read_text(file, "key")
+    if key != path.stem:
+        raise ValueError(f"it holds the hidden states of {key}")
+
+
 def _write(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:
     return file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
 
@@ -166,6 +184,6 @@ def _write_text(owner: h5py.Group | h5py.Dataset, name: str, text: str) -> None:
     owner.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", len(data)))
 
 
-def _read_text(owner: h5py.Dataset, name: str) -> str:
+def _read_text(owner: h5py.Group | h5py.Dataset, name: str) -> str:
     text = owner.attrs[name]
     return text.decode() if isinstance(text, bytes) else str(text)

@@ -36,6 +36,11 @@ class Store:
         return self.root / "shards"
 
     @property
+    def recipes_of_shards(self) -> Path:
+        """Folder of how the conditioning of shards of images is built, under the names of the shards."""
+        return self.shards / "recipes"
+
+    @property
     def recipes(self) -> Path:
         """Folder of the table from recipe to conditioning hash."""
         return self.root / "recipes"
@@ -49,6 +54,11 @@ class Store:
     def verified_statistics(self) -> Path:
         """Which files of statistics were read back in full, at which size and time."""
         return self.root / "facts" / "statistics.json"
+
+    @property
+    def image_digests(self) -> Path:
+        """Folder of the digests of images, a file per job that made some."""
+        return self.root / "facts" / "images"
 
     @property
     def rates(self) -> Path:

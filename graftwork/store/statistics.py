@@ -1,5 +1,6 @@
 """Statistics in the store: an `.npz` with one array per token class and statistic, and beside it, as JSON, of what.
 
+    key                                         uint8        name of the file, in ASCII: another's is damage
     {class}/n                                   int64 ()     tokens; the rest is there where it is 2 or more
     {class}/mean, std, minimum, maximum, ...    float32      as in `ReferenceStatistics`
     sinks/inputs, inputs_with, untypical        int64 ()     as in `FurtherSinks`
@@ -28,6 +29,8 @@ from graftwork.store.records import CorpusStatistics, FileStatistics
 _COUNTS = ("inputs", "inputs_with", "untypical")
 _PLACE = ("position", "token_id", "count")
 
+_KEY = "key"
+
 
 class DamagedStatistics(Exception):
     """A file that is missing or cannot be read back as it was written."""
@@ -42,7 +45,7 @@ def write_statistics(path: Path, classes: Mapping[str, Moments], sinks: FurtherS
         sinks: sinks beyond position 0 in the inputs.
         origin: record that says what the statistics are of, for people who open the file.
     """
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {_KEY: _as_array(path)}
     for name, moments in classes.items():
         arrays[f"{name}/n"] = np.int64(moments.n)
         if moments.n >= 2:
@@ -65,7 +68,7 @@ def read_statistics(path: Path, token_class: str) -> ReferenceStatistics:
         TooFewTokens: where the class has fewer tokens than a standard deviation needs.
     """
     try:
-        arrays = read_npz(path.read_bytes(), str(path))
+        arrays = _read_own(path)
         n = int(arrays[f"{token_class}/n"])
         if n >= 2:
             prefix = f"{token_class}/"
@@ -101,9 +104,21 @@ def _sinks_of(arrays: Mapping[str, np.ndarray]) -> FurtherSinks:
 def is_intact(path: Path) -> bool:
     """Returns whether every array of a file can be read back."""
     try:
-        return bool(read_npz(path.read_bytes(), str(path)))
+        return bool(_read_own(path))
     except (OSError, ValueError):
         return False
+
+
+def _read_own(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a file of the store."""
+    arrays = read_npz(path.read_bytes(), str(path))
+    if not np.array_equal(arrays.pop(_KEY, None), _as_array(path)):
+        raise ValueError(f"{path} holds the statistics of another name")
+    return arrays
+
+
+def _as_array(path: Path) -> np.ndarray:
+    return np.frombuffer(path.stem.encode(), dtype=np.uint8)
 
 
 def read_statistics_file(data: bytes, tokens: int | None, source: str) -> ReferenceStatistics:

@@ -106,6 +106,7 @@ def inspect(workspace: Workspace) -> Findings:
         ".csv": _read_table,
         ".txt": _read_text,
         ".md": _read_summary,
+        ".sha256": _read_text,
     }
     for folder, folders, names in os.walk(results):
         if "models" in folders and Path(folder) == results:
@@ -158,9 +159,16 @@ def _read_json(path: Path) -> dict[str, bytes]:
 
 def _read_recipes(path: Path) -> dict[str, bytes]:
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    if hashlib.sha256(path.read_bytes()).hexdigest()[:32] != path.stem:
+    if hashlib.sha256(path.read_bytes()).hexdigest()[:16] != path.stem.partition("-")[2]:
         raise ValueError("the content does not match the name")
-    return {f"recipe {json.loads(line)['recipe']}": line.encode() for line in lines}
+    return {f"recipe {json.loads(line)['recipe']}": _without_time(line).encode() for line in lines}
+
+
+def _without_time(line: str) -> str:
+    """Returns a row of a recipe without when it was written."""
+    row = json.loads(line)
+    del row["written"]
+    return json.dumps(row, sort_keys=True)
 
 
 def _read_conditioning(path: Path) -> dict[str, bytes]:
@@ -257,7 +265,8 @@ def outcome(workspace: Workspace) -> dict[str, bytes]:
     content["small/summary.md"] = b"\n".join(
         line for line in summary if not line.startswith(b"* Generation: ")
     )
-    rows = [line for path in results.glob("store/recipes/*.jsonl") for line in path.read_text().split("\n")]
+    lines = [line for path in results.glob("store/recipes/*.jsonl") for line in path.read_text().split("\n")]
+    rows = [_without_time(line) for line in lines if line]
     return content | {"recipes": "\n".join(sorted(set(rows))).encode()}
 
 

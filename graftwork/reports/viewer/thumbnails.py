@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 
 from graftwork.core.atomic import write_atomic
+from graftwork.models.images import read_image
+from graftwork.store.images import require_undamaged
 
 THUMBNAIL_SIDE = 384
 QUALITY = 82
@@ -109,16 +111,18 @@ def make_thumbnail(source: Path, key: str, store: ThumbnailStore) -> Thumbnail:
     """Makes the thumbnail of one image and returns its record.
 
     Args:
-        source: Image file, in any format that Pillow reads.
+        source: image file, of the store or a reference.
         key: Name of the image in the store.
         store: Where the thumbnail is written.
 
     Raises:
-        OSError: If the file cannot be read or is not an image.
+        OSError: where the file cannot be read.
+        UnreadableImage: where it is not an image.
+        DamagedImage: where it is one of the store, and not what was written under its name.
     """
+    require_undamaged(source)
     data = source.read_bytes()
-    with Image.open(io.BytesIO(data)) as opened:
-        image = opened.convert("RGB")
+    image = read_image(source)
     sketch = image.resize((SKETCH_SIDE, SKETCH_SIDE), Image.Resampling.BOX)
     record = Thumbnail(
         hashlib.sha256(data).hexdigest(),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graftwork.core import atomic
-from graftwork.core.atomic import atomic_path, sweep_temporary_files, write_atomic
+from graftwork.core.atomic import atomic_path, remove_file, sweep_temporary_files, write_atomic
 
 NAME = re.compile(r"^(?P<target>.+)\.tmp-(?P<host>[^~]+)~(?P<pid>\d+)~(?P<start>\d+)~[0-9a-f]{8}$")
 
@@ -228,3 +228,27 @@ def test_host_name_with_odd_characters_round_trips(tmp_path: Path, monkeypatch: 
             assert sweep_temporary_files(tmp_path) == []
     finally:
         atomic._host.cache_clear()
+
+
+def test_sweep_goes_behind_links_and_comes_back(tmp_path: Path, writer) -> None:
+    """As where results/store is a link to a folder that several checkouts share."""
+    process, temporary = writer
+    process.kill()
+    process.wait()
+    results = tmp_path / "elsewhere" / "results"
+    results.mkdir(parents=True)
+    (results / "store").symlink_to(tmp_path)
+    assert [path.name for path in sweep_temporary_files(results)] == [temporary.name]
+    assert not temporary.exists()
+
+
+@pytest.mark.parametrize("act", [lambda path: write_atomic(path, "new"), remove_file])
+def test_a_folder_in_the_place_of_a_file_is_moved_aside(tmp_path: Path, act, capsys) -> None:
+    target = tmp_path / "x.png"
+    target.mkdir()
+    (target / "mine.txt").write_text("kept")
+    act(target)
+    (aside,) = tmp_path.glob("x.png.folder-*")
+    assert (aside / "mine.txt").read_text() == "kept"
+    assert not target.is_dir()
+    assert f"{target} was a folder where a file belongs; it is {aside.name} now" in capsys.readouterr().err

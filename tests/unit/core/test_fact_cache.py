@@ -140,4 +140,12 @@ def test_damaged_cache_is_an_empty_one(tmp_path: Path, file: Path, damage: bytes
     assert cache.get(file, find) == {"length": 3}
     cache.save()
     assert FactCache(path).known(file) == {"length": 3}
-    assert all(entry["stat"] for entry in json.loads(path.read_text()).values())
+    assert all(entry["stat"] for entry in json.loads(path.read_text())["entries"].values())
+
+
+def test_edited_facts_are_not_believed(tmp_path: Path, file: Path) -> None:
+    cache = FactCache(tmp_path / "x.json")
+    cache.get(file, Finder())
+    cache.save()
+    cache.path.write_text(cache.path.read_text().replace('"length": 3', '"length": 4'))
+    assert FactCache(cache.path).get(file, Finder()) == {"length": 3}

@@ -98,6 +98,36 @@ def test_another_version_is_refused(value, message):
         from_json(Whole, {**to_json(WHOLE), "by_name": {"a": value}})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"title": 3},
+        {"title": None},
+        {"parts": {"a": 1}},
+        {"parts": 3},
+        {"by_name": [1]},
+        {"by_name": "ab"},
+        {"pair": 5},
+        {"best": "b"},
+        {"scale": "much"},
+        {"either": 3},
+        {"notes": "n"},
+        {"options": []},
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_name(change):
+    (name,) = change
+    with pytest.raises(OtherVersion, match=f"Whole: field '{name}' cannot be"):
+        from_json(Whole, {**to_json(FULL), **change})
+
+
+def test_a_field_that_is_always_written_has_to_be_there():
+    plain = to_json(FULL)
+    del plain["notes"]
+    with pytest.raises(OtherVersion, match="Whole: field 'notes' is missing"):
+        from_json(Whole, plain)
+
+
 @pytest.mark.parametrize("text", ['{"name": ', '{"name": "a", "size": 1}', "null"])
 def test_a_file_of_another_version_is_named_with_the_remedy(tmp_path, text):
     path = tmp_path / "file.json"

@@ -49,7 +49,11 @@ def some_models() -> list[Model]:
 
 
 def _model(name: str, kind: str, **facts: Any) -> Model:
-    entry = {"path": f"/nowhere/{name}", **({"text_encoder": "text"} if kind == "generator" else {})}
+    entry = {
+        "family": facts["family"],
+        "path": f"/nowhere/{name}",
+        **({"text_encoder": "text"} if kind == "generator" else {}),
+    }
     record = EncoderFacts if kind == "encoder" else GeneratorFacts
     return Model(name, kind, entry, f"content:{name}", record(**facts))
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from graftwork.core.cells import Cell
 from graftwork.core.npz import write_npz
+from graftwork.core.png import encode_png
 from graftwork.design.cells import Design, ModelRecord
 from graftwork.design.settings import Hardware
 from graftwork.jobs import acceptance
@@ -36,6 +37,7 @@ from tests.unit.transforms.samples import DEFAULT_TRANSFORMS, call, context, def
 
 LOG = logging.getLogger("test")
 WIDTH = 6
+PIXELS = encode_png(np.zeros((2, 2, 3), dtype=np.uint8))
 TEXT_ROLES = ["sink", "template", "prompt", "prompt", "prompt", "template"]
 SOURCE_ROLES = ["sink", *["image"] * 5, "prompt", "prompt", "template"]
 HOST, DONOR, SHORT = "h" * 32, "d" * 32, "s" * 32
@@ -251,11 +253,11 @@ def test_images_of_cells_with_statistics_can_be_adopted(store, monkeypatch):
             path = trial.conditioning(item.parts.conditioning)
             rendered[item.key] = load_file(path)["prompt_embeds"]
             trial.image(item.key).parent.mkdir(parents=True)
-            trial.image(item.key).write_bytes(b"pixels")
+            trial.image(item.key).write_bytes(PIXELS)
         return JobRecord(log)
 
     store.image("0" * 32).parent.mkdir(parents=True)
-    store.image("0" * 32).write_bytes(b"pixels")
+    store.image("0" * 32).write_bytes(PIXELS)
     parts = replace(SOME_PARTS, conditioning=row.conditioning, generator="content:g")
     entry = PlanEntry("recipe", "1" * 32, parts, row)
     adoptable = {"1" * 32: acceptance.Adoptable("0" * 32, "c", entry)}

@@ -81,7 +81,7 @@ def changed(one, **values):
 
 def shard(*inputs, dtype="float32"):
     hardware = {"device": "cpu", "dtype": dtype, "cpu_threads": 1}
-    return ExtractionShard(ModelToLoad("e", {}), hardware, inputs)
+    return ExtractionShard(ModelToLoad("e", {"family": "qwen3"}), hardware, inputs)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -100,7 +100,8 @@ def test_a_damaged_order_of_steps_fails_its_image(store, generator):
     tensors = load_file(store.conditioning(hash_))
     save_file({**tensors, "prompt_embeds_of_step": torch.tensor([0, 1, 1])}, store.conditioning(hash_))
     record = generate_images(shard([item(hash_, 1)]), store, LOG)
-    assert "was damaged and is removed" in next(iter(record.failures.values()))
+    assert "is gone, and the shard does not say how it was built" in next(iter(record.failures.values()))
+    assert not store.conditioning(hash_).exists()
     assert generator.calls == []
 
 

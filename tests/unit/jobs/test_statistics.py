@@ -2,10 +2,12 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
 
+from graftwork.core.npz import read_npz
 from graftwork.jobs.statistics import measure_statistics
 from graftwork.models.prompts import NEUTRAL_OPTIONS
 from graftwork.models.tokens import ROLE_CODES
@@ -157,6 +159,18 @@ def test_further_sinks_are_left_out_counted_and_logged(store, caplog):
     assert read_statistics_file(found.to_npz(), None, "x.npz").further_sinks is None
 
 
+def test_a_file_that_was_exchanged_for_another_is_measured_again(store):
+    a, b = store.statistics("a" * 32), store.statistics("b" * 32)
+    measure(store, item("a" * 32, inputs=["in0", "in1"]), item("b" * 32, inputs=["in2"]))
+    right = a.read_bytes()
+    shutil.copyfile(b, a)
+    assert not is_intact(a)
+    with pytest.raises(DamagedStatistics, match="another name"):
+        read_statistics(a, "all")
+    assert measure(store, item("a" * 32, inputs=["in0", "in1"])).made == ["a" * 32]
+    assert a.read_bytes() == right
+
+
 def test_what_is_there_is_not_measured_again(store):
     assert measure(store, item()).made == ["k" * 32]
     before = store.statistics("k" * 32).stat().st_mtime_ns
@@ -176,7 +190,12 @@ def test_an_input_that_is_not_finite_is_refused_and_recorded(store, bad):
     assert record.failures == {}
     assert "NaN or infinite" in record.refused["a" * 32]["bad"]
     assert set(record.refused) == {"a" * 32}
-    assert store.statistics("a" * 32).read_bytes() == store.statistics("b" * 32).read_bytes()
+    one, other = (read_npz(store.statistics(name * 32).read_bytes(), name) for name in "ab")
+    assert bytes(one.pop("key")) == b"a" * 32
+    assert bytes(other.pop("key")) == b"b" * 32
+    assert {name: array.tobytes() for name, array in one.items()} == {
+        name: array.tobytes() for name, array in other.items()
+    }
     origin = json.loads(store.statistics("a" * 32).with_suffix(".json").read_text())
     assert set(origin["refused"]) == {"bad"}
     assert origin["corpus"] == "c"

@@ -1,9 +1,11 @@
 """What makes a plan come back, and what does not."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from graftwork.core.derived import write_derived
 from graftwork.core.records import read_record, write_record
 from graftwork.planning.plan import ImagePlan
 from tests.unit.planning.fake_store import Situation, some_manifest
@@ -123,3 +125,84 @@ def test_forgetting_removes_the_plan_and_tables_and_leaves_the_store(planned, tm
     assert (tmp_path / "results/other/cells.csv").exists()
     assert sorted(planned.store.root.rglob("*")) == stored
     planned.scope().forget(inputs_changed=False)
+
+
+@pytest.mark.parametrize("name", ["conditioning.json", "images.json"])
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"shards": 3, "cells": {}, "shard_of": {}}', "\0\0"])
+def test_a_plan_that_says_something_else_is_made_again(planned, name, text):
+    (planned.plan / name).write_text(text)
+    planned.heal()
+    assert not (planned.plan / "conditioning.json").exists()
+    assert not (planned.plan / "images.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"made": 1}'])
+@pytest.mark.parametrize("stage", ["hidden_states", "statistics", "conditioning", "images"])
+def test_a_manifest_that_cannot_be_read_is_made_again(planned, stage, text):
+    path = planned.plan / stage / "0123456789abcdef.json"
+    _touch(path)
+    path.write_text(text)
+    assert planned.heal() == "1 manifests cannot be read"
+    assert not path.exists()
+
+
+def _unfinished(planned):
+    """The plan before its jobs, with a shard of each kind that is left to do."""
+    for file in planned.plan.glob("*/*.json"):
+        file.unlink()
+    return planned.scope().plan().conditioning[0]
+
+
+@pytest.mark.parametrize("text", ["", "{}", None, "another"])
+def test_a_frozen_shard_that_is_not_what_its_name_says(planned, text):
+    name = _unfinished(planned)
+    path = planned.store.shards / f"{name}.json"
+    if text is None:
+        path.unlink()
+    elif text == "another":
+        other = planned.scope().plan().conditioning[1]
+        path.write_bytes((planned.store.shards / f"{other}.json").read_bytes())
+    else:
+        path.write_text(text)
+    assert planned.heal() == "1 frozen shards are missing or damaged"
+    assert not (planned.plan / "conditioning.json").exists()
+
+
+def test_shards_of_a_killed_run_are_no_damage(planned):
+    _unfinished(planned)
+    assert planned.heal() is None
+
+
+def test_a_plan_of_images_of_other_cells(planned):
+    images = read_record(ImagePlan, planned.plan / "images.json")
+    cells = dict(list(images.cells.items())[1:])
+    planned.write("images.json", replace(images, cells=cells))
+    assert planned.heal() == "the plan of images is of other cells"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"work": "much", "seconds": 1}'])
+def test_a_rate_that_cannot_be_read_stops_no_dry_run(planned, text):
+    _touch(planned.store.rates / "a.json")
+    (planned.store.rates / "a.json").write_text(text)
+    next(planned.store.root.glob("images/*/*.png")).unlink()
+    assert "time and disk: unknown" in planned.scope().describe()
+
+
+def test_what_people_did_to_tables_is_set_aside(planned):
+    folder = Path("results/e0")
+    for name in ("design.json", "cells.csv", "means.csv", "plain.csv"):
+        write_derived(folder / name, f"what {name} says")
+    (folder / "ratings.csv").write_text("of a person")
+    assert planned.scope().set_edited_aside() == {}
+    (folder / "cells.csv").write_text("edited")
+    (folder / "means.csv").write_text("edited too")
+    (folder / "scores.csv").write_text("not from here")
+    assert planned.scope().set_edited_aside() == {
+        folder / f"{name}.csv": folder / f"{name}.edited.csv" for name in ("cells", "scores", "means")
+    }
+    assert (folder / "cells.edited.csv").read_text() == "edited"
+    assert not (folder / "cells.csv").exists()
+    assert (folder / "plain.csv").exists()
+    assert (folder / "ratings.csv").read_text() == "of a person"
+    write_derived(folder / "cells.csv", "what cells.csv says")
+    assert planned.scope().set_edited_aside() == {}

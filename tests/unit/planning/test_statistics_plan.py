@@ -4,7 +4,6 @@ import pytest
 
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.records import write_record
-from graftwork.planning.plan import ImagePlan
 from graftwork.planning.shards import ConditioningShard, ExtractionShard, StatisticsShard, read_shard
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation, some_manifest
@@ -100,7 +99,9 @@ def scope(situation, tmp_path, monkeypatch):
     measure(situation)
     made = situation.scope()
     write_record(made.folder / "conditioning.json", situation.plan_conditioning())
-    write_record(made.folder / "images.json", ImagePlan())
+    situation.condition()
+    situation.generate()
+    write_record(made.folder / "images.json", situation.plan_images())
     return made
 
 

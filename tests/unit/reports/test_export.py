@@ -137,7 +137,7 @@ def test_a_cell_that_cannot_be_exported_does_not_keep_others_from_it(exported, t
     index = export_images(design, changed, folder, VERSIONS)
     assert [entry["file"] for entry in index] == ["", "", *(entry["file"] for entry in before[2:])]
     assert len(list(folder.glob("*.png"))) == len(rows) - 2
-    assert "broken.png: not a PNG" in index[0]["error"]
+    assert f"{broken} is damaged (not a PNG" in index[0]["error"]
     assert "gone.png" in index[1]["error"]
     assert not any(entry["error"] for entry in index[2:])
 

@@ -14,6 +14,8 @@ from graftwork.design.pages import MOST_COLUMNS, MOST_ROWS
 from graftwork.models.images import read_image
 from graftwork.reports.grid import PageLimits, draw_grid, fit_grid, measure_images, with_note_on_glyphs
 from graftwork.reports.grid_layout import GridPage, Strip, Tile, layout_grid
+from graftwork.store.images import DigestWriter
+from graftwork.store.layout import Store
 from tests.unit.models.test_images import srgb_with_red_and_blue_exchanged
 
 RED = (200, 30, 40)
@@ -101,6 +103,18 @@ def test_damaged_files_become_tiles_that_say_so(tmp_path, damage):
     corner = crop(image, get_main_box(page, (256, 256)))[2, 2]
     assert tuple(corner) == (255, 244, 223)
     assert str(tmp_path) not in "".join(measure_images(page)[1].values())
+
+
+def test_another_image_under_the_name_of_one_of_the_store_is_not_drawn(tmp_path):
+    store, key = Store(tmp_path), "aa" * 16
+    path = store.image(key)
+    path.parent.mkdir(parents=True)
+    DigestWriter(store, "job").note(key, write_image(path, (64, 64)).read_bytes())
+    page = make_page(1, 1, {(0, 0): Tile(path)})
+    box = get_main_box(page, (256, 256))
+    assert (crop(draw_grid(page), box) == RED).all()
+    write_image(path, (64, 64), (30, 200, 40))
+    assert tuple(crop(draw_grid(page), box)[2, 2]) == (255, 244, 223)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "L", "P", "LA", "1", "CMYK", "I;16"])

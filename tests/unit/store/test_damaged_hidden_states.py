@@ -43,7 +43,9 @@ def test_any_damage_is_read_over_or_refused(whole, scratch, data):
             content = content[: max(place, 1)]
         else:
             content[place:place] = data.draw(st.binary(max_size=16))
-    path = scratch / "damaged.h5"
+    # Under the name that the file holds: under another one it would be damaged whatever is in it.
+    path = scratch / "damaged" / "whole.h5"
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     try:
         found = read_layer(path, 2)

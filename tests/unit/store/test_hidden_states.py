@@ -3,6 +3,7 @@
 import itertools
 import json
 import multiprocessing
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -156,11 +157,12 @@ def test_file_does_not_depend_on_history(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], cuts: set[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("history")
-    add(folder / "once.h5", {layer: states(layer) for layer in MANY})
+    once, parts = folder / "once" / "x.h5", folder / "parts" / "x.h5"
+    add(once, {layer: states(layer) for layer in MANY})
     bounds = [0, *sorted(cuts), len(order)]
     for start, end in itertools.pairwise(bounds):
-        add(folder / "parts.h5", {layer: states(layer) for layer in order[start:end]})
-    assert (folder / "parts.h5").read_bytes() == (folder / "once.h5").read_bytes()
+        add(parts, {layer: states(layer) for layer in order[start:end]})
+    assert parts.read_bytes() == once.read_bytes()
 
 
 def _add_some(path: Path, layers: list[int]) -> None:
@@ -228,16 +230,14 @@ def test_foreign_file_is_as_good_as_none(file: Path, content: bytes) -> None:
     assert intact_layers(file) == [2]
 
 
-def test_file_of_before_reads_back(tmp_path: Path) -> None:
-    # The first files had their text in strings of variable length.
+def test_a_file_that_does_not_say_its_name_is_made_again(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w", libver=("earliest", "v112")) as opened:
         for name, values in {**SEQUENCE, "hidden_states/2": states(2)}.items():
             opened.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
         opened["hidden_states/2"].attrs["dtype"] = "float32"
-    assert read_layer(tmp_path / "x.h5", 2).dtype == "float32"
+    assert intact_layers(tmp_path / "x.h5") == []
     add(tmp_path / "x.h5", {5: states(5)})
-    assert intact_layers(tmp_path / "x.h5") == [2, 5]
-    assert bits(read_layer(tmp_path / "x.h5", 2).values) == bits(states(2))
+    assert intact_layers(tmp_path / "x.h5") == [5]
 
 
 def test_words_of_the_prompt_are_kept_whatever_their_role(tmp_path: Path) -> None:
@@ -352,6 +352,33 @@ def test_reader_beside_a_writer_is_not_disturbed(file: Path) -> None:
     assert len(intact_layers(file)) == 32
 
 
-def test_copied_file_is_still_intact(file: Path, tmp_path: Path) -> None:
+def test_a_file_under_another_name_is_damaged(file: Path, tmp_path: Path) -> None:
     shutil.copyfile(file, tmp_path / "copy.h5")
-    assert intact_layers(tmp_path / "copy.h5") == [2, 5]
+    assert intact_layers(tmp_path / "copy.h5") == []
+    with pytest.raises(DamagedHiddenStates, match=f"hidden states of {file.stem}"):
+        read_layer(tmp_path / "copy.h5", 2)
+
+
+def test_exchanged_files_are_made_again(file: Path) -> None:
+    right, other = file.read_bytes(), file.with_name("other.h5")
+    # Other tokens: what is exchanged is no contradiction, but damage.
+    sequence = {name: values[..., ::-1].copy() for name, values in SEQUENCE.items()}
+    add_layers(other, {2: states(9), 5: states(9)}, "float32", sequence, ORIGIN)
+    os.replace(other, file)
+    add(file, {2: states(2), 5: states(5)})
+    assert file.read_bytes() == right
+
+
+def test_a_folder_in_the_place_of_the_file_is_moved_aside(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = file.read_bytes()
+    file.unlink()
+    file.mkdir()
+    (file / "notes.txt").write_text("mine")
+    assert intact_layers(file) == []
+    add(file, {2: states(2), 5: states(5)})
+    assert file.read_bytes() == right
+    (aside,) = file.parent.glob(f"{file.name}.folder-*")
+    assert (aside / "notes.txt").read_text() == "mine"
+    assert f"{file} was a folder where a file belongs; it is {aside.name} now" in capsys.readouterr().err

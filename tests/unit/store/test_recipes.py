@@ -36,11 +36,48 @@ def test_nothing_adds_nothing(tmp_path: Path) -> None:
     assert read_recipes(tmp_path / "recipes") == {}
 
 
-def test_equal_rows_are_one_file(tmp_path: Path) -> None:
-    one = add_recipes(tmp_path, rows(1, 2))
-    two = add_recipes(tmp_path, dict(reversed(rows(1, 2).items())))
-    assert one == two
-    assert list(tmp_path.iterdir()) == [one]
+def other_row(number: int, conditioning: str) -> dict[str, ConditioningReport]:
+    """A row of the same recipe on another machine."""
+    return {row(number)[0]: ConditioningReport(conditioning, number, 0)}
+
+
+def test_the_newest_row_holds_whatever_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With names that are hashes alone, one of these orders was wrong.
+    for number in range(20):
+        add_recipes(tmp_path, other_row(1, f"bytes {number}"))
+        assert read_recipes(tmp_path)[row(1)[0]].conditioning == f"bytes {number}"
+    monkeypatch.setattr(recipes, "_MOST_FILES", 0)
+    add_recipes(tmp_path, rows(2))
+    compact_recipes(tmp_path)
+    assert read_recipes(tmp_path) == {**other_row(1, "bytes 19"), **rows(2)}
+    add_recipes(tmp_path, rows(1))
+    assert read_recipes(tmp_path) == rows(1, 2)
+
+
+def test_a_clock_that_goes_back_does_not_make_rows_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_recipes(tmp_path, rows(1))
+    monkeypatch.setattr(recipes.time, "time_ns", lambda: 1)
+    add_recipes(tmp_path, other_row(1, "newer"))
+    assert read_recipes(tmp_path) == other_row(1, "newer")
+
+
+def test_a_merged_file_does_not_hide_a_row_that_was_written_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "_MOST_FILES", 0)
+    add_recipes(tmp_path, rows(1))
+    write = recipes.write_atomic
+
+    def write_late(path: Path, text: str) -> None:
+        monkeypatch.undo()
+        add_recipes(tmp_path, other_row(1, "newer"))
+        write(path, text)
+
+    monkeypatch.setattr(recipes, "write_atomic", write_late)
+    compact_recipes(tmp_path)
+    assert read_recipes(tmp_path) == other_row(1, "newer")
 
 
 @settings(max_examples=40, deadline=None)
@@ -58,7 +95,19 @@ def test_any_text_reads_back(tmp_path_factory: pytest.TempPathFactory, contents:
 
 
 @pytest.mark.parametrize(
-    "line", ['{"recipe": "a", "cond', "", "null", "[1]", '"text"', '{"tokens": 3}', "\0\0"]
+    "line",
+    [
+        '{"recipe": "a", "cond',
+        "",
+        "null",
+        "[1]",
+        '"text"',
+        '{"tokens": 3}',
+        "\0\0",
+        '{"recipe": "a", "written": 5, "tokens": 3, "source_tokens": 0}',
+        '{"recipe": "a", "written": 5, "tokens": "3", "source_tokens": 0, "conditioning": "c"}',
+        '{"recipe": "a", "written": [], "tokens": 3, "source_tokens": 0, "conditioning": "c"}',
+    ],
 )
 def test_damaged_line_costs_one_row(tmp_path: Path, line: str) -> None:
     file = add_recipes(tmp_path, rows(1, 2, 3))

@@ -1,0 +1,303 @@
+"""What changes between planning and a job ends the job, and nothing is stored."""
+
+import logging
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from graftwork.core import code_digest as digests
+from graftwork.core.code_digest import code_digest, forget_code
+from graftwork.core.fact_cache import FactCache
+from graftwork.jobs import planned
+from graftwork.jobs.conditioning import condition
+from graftwork.jobs.extraction import extract_hidden_states
+from graftwork.jobs.generation import generate_images
+from graftwork.jobs.planned import (
+    ChangedSincePlanning,
+    Planned,
+    UsedCode,
+    UsedModel,
+    conditioning_as_planned,
+    ending_in_words,
+    extraction_as_planned,
+    images_as_planned,
+    require_code,
+    require_inputs,
+    require_reference,
+    statistics_as_planned,
+)
+from graftwork.jobs.statistics import measure_statistics
+from graftwork.models.catalog import identity_of
+from graftwork.planning.shards import (
+    ConditioningShard,
+    ExtractionShard,
+    ImageShard,
+    ModelToLoad,
+    StatisticsShard,
+    read_shard,
+)
+from graftwork.store.layout import Store
+from tests.unit.design.designs import experiment
+from tests.unit.planning.fake_store import Situation
+
+LOG = logging.getLogger("test")
+CHANGED = "is another one now than when this was planned"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module of this project in a folder of its own, which may be edited."""
+    folder = tmp_path / "code" / "graftwork"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(digests, "REPOSITORY", folder.parent)
+    forget_code()
+    file = folder / "drawn.py"
+    file.write_text("def draw():\n    return FACTOR\n\n\nFACTOR = 1\n")
+    yield file
+    monkeypatch.undo()
+    forget_code()
+
+
+def draw_code() -> str:
+    return code_digest("graftwork.drawn:draw")
+
+
+def drawing(store: Store) -> Planned:
+    return Planned(store, [UsedCode("drawing", draw_code(), draw_code)])
+
+
+def test_code_that_is_as_planned(module, store):
+    check = drawing(store)
+    for _ in range(3):
+        check.require()
+    module.write_text(module.read_text() + "# a comment\n")
+    check.require()
+
+
+def test_code_that_was_edited_before_the_job(module, store):
+    check = drawing(store)
+    right = module.read_text()
+    module.write_text(right.replace("1", "2"))
+    with pytest.raises(ChangedSincePlanning, match=f"the code of drawing {CHANGED}"):
+        check.require()
+    # What is undone is as planned again; a digest that this process has seen in between does not stick.
+    module.write_text(right)
+    check.require()
+
+
+def test_code_that_was_edited_while_the_job_ran(module, store):
+    check = drawing(store)
+    check.require()
+    module.write_text(module.read_text().replace("1", "2"))
+    with pytest.raises(ChangedSincePlanning, match=r"written since the job began: graftwork\.drawn"):
+        check.require()
+
+
+@pytest.mark.parametrize("text", ["def draw(:", "", None])
+def test_code_that_cannot_be_followed_any_more(module, store, text):
+    check = drawing(store)
+    module.unlink() if text is None else module.write_text(text)
+    with pytest.raises(ChangedSincePlanning, match="the code of drawing"):
+        check.require()
+
+
+def test_a_module_that_was_imported_between_two_edits(module, store, monkeypatch):
+    """It was edited and put back: the code on disk is as planned, but what was imported is not."""
+    check = drawing(store)
+    check.require()
+    right = module.read_text()
+    module.write_text(right.replace("1", "2"))
+    monkeypatch.setitem(sys.modules, "graftwork.drawn", object())
+    module.write_text(right)
+    with pytest.raises(
+        ChangedSincePlanning, match=r"graftwork\.drawn was written and imported while this job ran"
+    ):
+        check.require()
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def using(encoder: Path, store: Store) -> Planned:
+    entry = {"family": "qwen3", "path": str(encoder)}
+    identity = identity_of("encoder", "e", entry, encoder.resolve(), FactCache(store.root / "other.json"))
+    return Planned(store, [], [UsedModel("encoder", ModelToLoad("e", entry), identity)])
+
+
+def test_a_model_that_is_as_planned(encoder, store):
+    check = using(encoder, store)
+    check.require()
+    (encoder / "README.md").write_text("is no part of it")
+    check.require()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_model_that_was_exchanged_before_the_job(encoder, store, name):
+    check = using(encoder, store)
+    (encoder / name).write_text("another")
+    with pytest.raises(ChangedSincePlanning, match=rf"encoder 'e' in .* {CHANGED}"):
+        check.require()
+
+
+@pytest.mark.parametrize("way", ["written", "replaced", "same time and size", "gone"])
+def test_a_model_that_was_exchanged_while_the_job_ran(encoder, store, way):
+    check, file = using(encoder, store), encoder / "model.safetensors"
+    check.require()
+    status, right = os.stat(file), file.read_text()
+    other = encoder / "other"
+    other.write_text(right[::-1])
+    if way == "written":
+        file.write_text("another")
+    elif way == "gone":
+        file.unlink()
+    else:
+        os.replace(other, file)
+    if way == "same time and size":
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(ChangedSincePlanning, match=r"model\.safetensors was written or replaced while"):
+        check.require()
+
+
+def test_a_reference_that_changed(tmp_path):
+    file = tmp_path / "house.png"
+    file.write_bytes(b"house")
+    sha256 = planned.hashlib.sha256(b"house").hexdigest()
+    require_reference(str(file), sha256)
+    require_reference("grey:8x8", "grey:8x8")
+    require_reference(None, None)
+    file.write_bytes(b"tree")
+    with pytest.raises(ChangedSincePlanning, match=r"house\.png has changed since this run was planned"):
+        require_reference(str(file), sha256)
+    file.unlink()
+    with pytest.raises(ChangedSincePlanning, match=r"house\.png cannot be read any more"):
+        require_reference(str(file), sha256)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """A shard of each kind, as planning freezes it."""
+    situation = Situation(tmp_path, experiment({"alpha": [0.0, 0.5]}))
+    inputs = situation.plan_conditioning()
+    situation.condition()
+    images = situation.plan_images()
+    folder = situation.store.shards
+    return situation.store, {
+        "extraction": read_shard(ExtractionShard, folder, inputs.extraction[0]),
+        "conditioning": read_shard(ConditioningShard, folder, inputs.conditioning[0]),
+        "images": read_shard(ImageShard, folder, images.shards[0]),
+    }
+
+
+@pytest.fixture
+def without_models(monkeypatch):
+    """The models of these designs lie nowhere: their fingerprints are what was planned."""
+    monkeypatch.setattr(planned, "_require_model", lambda used, facts: None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "as_planned"),
+    [
+        ("extraction", extraction_as_planned),
+        ("conditioning", conditioning_as_planned),
+        ("images", images_as_planned),
+    ],
+)
+def test_shards_of_the_present_code_are_as_planned(shards, without_models, kind, as_planned):
+    store, made = shards
+    as_planned(made[kind], store).require()
+
+
+JOBS = {
+    "extraction": lambda shard, store: extract_hidden_states(shard, store, LOG),
+    "conditioning": lambda shard, store: condition(shard, store, LOG, {}),
+    "images": lambda shard, store: generate_images(shard, store, LOG),
+}
+CODE = {
+    "extraction": "extraction_code",
+    "conditioning": "conditioning_code",
+    "images": "sampling_code",
+}
+
+
+@pytest.mark.parametrize("kind", JOBS)
+def test_a_job_of_other_code_stores_nothing(shards, without_models, monkeypatch, kind):
+    store, made = shards
+    before = sorted(store.root.rglob("*"))
+    monkeypatch.setattr(planned, CODE[kind], lambda *_: "edited")
+    with pytest.raises(ChangedSincePlanning, match="the code of"):
+        JOBS[kind](made[kind], store)
+    assert [path for path in sorted(store.root.rglob("*")) if path not in before] == []
+
+
+def test_a_transform_that_was_edited(shards, without_models, monkeypatch):
+    store, made = shards
+    chosen = planned.transform
+
+    class Edited:
+        digest = "edited"
+
+    monkeypatch.setattr(
+        planned, "transform", lambda stage, name: Edited if stage == "blend" else chosen(stage, name)
+    )
+    with pytest.raises(ChangedSincePlanning, match=r"the code of blend '\w+'"):
+        condition(made["conditioning"], store, LOG, {})
+
+
+@pytest.mark.parametrize("kind", ["extraction", "images"])
+def test_a_frozen_shard_that_was_edited(shards, without_models, kind):
+    store, made = shards
+    shard = made[kind]
+    if kind == "extraction":
+        one = shard.inputs[0]
+        edited = replace(
+            shard, inputs=(replace(one, input=replace(one.input, prompt="other")), *shard.inputs[1:])
+        )
+    else:
+        one = shard.images[0]
+        edited = replace(shard, images=(replace(one, parts=replace(one.parts, seed=7)), *shard.images[1:]))
+    with pytest.raises(ChangedSincePlanning, match="the frozen shard says other things"):
+        JOBS[kind](edited, store)
+
+
+def test_statistics_of_other_code_are_not_measured(tmp_path, monkeypatch):
+    (tmp_path / "config/corpora").mkdir(parents=True)
+    (tmp_path / "config/corpora/world.yaml").write_text("prompts: [a hat, a red apple]\n")
+    taken = {"normalization": "whiten", "statistics": {"corpus": "world"}}
+    situation = Situation(tmp_path, experiment({"alpha": [0.5]}, taken))
+    names = situation.plan_conditioning().statistics
+    shard = read_shard(StatisticsShard, situation.store.shards, names[0])
+    statistics_as_planned(shard, situation.store).require()
+    monkeypatch.setattr(planned, "statistics_code", lambda: "edited")
+    with pytest.raises(ChangedSincePlanning, match="the code of statistics"):
+        measure_statistics(shard, situation.store, LOG, {})
+    assert not (situation.store.root / "statistics").exists()
+
+
+def test_what_is_no_artefact_is_compared_too(module):
+    code = draw_code()
+    require_code("grids", code, draw_code)
+    require_inputs("all", code, draw_code)
+    module.write_text(module.read_text().replace("1", "2"))
+    with pytest.raises(ChangedSincePlanning, match="the code of grids is another one now than when this run"):
+        require_code("grids", code, draw_code)
+    with pytest.raises(ChangedSincePlanning, match=r"^all: experiments, models, settings or code changed"):
+        require_inputs("all", code, draw_code)
+
+
+def test_a_job_ends_with_the_sentence_alone():
+    with pytest.raises(SystemExit, match=r"^graftwork: why$"), ending_in_words(LOG):
+        raise ChangedSincePlanning("why")
