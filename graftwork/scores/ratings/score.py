@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from graftwork.core.cells import Axis, Expansion
 from graftwork.core.charts import Chart
 from graftwork.core.errors import DesignError
 from graftwork.scores.ratings.files import (
@@ -66,7 +67,7 @@ def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) 
     return rows
 
 
-def summarize(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+def summarize(design: Expansion, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Returns how strongly each value of an axis is preferred, and one row that says how much there is.
 
     Args:
@@ -106,7 +107,7 @@ def describe(rows: Sequence[Mapping[str, str]]) -> Section:
     return Section(text, columns, [[row[name] for name in columns] for row in found])
 
 
-def no_plots(axes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
+def no_plots(axes: Sequence[Axis], names: Sequence[str]) -> dict[str, str]:
     """Returns nothing: means of ratings are plotted with those of other scores."""
     return {}
 
@@ -124,13 +125,12 @@ def _digest(image: Path) -> str:
     return hashlib.sha256(image.read_bytes()).hexdigest()
 
 
-def _rated_cells(design: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> list[RatedCell]:
-    axes = design["axes"]
+def _rated_cells(design: Expansion, rows: Sequence[Mapping[str, str]]) -> list[RatedCell]:
     values: dict[str, dict[str, str]] = {}
-    for indices, cell in design["positions"]:
-        labels = {axis["name"]: axis["labels"][index] for axis, index in zip(axes, indices, strict=True)}
+    for indices, cell in design.positions:
+        labels = {axis.name: axis.labels[index] for axis, index in zip(design.axes, indices, strict=True)}
         values.setdefault(cell, labels)
-    prompts = {cell["cell"]: cell["parameters"]["prompt"] for cell in design["cells"]}
+    prompts = {cell.cell: cell.parameters["prompt"] for cell in design.cells}
     digest = cache(_digest)
     return [
         RatedCell(

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from graftwork.core.cells import Axis, Cell, Expansion
 from graftwork.core.errors import DesignError
 from graftwork.core.png import encode_png
 from graftwork.core.tables import write_table
@@ -233,11 +234,18 @@ def test_the_score_measures_what_was_said_of_an_image(tmp_path, monkeypatch):
 
 def test_preferences_are_summed_up(tmp_path, monkeypatch):
     images = write_project(tmp_path, monkeypatch, [("low", "high", "b")] * 5)
-    design = {
-        "axes": [{"name": "prompt", "labels": ["apple", "boat"]}, {"name": "alpha", "labels": ["0", "1"]}],
-        "positions": [[[0, 0], "c0"], [[0, 1], "c1"]],
-        "cells": [{"cell": name, "parameters": {"prompt": "a red apple"}} for name in ("c0", "c1")],
-    }
+    design = Expansion(
+        experiment="test",
+        title="test",
+        question="",
+        axes=[
+            Axis("prompt", ["a red apple", "a boat"], ["apple", "boat"]),
+            Axis("alpha", [0, 1], ["0", "1"]),
+        ],
+        cells=[Cell(name, "cell", {"prompt": "a red apple"}, {}) for name in ("c0", "c1")],
+        positions=[([0, 0], "c0"), ([0, 1], "c1")],
+        baselines={},
+    )
     rows = [{"cell": "c0", "image": str(images["low"])}, {"cell": "c1", "image": str(images["high"])}]
     (summary,) = scores()["ratings"].summaries
     first, *found = summary.summarize(design, rows)
