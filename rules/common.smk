@@ -1,7 +1,7 @@
 # The validated configuration, and the functions that say what depends on what.
 #
-# Every rule that runs a script says what it needs (`resources: mem_mb, runtime` in minutes, for the published models; the
-# miniature needs far less) and leaves its time and memory in logs/benchmarks/, which git ignores. Clusters take these
+# Rules that run a script say what they need (`resources: mem_mb, runtime` in minutes, for the published models; the
+# miniature needs far less) and leave their time and memory in logs/benchmarks/, which git ignores. Clusters take these
 # numbers (profiles/slurm); on one machine only `gpu` limits anything.
 import contextlib
 import io
@@ -24,6 +24,7 @@ from graftwork.planning.scopes import Scopes, load_project
 from graftwork.planning.verdict import Verdict
 from graftwork.reports import code as report_code
 from graftwork.reports.terminal import StageLines
+from graftwork.reports.viewer.thumbnails import parts_of
 from graftwork.scores.outputs import all_summaries
 
 try:
@@ -141,6 +142,15 @@ def planned_cells(wildcards):
     return OUTPUTS.cells_digest(image_plan(SCOPES.scope_of(wildcards.experiment)), wildcards.experiment)
 
 
+@design_error
+def thumbnail_manifests(wildcards):
+    parts = parts_of(len(PROJECT.design(wildcards.experiment).cells))
+    return [
+        f"results/plan/thumbnails/{wildcards.experiment}/{part}_of_{parts}.json"
+        for part in range(1, parts + 1)
+    ]
+
+
 def plan_and_manifests(scope):
     """Plans and manifests by name: Snakemake makes a missing file again only if a target asks for it."""
 
@@ -186,9 +196,9 @@ def announce_plan():
         return
     with contextlib.redirect_stderr(io.StringIO()):
         options = parse_args(sys.argv[1:])[1]
-    rule_names = [rule.name for rule in workflow.rules]
+    rule_names = [one.name for one in workflow.rules]
     for target in options.targets:
-        is_made = Path(target).exists() or any(rule.is_producer(target) for rule in workflow.rules)
+        is_made = Path(target).exists() or any(one.is_producer(target) for one in workflow.rules)
         OUTPUTS.require(target, is_made, rule_names)
     if workflow.output_settings.dryrun or options.executor == "dryrun":
         lines = SCOPES.describe(options.targets)

@@ -2,16 +2,6 @@
 #   in   results/{experiment}/design.json, results/{experiment}/cells_full.csv, results/store/images/
 #   out  results/store/thumbnails/, results/{experiment}/viewer/
 from graftwork.reports.viewer.code import thumbnail_code, viewer_code
-from graftwork.reports.viewer.thumbnails import parts_of
-
-
-@design_error
-def thumbnail_manifests(wildcards):
-    parts = parts_of(len(PROJECT.design(wildcards.experiment).cells))
-    return [
-        f"results/plan/thumbnails/{wildcards.experiment}/{part}_of_{parts}.json"
-        for part in range(1, parts + 1)
-    ]
 
 
 # Once per image: a thumbnail that is in the store is not made again. Images that cannot be read are named in the manifest.
