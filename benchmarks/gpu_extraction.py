@@ -1,6 +1,7 @@
 """The part of benchmarks/gpu.py that is about hidden states."""
 
 import contextlib
+import hashlib
 import io
 import logging
 import tempfile
@@ -138,7 +139,7 @@ def _job(options: Any, encoder: Any, prompts: list[str], image: Path | None, lay
             cpu_threads=None,
             encoder="random",
             prompt=prompt,
-            reference=image and image.name,
+            reference=image and hashlib.sha256(image.read_bytes()).hexdigest(),
             code="",
         )
         inputs.append(InputToExtract(record_digest(made), (layer,), image and str(image), made))
