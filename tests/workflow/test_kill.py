@@ -99,6 +99,7 @@ def inspect(workspace: Workspace) -> Findings:
     results = workspace.folder / "results"
     readers: dict[str, Callable[[Path], dict[str, bytes]]] = {
         ".png": _read_image,
+        ".webp": _read_thumbnail,
         ".h5": _read_hidden_states,
         ".json": _read_json,
         ".jsonl": _read_recipes,
@@ -111,6 +112,9 @@ def inspect(workspace: Workspace) -> Findings:
     for folder, folders, names in os.walk(results):
         if "models" in folders and Path(folder) == results:
             folders.remove("models")
+        if "viewer" in folders and Path(folder).parent == results:
+            # A folder that is one output: Snakemake knows when it is incomplete, and makes it anew.
+            folders.remove("viewer")
         for path in (Path(folder, name) for name in names):
             if ".tmp-" in path.name:
                 found.temporary.append(path)
@@ -134,6 +138,12 @@ def _read_image(path: Path) -> dict[str, bytes]:
     if not data.endswith(b"IEND\xaeB`\x82"):
         raise ValueError("the end is missing")
     return {f"image {path.stem}": data}
+
+
+def _read_thumbnail(path: Path) -> dict[str, bytes]:
+    with Image.open(path) as image:
+        image.load()
+    return {}
 
 
 def _read_hidden_states(path: Path) -> dict[str, bytes]:
