@@ -93,6 +93,11 @@ class Findings:
         return len(self.finished)
 
 
+def _is_skipped(folder: Path, results: Path) -> bool:
+    """Models are no results; the viewer is a folder that is one output, which Snakemake makes anew when it is incomplete."""
+    return folder == results / "models" or (folder.name == "viewer" and folder.parent.parent == results)
+
+
 def inspect(workspace: Workspace) -> Findings:
     """Reads every file in results/ in full, whatever the code under test thinks of it."""
     found = Findings()
@@ -110,11 +115,7 @@ def inspect(workspace: Workspace) -> Findings:
         ".sha256": _read_text,
     }
     for folder, folders, names in os.walk(results):
-        if "models" in folders and Path(folder) == results:
-            folders.remove("models")
-        if "viewer" in folders and Path(folder).parent == results:
-            # A folder that is one output: Snakemake knows when it is incomplete, and makes it anew.
-            folders.remove("viewer")
+        folders[:] = [name for name in folders if not _is_skipped(Path(folder, name), results)]
         for path in (Path(folder, name) for name in names):
             if ".tmp-" in path.name:
                 found.temporary.append(path)
