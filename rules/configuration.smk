@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 # Scripts run in processes of their own.
-os.environ.update(
-    PYTHONPATH=os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
-)
+os.environ |= {
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
+}
 
 from graftwork.core.errors import DesignError
 from graftwork.core.yaml_files import check_configuration
