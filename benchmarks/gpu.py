@@ -235,7 +235,7 @@ def variant_columns(
     """Returns the columns of a variant and batch shape, or what is wrong with it and empty columns.
 
     Args:
-        options: What is measured.
+        options: options of the benchmark.
         size: Pixels of a side.
         shape: Images in a batch.
         variant: One of `VARIANTS`.

@@ -38,7 +38,7 @@ class Conditioning:
     """What the generator gets.
 
     Attributes:
-        tensors: What is stored, by name. `prompt_embeds` is (tokens, dim), of the generator's dtype; or (distinct, tokens,
+        tensors: stored tensors by name. `prompt_embeds` is (tokens, dim), of the generator's dtype; or (distinct, tokens,
             dim) where steps differ, and `prompt_embeds_of_step`, int64 (steps,), says which of these each step gets. With
             guidance there is `negative_prompt_embeds`, (negative tokens, dim).
         report: Facts for tables.
@@ -67,7 +67,7 @@ def build_conditioning(
     """Applies a recipe.
 
     Args:
-        recipe: What to build.
+        recipe: recipe to build.
         read_states: Gives the hidden states that the recipe names, by key and entry.
         read_statistics: Gives the statistics that the recipe names.
         caption_norm: Caption norm of the generator that the recipe names; None for no report of what it sees.
@@ -154,7 +154,7 @@ class Step:
     Attributes:
         chosen: The transform.
         parameters: Instance of its model.
-        statistics: What of `Context` is of this stage alone: `statistics`, or `donor` and `host`.
+        statistics: fields of `Context` of this stage alone: `statistics`, or `donor` and `host`.
     """
 
     chosen: Transform
@@ -182,7 +182,7 @@ class Source:
 
     Attributes:
         states: float32 (tokens, dim).
-        context: What the blend may use beside it; where several are combined, that of the first.
+        context: context of the blend; of several sources that are combined, that of the first.
         facts: For the report.
     """
 
@@ -208,7 +208,7 @@ class Grafting:
         """Applies every stage but the blend.
 
         Args:
-            recipe: What to build.
+            recipe: recipe to build.
             text_states: Hidden states of the generator's own text encoder.
             read_states: As for `build_conditioning`.
             read_statistics: As for `build_conditioning`.
@@ -337,7 +337,7 @@ def warn_of_sinks(owner: str, values: torch.Tensor, states: HiddenStates, select
     Args:
         owner: Whose tokens they are.
         values: float32 (tokens, dim), all tokens.
-        states: Where they come from.
+        states: hidden states that they are selected from.
         selected: bool (tokens,), which of them take part.
     """
     norms = massive_norms(values.numpy(), states.roles)
@@ -381,7 +381,7 @@ def share_of_source_used(matching: Step, source: torch.Tensor, tokens: int) -> f
     Args:
         matching: The length matching.
         source: float32 (m, dim).
-        tokens: What it is matched to.
+        tokens: number of tokens that it is matched to.
     """
     chosen, parameters = matching.chosen, matching.parameters
     if chosen.weights is not None:
