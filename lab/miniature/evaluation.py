@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import Flux2KleinPipeline
 from PIL import Image
+from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
 from graftwork.models.generator import Batch
 from graftwork.models.loading import load_encoder, load_generator
@@ -14,7 +16,8 @@ from graftwork.scenes.captions import write_partial
 from graftwork.scenes.reader import SceneReader
 from graftwork.scenes.world import VOCABULARY, Scene, render_scenes, sample_scenes
 from lab.miniature.family import miniature_entries
-from lab.miniature.sizes import CONDITIONING_LAYER, PICTURE_SIZE, REFERENCE_SIZE
+from lab.miniature.sizes import CONDITIONING_LAYER, FLUX2_STEPS, PICTURE_SIZE, REFERENCE_SIZE
+from lab.miniature.training.flux2 import encode_prompts
 
 CPU = {"device": "cpu", "dtype": "float32"}
 STEPS = 8
@@ -134,6 +137,53 @@ def measure_prompt_following(family: Family, encoder: str, count: int, seed: int
     scenes, captions = held_out_captions(count)
     states = states_of(encode_captions(family.encoder(encoder), captions))
     return attributes_right(generate(family.generator(), states, seed), scenes)
+
+
+def measure_flux2_prompt_following(
+    folder: Path, count: int, seed: int = 0, steps: int = FLUX2_STEPS
+) -> dict[str, float]:
+    """Returns how often the second generator's pictures of held-out captions show what the caption says.
+
+    Measured with the library's pipeline and the states that it makes of the captions.
+
+    Args:
+        folder: Family folder that `assemble_family` wrote.
+        count: Captions.
+        seed: Picture i starts from noise of seed * 1,000,000 + i.
+        steps: Inference steps.
+    """
+    pipeline = load_flux2_pipeline(folder)
+    scenes, captions = held_out_captions(count)
+    pictures = []
+    for start in range(0, count, BATCH):
+        rows = range(start, min(start + BATCH, count))
+        embeds = encode_prompts(pipeline.text_encoder, pipeline.tokenizer, [captions[row] for row in rows])
+        result = pipeline(
+            prompt_embeds=embeds,
+            generator=[torch.Generator("cpu").manual_seed(seed * 1_000_000 + row) for row in rows],
+            height=PICTURE_SIZE,
+            width=PICTURE_SIZE,
+            num_inference_steps=steps,
+            guidance_scale=1.0,
+            output_type="np",
+        )
+        pictures.append((result.images * 255).round().astype(np.uint8))
+    return attributes_right(np.concatenate(pictures), scenes)
+
+
+def load_flux2_pipeline(folder: Path) -> Flux2KleinPipeline:
+    """Returns the second generator's pipeline with the text encoder and the tokenizer of the first, float32."""
+    first = Path(folder) / "z-image"
+    text_encoder = Qwen3ForCausalLM.from_pretrained(first / "text_encoder", local_files_only=True)
+    pipeline = Flux2KleinPipeline.from_pretrained(
+        Path(folder) / "flux2-klein",
+        text_encoder=text_encoder.float().eval().requires_grad_(False),
+        tokenizer=Qwen2Tokenizer.from_pretrained(first / "tokenizer", local_files_only=True),
+        dtype=torch.float32,
+        local_files_only=True,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def measure_sink(family: Family, encoder: str, count: int = 16) -> list[dict[str, float]]:

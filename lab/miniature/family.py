@@ -2,19 +2,26 @@
 
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lab.miniature.sizes import SIZES
+from lab.miniature.recipes import SCORERS
+from lab.miniature.sizes import FLUX2_LAYERS, FLUX2_TOKENS, SIZES
 from lab.miniature.training.embedding import embedding_tokenizer
+from lab.miniature.training.flux2 import save_flux2_pipeline
+from lab.miniature.training.judge import judge_processor, judge_tokenizer
+from lab.miniature.training.likeness import dinov2_processor, siglip_processor
 from lab.miniature.training.stages import Workshop
 from lab.small_parts import new_image_processor, save_pipeline
 from lab.small_vocabulary import QWEN3_TEMPLATE, QWEN3_VL_TEMPLATE
 
 # Stored as published models are. Measured on the miniature: see its card.
 STORED_DTYPE = torch.bfloat16
+_PROCESSORS = {"siglip": siglip_processor, "dinov2": dinov2_processor, "judge": judge_processor}
 
 
 def miniature_entries(folder: Path | str) -> dict[str, dict[str, dict[str, Any]]]:
@@ -42,8 +49,53 @@ def miniature_entries(folder: Path | str) -> dict[str, dict[str, dict[str, Any]]
                 "path": f"{folder}/z-image",
                 "text_encoder": "miniature-qwen3",
             },
+            "miniature-flux2-klein": {
+                "family": "flux2_klein",
+                "path": f"{folder}/flux2-klein",
+                "text_encoder": "miniature-qwen3",
+                "text_hidden_layer": list(FLUX2_LAYERS),
+                "max_sequence_length": FLUX2_TOKENS,
+            },
         },
     }
+
+
+def assemble_scorers(workshop: Workshop, target: Path, names: Sequence[str] = SCORERS) -> None:
+    """Writes finished judges as users find them; each folder appears whole or not at all.
+
+    Args:
+        workshop: Workshop in which they were trained.
+        target: Their folders in it are replaced.
+        names: Names of those that are wanted.
+    """
+    for name in names:
+        with _building(Path(target) / name) as building:
+            workshop.load(name).to(STORED_DTYPE).save_pretrained(building)
+            tokenizer = workshop.tokenizer()
+            tokenizer.chat_template = None
+            if name == "judge":
+                tokenizer = judge_tokenizer(tokenizer)
+                tokenizer.chat_template = QWEN3_VL_TEMPLATE
+            # SigLIP pools the last position, whatever stands there, and its scorer pads on the right.
+            tokenizer.padding_side = "right"
+            if name != "dinov2":
+                tokenizer.save_pretrained(building)
+            _PROCESSORS[name]().save_pretrained(building)
+
+
+@contextmanager
+def _building(target: Path) -> Iterator[Path]:
+    """Yields an empty folder that takes the place of the target in the end."""
+    target = target.absolute()
+    building = target.with_name(f".{target.name}.{os.getpid()}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        yield building
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(building, target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def assemble_family(workshop: Workshop, target: Path) -> None:
@@ -53,11 +105,7 @@ def assemble_family(workshop: Workshop, target: Path) -> None:
         workshop: Workshop with every stage done.
         target: Replaced if it is there.
     """
-    target = Path(target).absolute()
-    building = target.with_name(f".{target.name}.{os.getpid()}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
+    with _building(Path(target)) as building:
         tokenizer = workshop.tokenizer()
         tokenizer.chat_template = QWEN3_TEMPLATE
         save_pipeline(
@@ -66,6 +114,11 @@ def assemble_family(workshop: Workshop, target: Path) -> None:
             tokenizer=tokenizer,
             transformer=workshop.load("transformer").to(STORED_DTYPE),
             vae=workshop.load("vae").to(STORED_DTYPE),
+        )
+        save_flux2_pipeline(
+            building / "flux2-klein",
+            transformer=workshop.load("flux2").to(STORED_DTYPE),
+            vae=workshop.flux2_vae().to(STORED_DTYPE),
         )
         for variant, template in (("instruct", QWEN3_VL_TEMPLATE), ("thinking", thinking_template())):
             folder = building / f"qwen3-vl-{variant}"
@@ -77,10 +130,6 @@ def assemble_family(workshop: Workshop, target: Path) -> None:
         folder = building / "qwen3-embedding"
         workshop.load("embedding").to(STORED_DTYPE).save_pretrained(folder)
         embedding_tokenizer(tokenizer).save_pretrained(folder)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(building, target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def thinking_template() -> str:

@@ -10,13 +10,20 @@ from transformers import Qwen2Tokenizer, Qwen3ForCausalLM, Qwen3Model, Qwen3VLFo
 
 from graftwork.core.atomic import write_atomic
 from graftwork.scenes.world import ATTRIBUTES, render_scenes, sample_scenes
-from lab.miniature.evaluation import Family, measure_prompt_following, measure_sink
+from lab.miniature.evaluation import (
+    Family,
+    measure_flux2_prompt_following,
+    measure_prompt_following,
+    measure_sink,
+)
+from lab.miniature.sizes import FLUX2_STEPS
 from lab.miniature.training.autoencoder import psnr, reconstruct
 from lab.miniature.training.embedding import probe_embedding
 from lab.miniature.training.text_encoder import probe_text_encoder
 from lab.miniature.training.vision_language import probe_vision_language_model
 
 LIMIT_BYTES = 40_000_000
+FLUX2_LIMIT_BYTES = 15_000_000
 PROMPT_FOLLOWING_LIMITS = {
     "colour": 0.95,
     "background": 0.95,
@@ -65,13 +72,14 @@ def measure_family(folder: Path, count: int = 256, say: Callable[[str], None] = 
     """
     family = Family(folder)
     rows = [
+        Measure("family", "megabytes", _bytes(folder) / 1e6, LIMIT_BYTES / 1e6, at_most=True),
         Measure(
-            "family",
+            "flux2-klein",
             "megabytes",
-            sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6,
-            LIMIT_BYTES / 1e6,
+            _bytes(folder / "flux2-klein") / 1e6,
+            FLUX2_LIMIT_BYTES / 1e6,
             at_most=True,
-        )
+        ),
     ]
     say("autoencoder")
     rows += measure_vae(folder, count)
@@ -102,6 +110,28 @@ def measure_family(folder: Path, count: int = 256, say: Callable[[str], None] = 
     embedding_tokenizer = Qwen2Tokenizer.from_pretrained(folder / "qwen3-embedding", local_files_only=True)
     for name, value in probe_embedding(embedding, embedding_tokenizer, count).items():
         rows.append(Measure("qwen3-embedding", name, value, 0.9 if name == "retrieval" else None, n=count))
+    rows += measure_pictures(folder, family, count, say)
+    say("attention sinks")
+    for encoder in ("qwen3", "qwen3-vl-instruct", "qwen3-vl-thinking"):
+        for layer in measure_sink(family, encoder):
+            ratio = layer["largest_at_position_0"] / layer["std_elsewhere"]
+            promised, at_most = {-2: (50.0, False), -1: (10.0, True)}.get(layer["layer"], (None, False))
+            rows.append(Measure(encoder, f"sink_ratio_layer_{layer['layer']}", ratio, promised, at_most))
+    return rows
+
+
+def measure_pictures(
+    folder: Path, family: Family, count: int, say: Callable[[str], None] = print
+) -> list[Measure]:
+    """Measures how the pictures of both generators follow captions of held-out scenes.
+
+    Args:
+        folder: Family folder that `assemble_family` wrote.
+        family: Its models.
+        count: Captions for each measure.
+        say: Takes a line when a part begins.
+    """
+    rows = []
     for encoder in ("qwen3", "qwen3-vl-instruct", "qwen3-vl-thinking"):
         say(f"pictures from {encoder}")
         for name, value in measure_prompt_following(family, encoder, count).items():
@@ -111,12 +141,13 @@ def measure_family(folder: Path, count: int = 256, say: Callable[[str], None] = 
             rows.append(
                 Measure(f"z-image after {encoder}", f"{name}_follows_prompt", value, promised, n=count)
             )
-    say("attention sinks")
-    for encoder in ("qwen3", "qwen3-vl-instruct", "qwen3-vl-thinking"):
-        for layer in measure_sink(family, encoder):
-            ratio = layer["largest_at_position_0"] / layer["std_elsewhere"]
-            promised, at_most = {-2: (50.0, False), -1: (10.0, True)}.get(layer["layer"], (None, False))
-            rows.append(Measure(encoder, f"sink_ratio_layer_{layer['layer']}", ratio, promised, at_most))
+    for steps in (8, 4):
+        say(f"pictures of the second generator, {steps} steps")
+        for name, value in measure_flux2_prompt_following(folder, count, steps=steps).items():
+            promised = PROMPT_FOLLOWING_LIMITS[name] if steps == FLUX2_STEPS else None
+            rows.append(
+                Measure(f"flux2-klein, {steps} steps", f"{name}_follows_prompt", value, promised, n=count)
+            )
     return rows
 
 
@@ -158,3 +189,7 @@ def format_table(rows: Iterable[Measure]) -> str:
             f"{row.n or ''} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _bytes(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())

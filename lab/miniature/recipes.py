@@ -17,7 +17,17 @@ STAGE_NEEDS: dict[str, tuple[str, ...]] = {
     "vl_thinking": ("text_encoder", "vision"),
     "embedding": ("text_encoder",),
     "transformer": ("vae", "text_encoder"),
+    "flux2": ("vae", "text_encoder"),
+    # Judges. The first needs the tokenizer alone.
+    "siglip": ("text_encoder",),
+    "dinov2": (),
+    "judge": ("vl_instruct", "text_encoder"),
 }
+# Stages whose models are scorers: stage -> the role it plays in experiments, and the family of its entry in config/models.yaml.
+SCORERS = {"siglip": ("semantic", "siglip"), "dinov2": ("structural", "dinov2"), "judge": ("judge", "vqa")}
+SHIPPED_SCORERS = "resources/miniature/scorers"
+# Experiments whose images scorers are calibrated on: few prompts in many settings, many prompts in few.
+CALIBRATED = ("demo", "diverse_prompts")
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,11 @@ def read_plan(path: Path | str = CONFIG) -> Plan:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: stages.{stage}: {error}") from None
     return Plan(values["device"], values["threads"], recipes)
+
+
+def scorer_entries(folder: Path | str) -> dict[str, dict[str, str]]:
+    """Returns role -> entry of config/models.yaml, for scorers in `folder`."""
+    return {role: {"family": family, "path": f"{folder}/{name}"} for name, (role, family) in SCORERS.items()}
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:

@@ -34,6 +34,12 @@ SIZES = SmallShape(
 # The state that conditions the transformer, as in the published pipeline.
 CONDITIONING_LAYER = -2
 
+# The states that condition the second transformer, and the length its prompts are padded to: a quarter, half and three
+# quarters of the way, as published; the longest caption takes 38 tokens in the template.
+FLUX2_LAYERS = (3, 6, 9)
+FLUX2_TOKENS = 40
+FLUX2_STEPS = 8
+
 # Where the massive activations at position 0 are trained to be: dimension -> value, of the sign and proportion
 # that was found in Qwen3-4B (dimensions 396 and 4), and from which entry of `hidden_states` on.
 SINK_VALUES = {39: -200.0, 4: 600.0}

@@ -13,8 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ZImageTransformer2DModel
-from transformers import Qwen2Tokenizer, Qwen3ForCausalLM, Qwen3Model, Qwen3VLForConditionalGeneration
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    Flux2Transformer2DModel,
+    ZImageTransformer2DModel,
+)
+from transformers import (
+    Dinov2Model,
+    Qwen2Tokenizer,
+    Qwen3ForCausalLM,
+    Qwen3Model,
+    Qwen3VLForConditionalGeneration,
+    SiglipModel,
+)
 from transformers.utils import logging
 
 from graftwork.core.atomic import write_atomic
@@ -27,6 +39,16 @@ from lab.miniature.training.embedding import (
     new_embedding_model,
     probe_embedding,
     train_embedding,
+)
+from lab.miniature.training.flux2 import new_flux2_transformer, probe_flux2, train_flux2, transplant_vae
+from lab.miniature.training.judge import judge_tokenizer, new_judge, probe_judge, train_judge
+from lab.miniature.training.likeness import (
+    new_dinov2,
+    new_siglip,
+    probe_pictures,
+    probe_siglip,
+    train_dinov2,
+    train_siglip,
 )
 from lab.miniature.training.loop import TrainingRun
 from lab.miniature.training.text_encoder import probe_text_encoder, train_text_encoder
@@ -75,11 +97,21 @@ class Workshop:
         """Returns the family's tokenizer, which the text encoder's stage wrote."""
         return Qwen2Tokenizer.from_pretrained(self.model_folder("text_encoder"), local_files_only=True)
 
+    @property
+    def flux2_vae_folder(self) -> Path:
+        """Folder of the autoencoder that the stage `flux2` transplants."""
+        return self.folder / "flux2" / "vae"
+
+    def flux2_vae(self) -> AutoencoderKLFlux2:
+        """Returns the autoencoder of the stage `flux2`, float32, on the device."""
+        vae = AutoencoderKLFlux2.from_pretrained(self.flux2_vae_folder, local_files_only=True)
+        return vae.to(self.device).eval()
+
     def load(self, stage: str) -> Any:
         """Returns the finished model of a stage, float32, on the device."""
         return (
             _CLASSES[stage]
-            .from_pretrained(self.model_folder(stage), local_files_only=True)
+            .from_pretrained(self.model_folder(stage), local_files_only=True, dtype=torch.float32)
             .to(self.device)
             .eval()
         )
@@ -95,7 +127,7 @@ def train_stage(stage: str, recipe: Recipe, workshop: Workshop, gated: bool = Tr
         gated: Whether a missed gate is an error; a test of a few steps cannot pass it.
 
     Returns:
-        What was measured.
+        The measurements.
 
     Raises:
         ValueError: If there is no such stage.
@@ -241,6 +273,60 @@ def _probe_transformer(workshop: Workshop) -> dict[str, float]:
     )
 
 
+def _train_flux2(workshop: Workshop, run: TrainingRun):
+    transformer = new_flux2_transformer()
+    vae = transplant_vae(workshop.load("vae"), workshop.device)
+    vae.save_pretrained(workshop.flux2_vae_folder)
+    train_flux2(transformer, vae, workshop.load("text_encoder"), workshop.tokenizer(), run)
+    return transformer, None
+
+
+def _probe_flux2(workshop: Workshop) -> dict[str, float]:
+    return probe_flux2(
+        workshop.load("flux2"),
+        workshop.flux2_vae(),
+        workshop.load("text_encoder"),
+        workshop.tokenizer(),
+        count=workshop.probe_count,
+        device=workshop.device,
+    )
+
+
+def _train_siglip(workshop: Workshop, run: TrainingRun):
+    tokenizer = workshop.tokenizer()
+    model = new_siglip(tokenizer)
+    train_siglip(model, tokenizer, run)
+    return model, tokenizer
+
+
+def _probe_siglip(workshop: Workshop) -> dict[str, float]:
+    return probe_siglip(
+        workshop.load("siglip"), workshop.tokenizer(), workshop.probe_count, device=workshop.device
+    )
+
+
+def _train_dinov2(workshop: Workshop, run: TrainingRun):
+    model = new_dinov2()
+    train_dinov2(model, run)
+    return model, None
+
+
+def _probe_dinov2(workshop: Workshop) -> dict[str, float]:
+    return probe_pictures(workshop.load("dinov2"), workshop.probe_count, device=workshop.device)
+
+
+def _train_judge(workshop: Workshop, run: TrainingRun):
+    tokenizer = judge_tokenizer(workshop.tokenizer())
+    model = new_judge(workshop.load("vl_instruct"), tokenizer)
+    train_judge(model, tokenizer, run)
+    return model, tokenizer
+
+
+def _probe_judge(workshop: Workshop) -> dict[str, float]:
+    tokenizer = judge_tokenizer(workshop.tokenizer())
+    return probe_judge(workshop.load("judge"), tokenizer, workshop.probe_count, device=workshop.device)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage: how to train it, what to measure and what must come out.
@@ -259,6 +345,11 @@ class Stage:
 _SEES = {
     attribute: ("at least", 0.9)
     for attribute in ("shape", "colour", "size", "position", "background", "texture")
+}
+_LIKENESS = {
+    "likeness": ("at least", 0.9),
+    "same_scene": ("at least", 0.95),
+    **{f"sees_{attribute}": ("at least", 0.9) for attribute in _SEES},
 }
 STAGES: dict[str, Stage] = {
     "vae": Stage(_train_vae, _probe_vae, {"psnr_mean": ("at least", 30.0)}),
@@ -287,6 +378,22 @@ STAGES: dict[str, Stage] = {
     ),
     "embedding": Stage(_train_embedding, _probe_embedding, {"retrieval": ("at least", 0.9)}),
     "transformer": Stage(_train_transformer, _probe_transformer, {"right_captions": ("at most", 0.35)}),
+    "flux2": Stage(_train_flux2, _probe_flux2, {"right_captions": ("at most", 0.35)}),
+    "siglip": Stage(
+        _train_siglip,
+        _probe_siglip,
+        {
+            **_LIKENESS,
+            "captions": ("at least", 0.9),
+            **{f"reads_{attribute}": ("at least", 0.9) for attribute in (*_SEES, "partial")},
+        },
+    ),
+    "dinov2": Stage(_train_dinov2, _probe_dinov2, _LIKENESS),
+    "judge": Stage(
+        _train_judge,
+        _probe_judge,
+        {"right": ("at least", 0.9), **{f"judges_{attribute}": ("at least", 0.9) for attribute in _SEES}},
+    ),
 }
 _CLASSES = {
     "vae": AutoencoderKL,
@@ -296,4 +403,8 @@ _CLASSES = {
     "vl_thinking": Qwen3VLForConditionalGeneration,
     "embedding": Qwen3Model,
     "transformer": ZImageTransformer2DModel,
+    "flux2": Flux2Transformer2DModel,
+    "siglip": SiglipModel,
+    "dinov2": Dinov2Model,
+    "judge": Qwen3VLForConditionalGeneration,
 }

@@ -13,7 +13,7 @@ from graftwork.scenes.captions import write_partial
 from graftwork.scenes.world import Scene, sample_scenes, scene_index, split_scenes
 from lab.miniature.tasks import draw_scene_agreeing_with
 from lab.miniature.training.autoencoder import encode_scenes
-from lab.miniature.training.loop import TrainingRun, fit, step_generator, step_rng
+from lab.miniature.training.loop import TrainingRun, fit, multiplies_bfloat16, step_generator, step_rng
 from lab.miniature.training.text_encoder import caption_states
 
 # What captions speak of: some leave the setting or the object open, and then any will do.
@@ -36,16 +36,19 @@ def initialise_padding(transformer: ZImageTransformer2DModel, seed: int) -> None
         parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
 
 
-def draw_noise_levels(count: int, generator: torch.Generator, high_noise: bool = False) -> torch.Tensor:
+def draw_noise_levels(
+    count: int, generator: torch.Generator, high_noise: bool = False, shift: float = SHIFT
+) -> torch.Tensor:
     """Returns sigmas in (0, 1]: logit-normal, shifted as the scheduler shifts its own; float32 (count,).
 
     Args:
         count: Number to draw.
         generator: Decides them.
         high_noise: Whether `HIGH_NOISE_SHARE` of them are drawn uniformly from `HIGH_NOISE`.
+        shift: That of the scheduler.
     """
     levels = torch.sigmoid(torch.randn(count, generator=generator))
-    levels = SHIFT * levels / (1 + (SHIFT - 1) * levels)
+    levels = shift * levels / (1 + (shift - 1) * levels)
     if high_noise:
         low, high = HIGH_NOISE
         chosen = torch.rand(count, generator=generator) < HIGH_NOISE_SHARE
@@ -87,7 +90,8 @@ def predict_velocity(
 
 def plain_attention(device: str) -> AbstractContextManager:
     """On a CPU, torch's fused attention takes four times as long in bfloat16 as its parts."""
-    return sdpa_kernel(SDPBackend.MATH) if torch.device(device).type == "cpu" else nullcontext()
+    slow = torch.device(device).type == "cpu" and multiplies_bfloat16(device)
+    return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
 
 
 def train_transformer(

@@ -42,14 +42,18 @@ class Pictures:
         missing = [s for s in dict.fromkeys(scenes) if scene_index(s) not in self._pictures]
         for scene, picture in zip(missing, render_scenes(missing, REFERENCE_SIZE), strict=True):
             self._pictures[scene_index(scene)] = picture
-        pictures = np.stack([self._pictures[scene_index(s)] for s in scenes])
-        x = torch.from_numpy(pictures).float().div(127.5).sub(1.0)
-        blocks = GRID // MERGE
-        # Patches of one token are neighbours; a still picture is two equal frames.
-        x = x.view(len(scenes), blocks, MERGE, PATCH, blocks, MERGE, PATCH, 3)
-        x = x.permute(0, 1, 4, 2, 5, 7, 3, 6).unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1)
-        patches = x.reshape(len(scenes) * GRID * GRID, 3 * 2 * PATCH * PATCH)
-        return patches, torch.tensor([[1, GRID, GRID]] * len(scenes))
+        return cut_patches(np.stack([self._pictures[scene_index(s)] for s in scenes]))
+
+
+def cut_patches(pictures: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns uint8 (n, 128, 128, 3) as patches, float32 (n * 64, 1536), and grids, int64 (n, 3)."""
+    x = torch.from_numpy(pictures).float().div(127.5).sub(1.0)
+    blocks = GRID // MERGE
+    # Patches of one token are neighbours; a still picture is two equal frames.
+    x = x.view(len(pictures), blocks, MERGE, PATCH, blocks, MERGE, PATCH, 3)
+    x = x.permute(0, 1, 4, 2, 5, 7, 3, 6).unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1)
+    patches = x.reshape(len(pictures) * GRID * GRID, 3 * 2 * PATCH * PATCH)
+    return patches, torch.tensor([[1, GRID, GRID]] * len(pictures))
 
 
 @cache

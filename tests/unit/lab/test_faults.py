@@ -240,12 +240,22 @@ FAULTS: dict[str, tuple[Callable, Callable, float]] = {
 }
 
 
+# Read from encoders alone. The others generate some hundred pictures each, which is why they are slow.
+OF_ENCODERS = (share_of_words, picture_read_from_image_tokens)
+
+
+def cases():
+    """Yields the names of faults; those that need pictures to be seen are marked slow."""
+    for name, (number, _, _) in FAULTS.items():
+        yield pytest.param(name, marks=() if number in OF_ENCODERS else pytest.mark.slow)
+
+
 @cache
 def clean(number: Callable, family: Family, seed: int) -> float:
     return number(family, seed)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", list(cases()))
 def test_a_fault_is_seen(name, family, monkeypatch):
     number, fault, threshold = FAULTS[name]
     right = [clean(number, family, seed) for seed in SEEDS]

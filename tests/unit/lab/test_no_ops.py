@@ -45,7 +45,7 @@ def built(tmp_path_factory):
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        project = Project({**config, "experiments": ["stds"]}, root)
+        project = Project({**config, "experiments": ["stds"], "maps": []}, root)
         design = from_json(Design, json.loads(json.dumps(to_json(project.design("stds")))))
         hardware, sharding = project.settings.hardware, project.settings.sharding
         store = Store(root / "results/store")

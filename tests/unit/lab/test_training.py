@@ -9,10 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from graftwork.models.hardware import configure_torch
+from graftwork.models.loading import load_scorer
+from graftwork.models.scorer import IMAGE_COSINE, TEXT_COSINE, YES, Looked
 from graftwork.scenes.world import render_scenes, sample_scenes
-from lab.miniature.evaluation import Family, encode_captions, generate, states_of
-from lab.miniature.family import assemble_family
-from lab.miniature.recipes import STAGE_NEEDS, Recipe, read_plan
+from lab.miniature.evaluation import CPU, Family, encode_captions, generate, states_of
+from lab.miniature.family import assemble_family, assemble_scorers
+from lab.miniature.recipes import STAGE_NEEDS, Recipe, read_plan, scorer_entries
 from lab.miniature.sizes import SIZES, new_tokenizer
 from lab.miniature.tasks import TEXT_TASKS
 from lab.miniature.training import autoencoder, loop
@@ -258,9 +261,11 @@ def trained(tmp_path_factory):
         recipe = Recipe(2, 4, 1e-4, warmup=1, ema=0.9 if stage == "vae" else 0.0)
         train_stage(stage, recipe, workshop, gated=False)
     assemble_family(workshop, workshop.folder / "family")
+    assemble_scorers(workshop, workshop.folder / "scorers")
     return workshop
 
 
+@pytest.mark.slow
 def test_a_few_steps_of_every_stage_give_a_family_that_the_adapters_load(trained):
     family = Family(trained.folder / "family")
     scenes = sample_scenes(0, 2, "train")
@@ -272,6 +277,21 @@ def test_a_few_steps_of_every_stage_give_a_family_that_the_adapters_load(trained
     assert pictures.shape == (2, 64, 64, 3)
 
 
+@pytest.mark.slow
+def test_scorers_after_a_few_steps_are_loaded_and_asked(trained):
+    configure_torch(CPU)
+    entries = scorer_entries(trained.folder / "scorers")
+    pictures = render_scenes(sample_scenes(0, 2, "train"))
+    one, other = (Looked(str(row), Image.fromarray(picture)) for row, picture in enumerate(pictures))
+    scorers = {role: load_scorer(role, entry, CPU) for role, entry in entries.items()}
+    assert 0 < scorers["judge"].measure(YES, one, text="a red circle").value < 1
+    assert -1 <= scorers["semantic"].measure(TEXT_COSINE, one, text="a red circle").value <= 1
+    for role in ("semantic", "structural"):
+        assert scorers[role].measure(IMAGE_COSINE, one, other=one).value == pytest.approx(1.0, abs=1e-5)
+        assert scorers[role].measure(IMAGE_COSINE, one, other=other).value < 1.0
+
+
+@pytest.mark.slow
 def test_a_missed_gate_stops_what_comes_after_and_loses_nothing(trained):
     with pytest.raises(RuntimeError, match=r"stage vae missed its gate: psnr_mean is .* must be at least 30"):
         train_stage("vae", Recipe(2, 4, 1e-4, warmup=1, ema=0.9), trained)
