@@ -1,0 +1,1 @@
+"""Maps from hidden states of one encoder to those of another, fitted on tokens that both have. Numbers only."""
