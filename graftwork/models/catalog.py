@@ -23,6 +23,8 @@ from graftwork.models.description import (
     locate_model,
     missing_files,
     model_files,
+    other_revisions,
+    snapshot_folder,
 )
 from graftwork.models.families import Facts, encoder_family, family_of
 
@@ -39,7 +41,7 @@ class Model:
         kind: "encoder" or "generator".
         entry: Its entry in the models file, without empty keys.
         identity: Stands for its content in every key.
-        facts: What is known of it without loading it.
+        facts: facts about it that need no loading.
         weights: Stands for the bytes of its weights alone, whatever lies beside them; None where they are not known
             without reading a hub model's files.
     """
@@ -52,9 +54,13 @@ class Model:
     weights: str | None = None
 
 
+class AbsentModel(DesignError):
+    """A model is not on this machine, or lacks files."""
+
+
 @dataclass(frozen=True)
 class _Known:
-    """What is remembered of a model."""
+    """Remembered facts about a model."""
 
     identity: str
     facts: Facts
@@ -84,7 +90,8 @@ class ModelCatalog:
             where: File and key that asked for it, for the message.
 
         Raises:
-            DesignError: for an unknown name, and for a folder that is missing or incomplete and was never seen.
+            DesignError: for an unknown name, and for files that are not those of the model.
+        AbsentModel: for a folder that is missing or incomplete and was never seen.
         """
         require_known(name, self.names(kind), kind, where)
         if (kind, name) not in self._resolved:
@@ -113,7 +120,7 @@ class ModelCatalog:
             known = self._known(memory)
             if known is not None:
                 return Model(name, kind, entry, known.identity, known.facts, known.weights)
-            raise DesignError(_absence(section, entry, folder, missing))
+            raise AbsentModel(_absence(section, entry, folder, missing))
         try:
             facts = describe_model(entry, kind, folder, name)
         except (ValueError, OSError) as error:
@@ -205,13 +212,20 @@ def _sha256(path: Path) -> str:
 
 
 def _absence(section: str, entry: dict[str, Any], folder: Path | None, missing: list[str] | None) -> str:
-    if folder is not None:
-        shown = entry.get("path") or folder
-        return f"{section}: {shown} lacks {', '.join(missing or [])}; complete it, or change the path"
     if entry.get("path"):
+        if folder is not None:
+            return f"{section}: {entry['path']} lacks {', '.join(missing or [])}; complete it, or change the path"
         return f"{section}.path: folder {entry['path']} does not exist; set it to a folder in `save_pretrained` form"
+    repo, revision = entry["repo"], entry["revision"]
+    others = other_revisions(snapshot_folder(repo, revision))
+    kept = f" (it has {', '.join(others)})" if others else ""
+    what = (
+        f"{folder} lacks {', '.join(missing or [])}"
+        if folder is not None
+        else f"{repo} is not in the hub cache at commit {revision}{kept}"
+    )
     return (
-        f"{section}: {entry['repo']} is not in the hub cache; download it once with\n"
-        f"  hf download {entry['repo']} --revision {entry['revision']}\n"
+        f"{section}: {what}; download it once with the target `download_models`, or with\n"
+        f"  hf download {repo} --revision {revision}\n"
         "or set `path` to a local copy"
     )

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,39 @@ def type_name(value: object) -> str:
     """Returns what people call the type of a value in JSON."""
     names = {list: "a list", dict: "a mapping", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def conditioning_layers(
+    entry: Mapping[str, Any], default: Sequence[int], most: int | None = None
+) -> tuple[int, ...]:
+    """Returns the layers of its text encoder that a generator was trained on.
+
+    Args:
+        entry: Its entry in config/models.yaml, where `text_hidden_layer` comes before the default.
+        default: value of the files of the checkpoint, or of the family.
+        most: Most layers that the family takes; None for any number.
+
+    Raises:
+        ValueError: where the entry has other layers than a list of different whole numbers.
+    """
+    given = entry.get("text_hidden_layer")
+    layers = default if given is None else given if isinstance(given, list) else [given]
+    if not layers or any(type(layer) is not int for layer in layers) or len(set(layers)) < len(layers):
+        raise ValueError(f"text_hidden_layer {given!r} is no list of different whole numbers")
+    if most is not None and len(layers) > most:
+        raise ValueError(f"text_hidden_layer {given!r} has more layers than the {most} that its family takes")
+    return tuple(layers)
+
+
+def refuse_keys(entry: Mapping[str, Any], *keys: str) -> None:
+    """Refuses keys of config/models.yaml that say nothing of a family.
+
+    Raises:
+        ValueError: naming the key and its value.
+    """
+    for key in keys:
+        if entry.get(key) is not None:
+            raise ValueError(f"{key} {entry[key]!r} says nothing of family {entry['family']}; leave it out")
 
 
 class ConfigFile:
@@ -85,3 +118,19 @@ class ConfigFile:
         """Returns the error for a value that is not what is needed."""
         found = f"is {shorten(self.values[key])}" if key in self.values else "is missing"
         return ValueError(f"{self.file}: {self._prefix}{key} {found}; {needed} is needed there")
+
+
+def decoder_shapes(config: ConfigFile) -> dict[str, tuple[int, ...]]:
+    """Returns the weights that the configuration of an `AutoencoderKL` in diffusers, or one like it, asks for."""
+    widths, latents = config.whole_list("block_out_channels"), config.whole("latent_channels")
+    if config.values.get("decoder_block_out_channels") is not None:
+        widths = config.whole_list("decoder_block_out_channels")
+    colours = config.whole("out_channels")
+    shapes: dict[str, tuple[int, ...]] = {
+        "decoder.conv_in.weight": (widths[-1], latents, 3, 3),
+        "decoder.conv_out.weight": (colours, widths[0], 3, 3),
+    }
+    for block, width in enumerate(reversed(widths)):
+        for layer in range(config.whole("layers_per_block") + 1):
+            shapes[f"decoder.up_blocks.{block}.resnets.{layer}.conv2.weight"] = (width, width, 3, 3)
+    return shapes

@@ -1,7 +1,7 @@
-"""What a model is, read from its files alone: where it lies, which files decide its output, what it accepts.
+"""Description of a model, read from its files alone: where it lies, which files decide its output, what it accepts.
 
 Everything here is used while the workflow is parsed, so nothing imports torch, transformers or diffusers.
-An `entry` is one mapping of `encoders` or `generators` in config/models.yaml.
+An `entry` is one mapping of `encoders`, `generators` or `scorers` in config/models.yaml.
 """
 
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.core.errors import shorten
+from graftwork.core.shipped import own_or_shipped
 from graftwork.models.config_files import ConfigFile, read_json, type_name
 from graftwork.models.families import (
     WEIGHT_PATTERNS,
@@ -18,6 +19,7 @@ from graftwork.models.families import (
     Facts,
     GeneratorFamily,
     ModelFolder,
+    ScorerFamily,
     family_of,
 )
 from graftwork.models.weights import check_shapes, read_all_shapes
@@ -51,12 +53,23 @@ def locate_model(name: str, entry: Mapping[str, Any]) -> Path | None:
         ValueError: where the entry names neither a path nor a repo with a full revision.
     """
     if entry.get("path"):
-        folder = Path(entry["path"]).expanduser()
+        folder = own_or_shipped(Path(), Path(entry["path"]).expanduser())
         return folder.resolve() if folder.is_dir() else None
-    repo, revision = hub_source(name, entry)
+    folder = snapshot_folder(*hub_source(name, entry))
+    return folder if folder.is_dir() else None
+
+
+def snapshot_folder(repo: str, revision: str) -> Path:
+    """Returns where the hub's cache has a repository at a commit, whether or not it is there."""
     folder = hub_cache_folder() / f"models--{repo.replace('/', '--')}" / "snapshots" / revision
     # Not resolved: the files of a snapshot are links into a folder of blobs, which have no readable names.
-    return folder.absolute() if folder.is_dir() else None
+    return folder.absolute()
+
+
+def other_revisions(snapshot: Path) -> list[str]:
+    """Returns the commits beside a snapshot that the cache has something of."""
+    found = sorted(path.name for path in snapshot.parent.iterdir()) if snapshot.parent.is_dir() else []
+    return [name for name in found if name != snapshot.name]
 
 
 def hub_source(name: str, entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -70,12 +83,12 @@ def hub_source(name: str, entry: Mapping[str, Any]) -> tuple[str, str]:
     if not repo:
         raise ValueError(
             f"model {name!r} has neither a local folder nor a hub id; "
-            f"set config/models.yaml: encoders.{name}.path or .repo (generators.{name} for a generator)"
+            f"set config/models.yaml: encoders.{name}.path or .repo (generators.{name} for a generator, scorers.{name} for a scorer)"
         )
     if len(revision) != 40 or any(digit not in "0123456789abcdef" for digit in revision):
         raise ValueError(
             f"revision {revision!r} of model {name!r} is not a commit hash of 40 lower-case hexadecimal "
-            f"digits; set config/models.yaml: encoders.{name}.revision (generators.{name} for a generator)"
+            f"digits; set config/models.yaml: encoders.{name}.revision (generators.{name} for a generator, scorers.{name} for a scorer)"
         )
     return repo, revision
 
@@ -97,15 +110,30 @@ def hub_cache_folder() -> Path:
 def model_folders(entry: Mapping[str, Any], kind: str) -> tuple[ModelFolder, ...]:
     """Returns the folders of a model with the files that decide its output.
 
-    An encoder has weights, config, tokenizer and image processor; a generator has what its family says, and not the text
-    encoder that lies beside it.
+    An encoder or a generator has what its family says, and a generator not the text encoder that lies beside it.
 
     Raises:
-        ValueError: where `kind` is not "encoder" or "generator", or the family is unknown.
+        ValueError: where `kind` is another one, or the family is unknown.
     """
     family = family_of(kind, entry)
     if kind == "generator":
         return family.folders
+    if kind == "encoder":
+        return family.folders(entry)
+    patterns = ("config.json", *family.files, *WEIGHT_PATTERNS)
+    return (ModelFolder("", patterns, ("config.json", *family.required), has_weights=True),)
+
+
+def checkpoint_folders(
+    entry: Mapping[str, Any], processor_files: Sequence[str] = (), required: Sequence[str] = ()
+) -> tuple[ModelFolder, ...]:
+    """Returns the folders of an encoder that is a checkpoint: weights and config, and tokenizer with image processor.
+
+    Args:
+        entry: The encoder in config/models.yaml.
+        processor_files: Names of files of an image processor beside those of the tokenizer.
+        required: Those of them that a complete model has.
+    """
     return (
         ModelFolder(
             entry.get("subfolder") or "",
@@ -115,8 +143,8 @@ def model_folders(entry: Mapping[str, Any], kind: str) -> tuple[ModelFolder, ...
         ),
         ModelFolder(
             entry.get("tokenizer_subfolder") or "",
-            (*TOKENIZER_FILES, *family.processor_files),
-            ("tokenizer.json", "tokenizer_config.json", *family.required_processor_files),
+            (*TOKENIZER_FILES, *processor_files),
+            ("tokenizer.json", "tokenizer_config.json", *required),
         ),
     )
 
@@ -156,10 +184,9 @@ def missing_files(entry: Mapping[str, Any], kind: str, folder: Path) -> list[str
 
 
 def _missing_weights(folder: Path) -> list[Path]:
-    indices = list(folder.glob("*.safetensors.index.json"))
-    if not indices and not any(folder.glob("*.safetensors")):
-        return [folder / "*.safetensors"]
-    return [file for index in indices for file in _shards(index) if not file.is_file()]
+    # In the hub's cache a file is a link, whose target may be gone.
+    wanted = weight_files(folder)
+    return [file for file in wanted if not file.is_file()] if wanted else [folder / "*.safetensors"]
 
 
 def _shards(index: Path) -> list[Path]:
@@ -180,7 +207,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _check_weights(
-    family: EncoderFamily | GeneratorFamily, parts: Sequence[ModelFolder], folder: Path
+    family: EncoderFamily | GeneratorFamily | ScorerFamily, parts: Sequence[ModelFolder], folder: Path
 ) -> None:
     for part in parts:
         if part.has_weights:
@@ -203,7 +230,7 @@ def describe_model(entry: Mapping[str, Any], kind: str, folder: Path, name: str 
 
     Args:
         entry: The model in config/models.yaml.
-        kind: "encoder" or "generator".
+        kind: "encoder", "generator" or "scorer".
         folder: Where it lies, complete.
         name: Name of the model, for messages.
 
@@ -212,7 +239,10 @@ def describe_model(entry: Mapping[str, Any], kind: str, folder: Path, name: str 
             configuration.
     """
     family = family_of(kind, entry, name)
-    if kind == "encoder":
+    if kind == "scorer":
+        _check_class(name, family, kind, folder / "config.json", "model_type", family.model_type)
+        facts = family.read_facts(folder)
+    elif kind == "encoder":
         weights, tokenizer = encoder_folders(entry, folder)
         _check_class(name, family, kind, weights / "config.json", "model_type", family.model_type)
         facts = family.read_facts(weights, tokenizer)
@@ -221,16 +251,18 @@ def describe_model(entry: Mapping[str, Any], kind: str, folder: Path, name: str 
             name,
             family,
             kind,
-            folder / "transformer" / "config.json",
+            folder / family.transformer_folder / "config.json",
             "_class_name",
             family.transformer_class,
         )
-        facts = family.read_facts(folder)
+        facts = family.read_facts(folder, entry)
     _check_weights(family, model_folders(entry, kind), folder)
     return facts
 
 
-def _check_class(name: str, family: Any, kind: str, file: Path, key: str, expected: str) -> None:
+def _check_class(name: str, family: Any, kind: str, file: Path, key: str, expected: str | None) -> None:
+    if expected is None:
+        return
     found = read_json(file).get(key)
     if found != expected:
         raise ValueError(

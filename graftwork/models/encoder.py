@@ -1,7 +1,7 @@
-"""What encoders have in common: the class that runs one, and what it returns."""
+"""Common parts of encoders: the class that runs one, and what it returns."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +35,38 @@ class EncodedSequence:
     in_prompt: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class AskedInput:
+    """One input that an encoder is asked for.
+
+    Attributes:
+        prompt: Text as written by the user; None where no text takes part.
+        reference: SHA-256 of the image, or the name of one that shows nothing; None without one.
+        source: "hidden_states", or "vision_tower" for the output of a vision tower.
+        options: How the encoder is shown text and image.
+    """
+
+    prompt: str | None
+    reference: str | None
+    source: str = "hidden_states"
+    options: InputOptions = NEUTRAL_OPTIONS
+
+
+@dataclass(frozen=True)
+class TextToEncode:
+    """A text without an image, one of a batch.
+
+    Attributes:
+        prompt: Text as written by the user.
+        layers: Entries of `hidden_states`, non-negative.
+        options: How the encoder is shown the text.
+    """
+
+    prompt: str
+    layers: tuple[int, ...]
+    options: InputOptions
+
+
 class Encoder(ABC):
     """Turns a prompt, and an image where it can, into hidden states."""
 
@@ -62,13 +94,29 @@ class Encoder(ABC):
             image_key: Stands for the image's content: with the same key as in the call before, its features
                 are used again. None computes them.
             layers: Entries of `hidden_states`, non-negative (see `description.resolve_layer`).
-            options: What it is shown besides, and how; by default what its chat template does by itself.
+            options: how text and image are shown; by default as its chat template does by itself.
 
         Raises:
             ValueError: where an image is given to an encoder of text, a text contains tokens that stand for an image, a
                 layer was not loaded, or the chat template cannot do what the options ask for.
             FloatingPointError: where a hidden state is not finite.
         """
+
+    def encode_texts(
+        self, texts: Sequence[TextToEncode], rows: int
+    ) -> "Iterator[tuple[int, EncodedSequence | Exception]]":
+        """Encodes texts in batches of one shape; families that do so say `batches_texts`.
+
+        What a text becomes depends on `rows` and on its own length, and on no other text.
+
+        Args:
+            texts: In any order.
+            rows: Rows of every batch; unused ones are filled.
+
+        Yields:
+            For each text its number in `texts`, and its states, or why there are none, as `encode` raises it. In another order.
+        """
+        raise NotImplementedError(f"{type(self).__name__} encodes one text at a time")
 
     def encode_image(self, image: "Image.Image", image_key: str | None) -> EncodedSequence:
         """Returns the vision tower's output for an image, projected to the language model's width.
@@ -81,3 +129,25 @@ class Encoder(ABC):
             FloatingPointError: where a value is not finite.
         """
         raise ValueError(f"{type(self).__name__} is an encoder of text and has no vision tower")
+
+
+class Captioner(ABC):
+    """Answers questions about an image."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, entry: Mapping[str, Any], hardware: Mapping[str, Any]) -> Self:
+        """Loads the whole model; see `loading.load_captioner`."""
+
+    @abstractmethod
+    def answer(self, image: "Image.Image", question: str, max_new_tokens: int) -> str:
+        """Returns the most probable answer, token by token, without a thought before it and without line breaks.
+
+        Args:
+            image: RGB.
+            question: Text of the user.
+            max_new_tokens: Most tokens, those of a thought included.
+
+        Raises:
+            ValueError: where the answer is empty, or does not begin or end within so many tokens.
+        """

@@ -1,4 +1,4 @@
-"""What generators have in common: batches of a fixed shape, the class that runs one, and images that are waited for."""
+"""Common parts of generators: batches of a fixed shape, the class that runs one, and images that are waited for."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -160,7 +160,7 @@ def assemble_batch(
 
     Args:
         rows: At least one, at most `batch_shape`.
-        sampling: What is the same for all rows, by the names of `Batch`; other names are left out.
+        sampling: values that are the same for all rows, by the names of `Batch`; other names are left out.
         batch_shape: Rows of the batch.
         padding_row: See `Generator.padding_row`.
     """
@@ -233,6 +233,31 @@ class Generator(ABC):
     @abstractmethod
     def warm_up(self, batch: Batch) -> None:
         """Does what the first batch of this shape has to do before it can run, such as compiling, once per shape."""
+
+
+@outside_digests("raises errors, computes nothing")
+def check_size_and_options(batch: Batch, multiple: int, generator: str) -> None:
+    """Refuses sizes that are no multiples, and options that not every pipeline has.
+
+    Args:
+        batch: Images to be made.
+        multiple: Pixels that height and width have to be a multiple of.
+        generator: Name for the message.
+
+    Raises:
+        ValueError: naming the value, what is allowed, and the key.
+    """
+    for name, pixels in (("height", batch.height), ("width", batch.width)):
+        if pixels < multiple or pixels % multiple:
+            raise ValueError(
+                f"{name} {pixels} is not a positive multiple of {multiple} pixels; set it in "
+                "config/experiments/*.yaml: base"
+            )
+    if batch.init_images is not None or batch.cfg_normalization != 0.0 or batch.cfg_truncation != 1.0:
+        raise ValueError(
+            f"{generator} takes no init_image, cfg_normalization or cfg_truncation; leave them out of "
+            "config/experiments/*.yaml"
+        )
 
 
 def initial_noise(seeds: Sequence[int], channels: int, height: int, width: int) -> torch.Tensor:

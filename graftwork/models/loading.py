@@ -1,4 +1,4 @@
-"""Loading an encoder or a generator by its entry in config/models.yaml."""
+"""Loading an encoder, a generator or a scorer by its entry in config/models.yaml."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +10,11 @@ from graftwork.models.families import family_of, load_class
 from graftwork.models.hardware import check_hardware
 
 if TYPE_CHECKING:
-    from graftwork.models.encoder import Encoder
+    from graftwork.models.encoder import Captioner, Encoder
     from graftwork.models.families import GeneratorFamily
     from graftwork.models.generator import Generator
+    from graftwork.models.reference_generator import ReferenceGenerator
+    from graftwork.models.scorer import Scorer
 
 
 def load_encoder(
@@ -36,6 +38,27 @@ def load_encoder(
     return encoder_class.load(ensure_model(name, entry, "encoder"), entry, layers, hardware)
 
 
+def load_captioner(name: str, entry: Mapping[str, Any], hardware: Mapping[str, Any]) -> "Captioner":
+    """Loads an encoder with its language model's head, to write about images.
+
+    Args:
+        name: Name of the encoder in config/models.yaml.
+        entry: As for `load_encoder`.
+        hardware: See `configure_torch`.
+
+    Raises:
+        ValueError: where the family writes nothing, files are missing, or a value is not allowed.
+        RuntimeError: where the model cannot be downloaded, or there is no such device.
+    """
+    check_hardware(hardware)
+    family = family_of("encoder", entry, name)
+    if family.captioner is None:
+        raise ValueError(
+            f"encoder {name!r} of family {family.name} takes no images, and writes nothing about them"
+        )
+    return load_class(family.captioner).load(ensure_model(name, entry, "encoder"), entry, hardware)
+
+
 def load_generator(name: str, entry: Mapping[str, Any], hardware: Mapping[str, Any]) -> "Generator":
     """Loads a generator without its text encoder.
 
@@ -52,6 +75,41 @@ def load_generator(name: str, entry: Mapping[str, Any], hardware: Mapping[str, A
     family = family_of("generator", entry, name)
     check_settings(family, hardware)
     return load_class(family.generator).load(ensure_model(name, entry, "generator"), entry, hardware)
+
+
+def load_reference_generator(
+    name: str, entry: Mapping[str, Any], hardware: Mapping[str, Any]
+) -> "ReferenceGenerator":
+    """Loads a generator that is shown references, without its text encoder; see `load_generator`.
+
+    Raises:
+        ValueError: where the family takes no references, and as `load_generator`.
+        RuntimeError: as `load_generator`.
+    """
+    check_hardware(hardware)
+    family = family_of("generator", entry, name)
+    if family.references is None:
+        raise ValueError(f"generator {name!r} of family {family.name} takes no references")
+    check_settings(family, hardware)
+    generator_class = load_class(family.references.generator)
+    return generator_class.load(ensure_model(name, entry, "generator"), entry, hardware)
+
+
+def load_scorer(name: str, entry: Mapping[str, Any], hardware: Mapping[str, Any]) -> "Scorer":
+    """Loads a scorer.
+
+    Args:
+        name: Name of the scorer in config/models.yaml.
+        entry: `family`, and `path` or `repo` and `revision`.
+        hardware: See `configure_torch`.
+
+    Raises:
+        ValueError: where the family is unknown, files are missing, or a value is not allowed.
+        RuntimeError: where the model cannot be downloaded, or there is no such device.
+    """
+    check_hardware(hardware)
+    scorer_class = load_class(family_of("scorer", entry, name).scorer)
+    return scorer_class.load(ensure_model(name, entry, "scorer"), entry, hardware)
 
 
 def check_settings(family: "GeneratorFamily", hardware: Mapping[str, Any]) -> None:

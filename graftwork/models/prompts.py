@@ -21,7 +21,7 @@ _THINK_START = "<think>"
 
 @dataclass(frozen=True)
 class InputOptions:
-    """What an encoder is shown besides the text and the image, and how; the defaults change nothing.
+    """Options of how an encoder is shown text and image; the defaults change nothing.
 
     Attributes:
         prompt_format: "chat" for the chat template, "raw" for the text alone, or {"instruct": task} for the text as a
@@ -32,6 +32,7 @@ class InputOptions:
         rope_theta: Base of the rotary embedding, or None for the checkpoint's own.
         positions: "checkpoint" for the checkpoint's own positions, or "sequential" for 0, 1, 2, ... also of the tokens
             of an image, which M-RoPE places on a grid.
+        padded_to: Tokens that a text is padded to on the right, with the states of pads; 0 for no padding.
     """
 
     prompt_format: str | Mapping[str, str] = "chat"
@@ -39,9 +40,12 @@ class InputOptions:
     think_block: str | Mapping[str, str] = "template"
     rope_theta: float | None = None
     positions: str = "checkpoint"
+    padded_to: int = 0
 
 
 NEUTRAL_OPTIONS = InputOptions()
+# The options that are parameters of cells; padding follows from the generator.
+CELL_OPTIONS = ("prompt_format", "system_prompt", "think_block", "rope_theta", "positions")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class PromptLayout:
     """A rendered chat and where its parts are, as (start, end) in characters.
 
     Attributes:
-        text: What goes to the tokenizer.
+        text: text for the tokenizer.
         prompt: The user's prompt.
         system: Turns before the user's, empty where there are none; of a prompt with an instruction, the line of the
             instruction.
@@ -140,6 +144,11 @@ def lay_out_prompt(render: Callable[[str], str], prompt: str, what: str = "promp
 # Counting tokens without the model libraries
 
 
+def has_tokenizer(entry: Mapping[str, Any], folder: Path) -> bool:
+    """Whether an encoder has the files of a tokenizer. States that were written by another program may come without."""
+    return (encoder_folders(entry, folder)[1] / "tokenizer.json").is_file()
+
+
 def count_prompt_tokens(
     entry: Mapping[str, Any], folder: Path, prompts: Sequence[str], options: InputOptions = NEUTRAL_OPTIONS
 ) -> list[int]:
@@ -163,16 +172,33 @@ def count_prompt_tokens(
     return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
 
 
-def token_texts(entry: Mapping[str, Any], folder: Path, token_ids: Sequence[int]) -> list[str]:
-    """Returns what each token stands for.
+def prompt_token_ids(entry: Mapping[str, Any], folder: Path, prompts: Sequence[str]) -> list[list[int]]:
+    """Returns the token ids of prompts alone, without anything around them.
 
     Args:
         entry: The encoder in config/models.yaml.
         folder: Its folder.
-        token_ids: Of its vocabulary.
+        prompts: Texts as written by the user.
     """
     tokenizer = _tokenizer(encoder_folders(entry, folder)[1])
-    return [tokenizer.decode([token], skip_special_tokens=False) for token in token_ids]
+    return [encoding.ids for encoding in tokenizer.encode_batch(list(prompts), add_special_tokens=False)]
+
+
+def token_texts(entry: Mapping[str, Any], folder: Path, token_ids: Sequence[int]) -> list[str]:
+    """Returns what each token stands for; its id where that is not known.
+
+    Args:
+        entry: The encoder in config/models.yaml.
+        folder: Its folder.
+        token_ids: entries of its vocabulary; below 0 for tokens that are not known.
+    """
+    if not has_tokenizer(entry, folder):
+        return [str(token) for token in token_ids]
+    tokenizer = _tokenizer(encoder_folders(entry, folder)[1])
+    return [
+        tokenizer.decode([token], skip_special_tokens=False) if token >= 0 else str(token)
+        for token in token_ids
+    ]
 
 
 def text_around_prompt(entry: Mapping[str, Any], folder: Path, options: InputOptions) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What each token of an encoded sequence is: template, sink, marker, image, prompt, think or system."""
+"""Role of each token of an encoded sequence: template, sink, marker, image, prompt, think, system or pad."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,7 +7,9 @@ import numpy as np
 from graftwork.models.prompts import PromptLayout
 
 # Codes are stored with cached sequences: append, never reorder.
-ROLES = ("template", "sink", "vision_marker", "image", "prompt", "think", "system")
+ROLES = ("template", "sink", "vision_marker", "image", "prompt", "think", "system", "pad")
+# Pads follow a text that a generator's own text encoder is shown, never a source.
+SOURCE_ROLES = ROLES[:-1]
 ROLE_CODES = {role: code for code, role in enumerate(ROLES)}
 
 

@@ -1,7 +1,8 @@
-"""What encoders of the transformers library share: loading the layers that are needed, and taking hidden states out."""
+"""Common parts of encoders of the transformers library: loading the layers that are needed, and taking hidden states out."""
 
 import copy
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from transformers import PreTrainedConfig, PreTrainedModel, Qwen2Tokenizer
 from transformers.utils import logging
 
 from graftwork.models.description import read_chat_template
-from graftwork.models.encoder import EncodedSequence, Encoder
+from graftwork.models.encoder import EncodedSequence, Encoder, TextToEncode
 from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions, PromptLayout
+from graftwork.models.tokens import ROLE_CODES
 
 # Bars that redraw themselves are noise in a log file.
 logging.disable_progress_bar()
@@ -25,9 +27,13 @@ logging.disable_progress_bar()
 UNUSED_WEIGHTS = [r"^lm_head\.", r"(^|\.)layers\.\d+\."]
 
 
+# Texts of a batch are padded to the next multiple of this. Attention is causal: no token attends to the pads on its right.
+_LENGTH_STEP = 16
+
+
 @dataclass(frozen=True)
 class ModelInput:
-    """What a model is called with for one input.
+    """Arguments of a model for one input.
 
     Attributes:
         input_ids: int64 (1, tokens), on the CPU.
@@ -81,6 +87,8 @@ class TransformersEncoder(Encoder):
         """Encodes one input; see `Encoder`."""
         wanted = check_layers(layers, self.deepest)
         given = self.prepare(prompt, image, image_key, options)
+        if options.padded_to:
+            given = padded(given, options.padded_to, self.tokenizer.pad_token_id, self.model.device)
         with rotary_base(self.language_model, options.rope_theta):
             output = self.model(
                 input_ids=given.input_ids.to(self.model.device),
@@ -88,13 +96,109 @@ class TransformersEncoder(Encoder):
                 output_hidden_states=wanted,
                 **given.arguments,
             )
-        return EncodedSequence(
-            token_ids=given.input_ids[0].numpy(),
-            roles=given.roles,
-            positions=given.positions,
-            hidden_states=take_states(output.hidden_states, wanted),
-            in_prompt=given.in_prompt,
+        return _encoded(given, take_states(output.hidden_states, wanted))
+
+    @torch.no_grad()
+    def encode_texts(
+        self, texts: Sequence[TextToEncode], rows: int
+    ) -> Iterator[tuple[int, EncodedSequence | Exception]]:
+        """Encodes texts in batches; see `Encoder`."""
+        alike: dict[tuple[int, float | None, tuple[int, ...]], list[tuple[int, ModelInput]]] = defaultdict(
+            list
         )
+        for number, text in enumerate(texts):
+            try:
+                layers = tuple(check_layers(text.layers, self.deepest))
+                given = self.prepare(text.prompt, None, None, text.options)
+            except Exception as error:  # one text's failure is that text's result
+                yield number, error
+                continue
+            length = -(-given.input_ids.shape[1] // _LENGTH_STEP) * _LENGTH_STEP
+            alike[length, text.options.rope_theta, layers].append((number, given))
+        for (length, rope_theta, layers), members in alike.items():
+            for start in range(0, len(members), rows):
+                yield from self._encode_batch(members[start : start + rows], rows, length, rope_theta, layers)
+
+    def _encode_batch(
+        self,
+        members: Sequence[tuple[int, ModelInput]],
+        rows: int,
+        length: int,
+        rope_theta: float | None,
+        layers: Sequence[int],
+    ) -> Iterator[tuple[int, EncodedSequence | Exception]]:
+        filled = [given.input_ids for _, given in members]
+        filled += filled[-1:] * (rows - len(filled))
+        ids = torch.cat([torch.nn.functional.pad(row, (0, length - row.shape[1])) for row in filled])
+        try:
+            with rotary_base(self.language_model, rope_theta):
+                states = self.model(
+                    input_ids=ids.to(self.model.device),
+                    use_cache=False,
+                    output_hidden_states=list(layers),
+                    **self.batch_arguments(ids.shape),
+                ).hidden_states
+        except Exception as error:  # such as memory that does not suffice: the failure of these texts
+            yield from ((number, error) for number, _ in members)
+            return
+        for row, (number, given) in enumerate(members):
+            try:
+                found = take_states(states, layers, row, given.input_ids.shape[1])
+            except FloatingPointError as error:
+                yield number, error
+                continue
+            yield number, _encoded(given, found)
+
+    def batch_arguments(self, shape: torch.Size) -> dict[str, torch.Tensor]:
+        """Returns further arguments of the model for a batch of texts of a shape (rows, tokens)."""
+        return {}
+
+
+def _encoded(given: ModelInput, states: dict[int, torch.Tensor]) -> EncodedSequence:
+    return EncodedSequence(
+        token_ids=given.input_ids[0].numpy(),
+        roles=given.roles,
+        positions=given.positions,
+        hidden_states=states,
+        in_prompt=given.in_prompt,
+    )
+
+
+def padded(given: ModelInput, length: int, pad_token: int | None, device: torch.device) -> ModelInput:
+    """Returns a text with pads on its right, which attend to the text, and which nothing attends to.
+
+    As tokenizers of transformers pad with `padding="max_length"`; positions go on over the pads.
+
+    Args:
+        given: A text alone.
+        length: Tokens of the result.
+        pad_token: Id of the token.
+        device: Where the model is.
+
+    Raises:
+        ValueError: where the text has more tokens, the tokenizer no pad token, or the model more than one position per
+            token.
+    """
+    tokens = given.input_ids.shape[1]
+    if tokens > length:
+        raise ValueError(
+            f"a text of {tokens} tokens with its template does not fit into {length}, to which the generator's texts are "
+            "padded; shorten the prompt"
+        )
+    if pad_token is None or given.arguments or given.positions.shape[0] != 1:
+        raise ValueError(
+            "this encoder gives no states of pads; choose another text_encoder in config/models.yaml"
+        )
+    pads = length - tokens
+    roles = np.concatenate([given.roles, np.full(pads, ROLE_CODES["pad"], dtype=given.roles.dtype)])
+    mask = torch.cat([torch.ones(1, tokens), torch.zeros(1, pads)], dim=1).long()
+    return ModelInput(
+        input_ids=torch.nn.functional.pad(given.input_ids, (0, pads), value=pad_token),
+        roles=roles,
+        in_prompt=np.concatenate([given.in_prompt, np.zeros(pads, dtype=bool)]),
+        positions=np.arange(length, dtype=np.int64)[None],
+        arguments={"attention_mask": mask.to(device)},
+    )
 
 
 def load_tokenizer(folder: Path) -> Qwen2Tokenizer:
@@ -177,13 +281,21 @@ def rotary_base(model: PreTrainedModel, rope_theta: float | None) -> Iterator[No
         model.rotary_emb = own
 
 
-def take_states(hidden_states: Sequence[Any], layers: Sequence[int]) -> dict[int, torch.Tensor]:
-    """Takes entries of a batch of one to the CPU, each (tokens, hidden_size) with memory of its own.
+def take_states(
+    hidden_states: Sequence[Any], layers: Sequence[int], row: int = 0, tokens: int | None = None
+) -> dict[int, torch.Tensor]:
+    """Takes a row of a batch to the CPU, each entry (tokens, hidden_size) with memory of its own.
+
+    Args:
+        hidden_states: As the library returns them, each (rows, length, hidden_size).
+        layers: Entries that are taken.
+        row: Number of the row.
+        tokens: How many there are before the pads; None for all.
 
     Raises:
         FloatingPointError: where a value is not finite, naming layer and counts.
     """
-    states = {layer: hidden_states[layer][0].detach().to("cpu", copy=True) for layer in layers}
+    states = {layer: hidden_states[layer][row, :tokens].detach().to("cpu", copy=True) for layer in layers}
     for layer, state in states.items():
         finite = torch.isfinite(state)
         if not bool(finite.all()):

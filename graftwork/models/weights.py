@@ -9,6 +9,7 @@ import math
 import re
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from graftwork.core.errors import shorten
@@ -25,8 +26,28 @@ _BITS |= {"I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
 Shapes = dict[str, tuple[int, ...]]
 
 
+@dataclass(frozen=True)
+class Header:
+    """Header of a safetensors file.
+
+    Attributes:
+        shapes: Name of a tensor -> its shape.
+        dtypes: Name of a tensor -> its type in the names of the format, such as "F32" or "BF16".
+        metadata: Texts by name.
+    """
+
+    shapes: Shapes
+    dtypes: Mapping[str, str]
+    metadata: Mapping[str, str]
+
+
 def read_shapes(file: Path) -> Shapes:
-    """Returns the names and shapes of the weights in a safetensors file, from its header.
+    """Returns the names and shapes of the weights in a safetensors file, from its header; raises as `read_header`."""
+    return read_header(file).shapes
+
+
+def read_header(file: Path) -> Header:
+    """Returns what the header of a safetensors file says.
 
     Raises:
         ValueError: naming the file, where it is empty, truncated, or not what its header says.
@@ -47,11 +68,13 @@ def read_shapes(file: Path) -> Shapes:
         header = stream.read(length)
     try:
         entries = json.loads(header)
-        shapes, end = {}, 0
+        shapes, dtypes, end = {}, {}, 0
         for name, entry in entries.items():
             if name != _METADATA:
                 shapes[name] = tuple(int(side) for side in entry["shape"])
+                dtypes[name] = str(entry["dtype"])
                 end = max(end, _check_entry(name, entry, shapes[name]))
+        metadata = {str(name): str(text) for name, text in entries.get(_METADATA, {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{file} has a header that is not one of safetensors ({shorten(str(error))}); copy or download it again"
@@ -61,7 +84,7 @@ def read_shapes(file: Path) -> Shapes:
             f"{file} is {'truncated' if _LENGTH_BYTES + length + end > size else 'damaged'}: its header describes "
             f"{_LENGTH_BYTES + length + end} bytes, the file has {size}; copy or download it again"
         )
-    return shapes
+    return Header(shapes, dtypes, metadata)
 
 
 def _check_entry(name: str, entry: Mapping, shape: tuple[int, ...]) -> int:

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 
 import pytest
 import torch
@@ -32,33 +32,50 @@ ENCODERS, GENERATORS = encoder_families(), generator_families()
 
 
 def test_modules_are_found_by_walking():
-    assert list(ENCODERS) == ["qwen3", "qwen3_vl"]
-    assert list(GENERATORS) == ["z_image"]
+    assert list(ENCODERS) == ["clip_pair", "qwen3", "qwen3_vl", "safetensors"]
+    assert list(GENERATORS) == ["flux2_klein", "krea2", "sdxl", "z_image"]
     for name in ENCODERS:
         assert encoder_family(name) is family_of("encoder", {"family": name}) is ENCODERS[name]
     assert generator_family("z_image") is family_of("generator", {"family": "z_image"})
-    assert families_with_images() == "qwen3_vl"
+    assert families_with_images() == "qwen3_vl or safetensors"
 
 
 def test_a_family_that_does_not_exist_is_named_with_what_does():
     with pytest.raises(
-        ValueError, match=r"family 't5' of encoder 'mine' is not one of qwen3, qwen3_vl; set .*mine\.family"
+        ValueError,
+        match=r"family 't5' of encoder 'mine' is not one of clip_pair, qwen3, qwen3_vl, safetensors; set .*mine\.family",
     ):
         family_of("encoder", {"family": "t5"}, "mine")
-    with pytest.raises(ValueError, match=r"'flux' of generator .* is not one of z_image"):
+    with pytest.raises(
+        ValueError, match=r"'flux' of generator .* is not one of flux2_klein, krea2, sdxl, z_image"
+    ):
         generator_family("flux")
     with pytest.raises(ValueError, match="kind 'vae' of a model is not one of encoder, generator"):
         family_of("vae", {"family": "flux"})
 
 
 @pytest.mark.parametrize(
-    "kind", [EncoderFamily, GeneratorFamily, families.CaptionFormat, families.GeneratorFacts]
+    "kind",
+    [
+        EncoderFamily,
+        GeneratorFamily,
+        families.CaptionFormat,
+        families.SamplingOptions,
+        families.GeneratorFacts,
+    ],
 )
 def test_a_registration_says_everything(kind):
     """What is forgotten fails on import, with its name."""
     assert [field.name for field in fields(kind) if field.default is not MISSING] == []
     with pytest.raises(TypeError, match=fields(kind)[-1].name):
         kind()
+
+
+@pytest.mark.parametrize("wrong", [{"layout": "side by side"}, {"padding": "none"}])
+def test_a_layout_that_nothing_makes_fails_on_import(wrong):
+    captions = next(iter(GENERATORS.values())).captions
+    with pytest.raises(ValueError, match=f"{next(iter(wrong.values()))}.*allowed: "):
+        replace(captions, **wrong)
 
 
 @pytest.mark.parametrize("content", ["", "FAMILY = 1", "from graftwork.models.encoders.qwen3 import FAMILY"])
@@ -117,6 +134,14 @@ def test_the_class_of_a_family_is_what_runs_it_and_what_its_digest_covers(family
         assert not [part for part in parts if not part.startswith(("graftwork.models", "graftwork.core"))]
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_family_encodes_texts_in_batches_where_it_says_so(name):
+    """Keys have the rows of a batch where the registration says that there are batches; the class must make them."""
+    family = ENCODERS[name]
+    encodes = load_class(family.encoder).encode_texts
+    assert family.batches_texts == (encodes is not Encoder.encode_texts)
+
+
 def test_reading_an_image_counts_where_one_takes_part():
     reading = "graftwork.models.images:load_reference_image"
 
@@ -124,8 +149,10 @@ def test_reading_an_image_counts_where_one_takes_part():
         return any(reading in used_code(entry) for entry in code)
 
     assert {name: covers(family.code) for name, family in ENCODERS.items()} == {
+        "clip_pair": False,
         "qwen3": False,
         "qwen3_vl": True,
+        "safetensors": True,
     }
     for family in GENERATORS.values():
         assert covers(family.code(from_image=True))
@@ -160,7 +187,9 @@ def test_z_image_is_what_its_transformer_does():
         return transformer([image], torch.tensor([0.5]), [caption], return_dict=False)[0][0]
 
     captions, reference = GENERATORS["z_image"].captions, predicted(caption)
-    assert captions.norm is not None
+    assert isinstance(captions.first_layer, families.CaptionNormWeight)
+    assert (captions.layout, captions.padding) == ("single", "learned")
+    assert captions.order_is_visible
     assert torch.allclose(predicted(7 * caption), reference, rtol=1e-3, atol=1e-4), "the scale is hidden"
     assert not torch.allclose(predicted(caption.flip(0)), reference, rtol=1e-3, atol=1e-3), "order is visible"
     lengths = []
@@ -185,7 +214,8 @@ def test_no_family_is_named_outside_its_own_module(family):
     naming = [
         path.relative_to(REPOSITORY).as_posix()
         for path in sorted((REPOSITORY / "graftwork").rglob("*.py"))
-        if quoted.search(path.read_text(encoding="utf-8"))
+        # `model_type` is transformers' name of a class, also of one that judges images.
+        if quoted.search(re.sub(r"model_type=\S+", "", path.read_text(encoding="utf-8")))
     ]
     kind = "encoders" if family in ENCODERS else "generators"
     own = f"graftwork/models/{kind}/{family}"

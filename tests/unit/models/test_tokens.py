@@ -34,8 +34,8 @@ def prompt_indices(roles):
 
 
 def test_codes_never_change():
-    assert ROLES == ("template", "sink", "vision_marker", "image", "prompt", "think", "system")
-    assert [ROLE_CODES[role] for role in ROLES] == list(range(7))
+    assert ROLES == ("template", "sink", "vision_marker", "image", "prompt", "think", "system", "pad")
+    assert [ROLE_CODES[role] for role in ROLES] == list(range(8))
 
 
 @pytest.mark.parametrize("prompt", ODD_PROMPTS)

@@ -5,7 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from graftwork.models.config_files import ConfigFile
-from graftwork.models.description import added_tokens, language_model_shapes, read_encoder_facts
+from graftwork.models.description import (
+    added_tokens,
+    checkpoint_folders,
+    language_model_shapes,
+    read_encoder_facts,
+)
 from graftwork.models.families import EncoderFacts, EncoderFamily
 
 # `smart_resize` of the image processor in transformers refuses more.
@@ -105,12 +110,19 @@ def image_tokens(facts: EncoderFacts, width: int, height: int) -> int:
 FAMILY = EncoderFamily(
     name="qwen3_vl",
     encoder=f"{__name__}.encoder:Qwen3VLEncoder",
+    captioner="graftwork.models.encoders.qwen3_vl.captioner:Qwen3VLCaptioner",
     model_type="qwen3_vl",
     accepts_images=True,
     prompt_formats=("chat",),
     natural_format="chat",
-    processor_files=("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
-    required_processor_files=("preprocessor_config.json",),
+    pads_texts=False,
+    batches_texts=True,
+    folders=lambda entry: checkpoint_folders(
+        entry,
+        ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
+        ("preprocessor_config.json",),
+    ),
+    lacks=None,
     read_facts=read_facts,
     weight_shapes=weight_shapes,
     image_problem=image_problem,

@@ -127,6 +127,10 @@ class Qwen3VLEncoder(TransformersEncoder):
         }
         return ModelInput(input_ids, roles, mark_prompt(layout, offsets), positions[:, 0].numpy(), arguments)
 
+    def batch_arguments(self, shape: torch.Size) -> dict[str, torch.Tensor]:
+        """Says that no token stands for an image; see `TransformersEncoder`."""
+        return {"mm_token_type_ids": torch.zeros(shape, dtype=torch.int32, device=self.model.device)}
+
     @torch.no_grad()
     def encode_image(self, image: Image.Image, image_key: str | None) -> EncodedSequence:
         """Runs the vision tower alone; see `Encoder`."""

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftwork.models.acceleration import ATTENTION_BACKENDS, NEUTRAL
-from graftwork.models.config_files import ConfigFile
+from graftwork.models.config_files import ConfigFile, conditioning_layers, decoder_shapes, refuse_keys
 from graftwork.models.families import (
+    PIPELINE_FOLDERS,
     CaptionFormat,
     CaptionNormWeight,
     GeneratorFacts,
     GeneratorFamily,
-    ModelFolder,
+    SamplingOptions,
 )
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ def scheduler_sigmas(
     return scheduler.sigmas
 
 
-def read_facts(folder: Path) -> GeneratorFacts:
-    """Reads the facts of a checkpoint out of the configurations of its parts."""
+def read_facts(folder: Path, entry: Mapping[str, Any]) -> GeneratorFacts:
+    """Reads the facts of a checkpoint out of the configurations of its parts; whether it is distilled is in no file."""
+    refuse_keys(entry, "max_sequence_length")
     transformer = ConfigFile(folder / "transformer" / "config.json")
     vae = ConfigFile(folder / "vae" / "config.json")
     scheduler = ConfigFile(folder / "scheduler" / "scheduler_config.json")
@@ -84,7 +86,9 @@ def read_facts(folder: Path) -> GeneratorFacts:
     multiple = 2 ** (len(vae.whole_list("block_out_channels")) - 1) * 2
     return GeneratorFacts(
         family="z_image",
+        conditioning_layers=conditioning_layers(entry, (-2,), most=1),
         caption_channels=transformer.whole("cap_feat_dim"),
+        caption_padding=0,
         max_caption_tokens=max_caption_tokens(axes),
         size_multiple=multiple,
         latent_channels=transformer.whole("in_channels"),
@@ -94,13 +98,14 @@ def read_facts(folder: Path) -> GeneratorFacts:
         max_width=axes[2] * multiple,
         # More steps than the schedule has levels of noise repeat some.
         max_steps=scheduler.whole("num_train_timesteps", 1000),
+        is_distilled=entry.get("is_distilled"),
     )
 
 
 def weight_shapes(folder: Path) -> list[dict[str, tuple[int, ...]]]:
     """Returns the weights of the transformer or the VAE that decide its size, as diffusers makes them."""
     config = ConfigFile(folder / "config.json")
-    return [_vae_shapes(config) if "block_out_channels" in config.values else _transformer_shapes(config)]
+    return [decoder_shapes(config) if "block_out_channels" in config.values else _transformer_shapes(config)]
 
 
 def _transformer_shapes(config: ConfigFile) -> dict[str, tuple[int, ...]]:
@@ -131,37 +136,49 @@ def _transformer_shapes(config: ConfigFile) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _vae_shapes(config: ConfigFile) -> dict[str, tuple[int, ...]]:
-    widths, latents = config.whole_list("block_out_channels"), config.whole("latent_channels")
-    colours = config.whole("out_channels")
-    shapes: dict[str, tuple[int, ...]] = {
-        "decoder.conv_in.weight": (widths[-1], latents, 3, 3),
-        "decoder.conv_out.weight": (colours, widths[0], 3, 3),
-    }
-    for block, width in enumerate(reversed(widths)):
-        for layer in range(config.whole("layers_per_block") + 1):
-            shapes[f"decoder.up_blocks.{block}.resnets.{layer}.conv2.weight"] = (width, width, 3, 3)
-    return shapes
+def batch_bytes(hardware: Mapping[str, Any], rows: int, pixels: int) -> int:
+    """Returns what a batch takes on the device besides the weights, in bytes, a little more than was measured.
+
+    Source: benchmarks/RESULTS.md, peaks on an H100 at 1024 pixels (1 and 4 rows) and 512 (1 and 8), less 12.48 GB of weights:
+    2.7, 8.7, 0.8 and 4.4 GB eager; 5.5 GB (4 rows), 0.5 and 2.8 GB with compiled and fused blocks and a compiled decoder.
+    Decoding decides it: with `vae_slicing`, 4 rows of 1024 pixels took what 1 row takes.
+    """
+    is_fast = hardware.get("compile") and hardware.get("fuse_blocks") and hardware.get("compile_vae")
+    at_once = 1 if hardware.get("vae_slicing") else rows
+    return 400_000_000 + 1_300 * pixels * at_once if is_fast else 600_000_000 + 2_000 * pixels * at_once
 
 
 FAMILY = GeneratorFamily(
     name="z_image",
     generator=f"{__name__}.generator:ZImageGenerator",
     transformer_class="ZImageTransformer2DModel",
-    folders=(
-        ModelFolder("", ("model_index.json",), ("model_index.json",)),
-        ModelFolder("transformer", ("*.json", "*.safetensors"), ("config.json",), has_weights=True),
-        ModelFolder("vae", ("*.json", "*.safetensors"), ("config.json",), has_weights=True),
-        ModelFolder("scheduler", ("*.json", "*.safetensors"), ("scheduler_config.json",)),
-    ),
+    transformer_folder="transformer",
+    folders=PIPELINE_FOLDERS,
     read_facts=read_facts,
     weight_shapes=weight_shapes,
     captions=CaptionFormat(
+        layout="single",
+        think_block="template",
+        system_prompt=None,
+        dropped_prefix=0,
+        padding="learned",
         padded_length=padded_length,
         # `norm_eps` of `ZImageTransformer2DModel` in diffusers has the default 1e-5.
-        norm=CaptionNormWeight("transformer", "cap_embedder.0.weight", "norm_eps", 1e-5),
+        first_layer=CaptionNormWeight("transformer", "cap_embedder.0.weight", "norm_eps", 1e-5),
+        order_is_visible=True,
+        changes_between_steps=True,
+        projection="cap_embedder.1.weight",
+    ),
+    sampling=SamplingOptions(
+        guidance_problem=lambda facts: None,
+        guidance_options=("cfg_normalization", "cfg_truncation"),
+        starts_from_images=True,
+        noise_dtype="float32",
     ),
     scheduler_sigmas=scheduler_sigmas,
     attention_backends=ATTENTION_BACKENDS,
     acceleration=tuple(NEUTRAL),
+    batch_bytes=batch_bytes,
+    velocity=f"{__name__}.velocity:velocity",
+    references=None,
 )

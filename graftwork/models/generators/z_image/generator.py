@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
+from diffusers import ZImagePipeline
 from diffusers.utils import logging
 
 from graftwork.core.code_digest import outside_digests
@@ -36,34 +36,10 @@ from graftwork.models.generators.z_image import (
 )
 from graftwork.models.generators.z_image.blocks import compile_blocks, compile_decoder, fuse_blocks
 from graftwork.models.hardware import parse_dtype
+from graftwork.models.kept_schedule import KeptSchedule
 
 # Bars that redraw themselves are noise in a log file.
 logging.disable_progress_bar()
-
-
-class KeptSchedule(FlowMatchEulerDiscreteScheduler):
-    """A scheduler that copies each schedule to the device once.
-
-    The copy waits for everything that the device still has to do, and the pipeline asks for a schedule per batch.
-    """
-
-    # The pipeline looks at these names before it calls.
-    def set_timesteps(
-        self,
-        num_inference_steps: int | None = None,
-        device: Any = None,
-        sigmas: list[float] | None = None,
-        mu: float | None = None,
-        timesteps: list[float] | None = None,
-    ) -> None:
-        """Sets the schedule; see `FlowMatchEulerDiscreteScheduler` in diffusers."""
-        kept = self.__dict__.setdefault("_kept", {})
-        key = repr((num_inference_steps, device, sigmas, mu, timesteps))
-        if key not in kept:
-            super().set_timesteps(num_inference_steps, device, sigmas, mu, timesteps)
-            kept[key] = (self.num_inference_steps, self.timesteps, self.sigmas)
-        self.num_inference_steps, self.timesteps, self.sigmas = kept[key]
-        self._step_index = self._begin_index = None
 
 
 class ZImageGenerator(Generator):
@@ -88,6 +64,8 @@ class ZImageGenerator(Generator):
     @classmethod
     def load(cls, folder: Path, entry: Mapping[str, Any], hardware: Mapping[str, Any]) -> "ZImageGenerator":
         """Loads transformer, VAE and scheduler; see `loading.load_generator`."""
+        # As in `PipelineGenerator.load`. To share it would change the code that every stored image's key is made of, and make
+        # all of them again, for the same bytes.
         pipeline = ZImagePipeline.from_pretrained(
             folder,
             text_encoder=None,
@@ -116,7 +94,7 @@ class ZImageGenerator(Generator):
     def launch(self, batch: Batch) -> Launched:
         """Starts a batch of images with the pipeline's own loop.
 
-        What a schedule changes to is on the device before the loop. Where the captions of a batch and their negatives have
+        All conditioning of a schedule is on the device before the loop. Where the captions of a batch and their negatives have
         two padded lengths, the pipeline masks what is missing. It waits for the device where `cfg_normalization` is not 0,
         at each step, and where `cfg_truncation` is below 1, once.
 
@@ -209,7 +187,7 @@ def guidance_arguments(batch: Batch, copy: Any) -> dict[str, Any]:
     """Returns what the pipeline is told about guidance: prediction = pos + guidance_scale * (pos - neg).
 
     Args:
-        batch: What is sampled.
+        batch: rows that are sampled.
         copy: Brings a caption to the device.
     """
     if batch.guidance_scale == 0:
