@@ -1,12 +1,59 @@
-# From images to what can be measured of them, for experiments with `scores`; a summary and plots of each score.
+# From images to what can be measured of them, for experiments with `scores`; a summary and plots of each score. Scores that
+# ask models are planned and sharded like images.
 #   in   results/{experiment}/design.json, results/store/images/
+#   out  results/store/values/
 #   out  results/{experiment}/scores.csv, results/{experiment}/{summary}.csv, results/{experiment}/plots/*.png
+
+
+checkpoint plan_scores:
+    input:
+        designs=designs_of_scope,
+        plan="results/plan/{scope}/images.json",
+        images=lambda wildcards: image_manifests(wildcards.scope),
+    output:
+        plan="results/plan/{scope}/scores.json",
+    log:
+        "logs/plan_scores/{scope}.log",
+    benchmark:
+        "logs/benchmarks/plan_scores/{scope}.tsv"
+    localrule: True
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        digest=of_scope(SCOPES.scoring_digest),
+        asked=of_scope(lambda scope: to_json(SCOPES.asked(scope))),
+        hardware=PROJECT.settings.hardware.model_dump(),
+        sharding=PROJECT.settings.sharding.model_dump(),
+    message:
+        "Planning what scorers are asked ({wildcards.scope})"
+    script:
+        "../workflow_scripts/plan_scores.py"
+
+
+rule measure_images:
+    output:
+        manifest="results/plan/{scope}/scores/{shard}.json",
+    log:
+        "logs/measure_images/{scope}/{shard}.log",
+    benchmark:
+        "logs/benchmarks/measure_images/{scope}/{shard}.tsv"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=48000,
+        runtime=240,
+    message:
+        "Asking a scorer, shard {wildcards.shard}"
+    script:
+        "../workflow_scripts/measure_images.py"
 
 
 rule score_images:
     input:
         design="results/{experiment}/design.json",
         manifests=manifests_of_experiment,
+        measured=score_manifests_of_experiment,
         files=of_experiment(OUTPUTS.files_of_scores),
     output:
         table="results/{experiment}/scores.csv",
@@ -22,6 +69,8 @@ rule score_images:
         plan=plan_of_experiment,
         cells=planned_cells,
         scores=of_experiment(OUTPUTS.scores_asked_for),
+        scoring=of_experiment(lambda experiment: to_json(OUTPUTS.scoring(experiment))),
+        hardware=PROJECT.settings.hardware.model_dump(),
         code=of_experiment(lambda experiment: report_code.score_code(OUTPUTS.scores(experiment))),
     message:
         "Scoring images of {wildcards.experiment}"
@@ -35,7 +84,13 @@ rule summarize_scores:
         scores="results/{experiment}/scores.csv",
         files=of_experiment(OUTPUTS.files_of_scores),
     output:
-        table="results/{experiment}/{summary}.csv",
+        table=report(
+            "results/{experiment}/{summary}.csv",
+            caption="report/scores.rst",
+            category="Experiments",
+            subcategory="Tables",
+            labels={"experiment": "{experiment}", "what": "{summary}"},
+        ),
     log:
         "logs/summarize_scores/{experiment}/{summary}.log",
     benchmark:
@@ -62,7 +117,13 @@ rule plot_scores:
         design="results/{experiment}/design.json",
         summary=lambda wildcards: summary_of_plot(wildcards.experiment, wildcards.plot),
     output:
-        plot="results/{experiment}/plots/{plot}.png",
+        plot=report(
+            "results/{experiment}/plots/{plot}.png",
+            caption="report/plot.rst",
+            category="Experiments",
+            subcategory="Plots",
+            labels={"experiment": "{experiment}", "what": "{plot}"},
+        ),
     log:
         "logs/plot_scores/{experiment}/{plot}.log",
     benchmark:

@@ -1,5 +1,6 @@
-"""How far means and shares can be trusted: intervals of 95 %."""
+"""How far means, shares and differences can be trusted: intervals of 95 %, and p-values of many differences at once."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -9,6 +10,8 @@ import numpy as np
 # The quantile of the standard normal distribution that leaves 2.5 % on either side.
 Z_95 = 1.959963984540054
 RESAMPLES = 2000
+# Up to so many units every choice of signs is tried; beyond, as many as RESAMPLES times 5 are drawn.
+_MOST_EXACT = 12
 # Values that are held in memory at once while resampling.
 _MOST_VALUES = 1_000_000
 
@@ -80,3 +83,64 @@ def effective_number(units: Iterable[Hashable]) -> float:
     """
     counts = Counter(units).values()
     return sum(counts) ** 2 / sum(count**2 for count in counts) if counts else 0.0
+
+
+def share_interval(
+    follows: Sequence[int], prompts: Sequence[Hashable], images: Iterable[Hashable]
+) -> tuple[float, float]:
+    """Returns the 95 % interval of a share: prompts are resampled, with all their images and attributes.
+
+    Where all prompts have the same share, resampling gives no width: the interval is then Wilson's for one observation
+    per prompt. A single prompt cannot be resampled: the interval is Wilson's for its different images, and says nothing
+    of other prompts.
+
+    Args:
+        follows: 1 or 0 of each observation, at least one.
+        prompts: prompt of each observation.
+        images: what stands for the image of each observation.
+    """
+    share = sum(follows) / len(follows)
+    found = bootstrap_interval(follows, prompts)
+    if found is None:
+        return wilson_interval(share, effective_number(images))
+    return wilson_interval(share, len(set(prompts))) if found[0] == found[1] else found
+
+
+def sign_flip_p(differences: Sequence[float], units: Sequence[Hashable]) -> float | None:
+    """Returns the two-sided p-value of a mean difference: how often random signs of whole units give one as large.
+
+    Under the hypothesis that the sign of a unit's difference is chance, its sum is as often negative. The test of R. A.
+    Fisher, The Design of Experiments (1935), section 21, over the sums of units.
+
+    Args:
+        differences: paired differences.
+        units: unit of each, such as its prompt.
+
+    Returns:
+        The p-value, never below 2 / 2^units; None for fewer than two units.
+    """
+    names = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
+    if len(names) < 2:
+        return None
+    sums = np.bincount([names[unit] for unit in units], weights=np.asarray(differences, dtype=np.float64))
+    if len(names) <= _MOST_EXACT:
+        signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(names))))
+        drawn = 0
+    else:
+        random = np.random.Generator(np.random.PCG64(0))
+        drawn = 5 * RESAMPLES
+        signs = np.where(random.random((drawn, len(names))) < 0.5, 1.0, -1.0)
+    # The observed signs are one of those that are drawn, so that no p-value is 0.
+    is_as_large = np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-12)
+    return float((is_as_large.sum() + bool(drawn)) / (len(signs) + bool(drawn)))
+
+
+def adjust_by_holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Returns p-values adjusted for their number (S. Holm, Scandinavian Journal of Statistics 6, 1979); None stays None."""
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, place) in enumerate(known):
+        highest = max(highest, min(1.0, p * (len(known) - rank)))
+        adjusted[place] = highest
+    return adjusted

@@ -72,8 +72,7 @@ def describe_scores(names: Sequence[str], tables: Mapping[str, Sequence[Mapping[
 
 def measure_code(names: Sequence[str]) -> str:
     """Returns the digest of the code that measures these scores."""
-    found = [scores()[name] for name in names]
-    return _digest(names, *(score.measure or score.measure_image for score in found))
+    return _digest(names, *(function for name in names for function in scores()[name].measures))
 
 
 def summary_code(table: str, names: Sequence[str]) -> str:

@@ -32,7 +32,7 @@ NO_IMAGE = "there is no image"
 
 @dataclass(frozen=True)
 class ScoreInputs:
-    """What an experiment asks for, as far as a score may have to refuse it.
+    """The part of an experiment that a score may have to refuse.
 
     Attributes:
         prompts: all prompts of the experiment.
@@ -57,11 +57,28 @@ class CellToScore:
         prompt: text of the prompt.
         references: SHA-256 of the reference images, usually one; none without a reference.
         image: path, or None where there is no image. Cells with the same image have the same path.
+        baseline: path of the image of its baseline; None for a baseline, and where there is none.
     """
 
     prompt: str
     references: tuple[str, ...]
     image: Path | None
+    baseline: Path | None = None
+
+
+@dataclass(frozen=True)
+class ImageBeside:
+    """Pixels of an image and of what it is compared with, uint8 (height, width, 3) each.
+
+    Attributes:
+        pixels: the image.
+        references: those of its cell, each of a size of its own.
+        baseline: the image of its baseline; None for a baseline, and where there is none.
+    """
+
+    pixels: np.ndarray
+    references: tuple[np.ndarray, ...] = ()
+    baseline: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +91,10 @@ class Column:
         unit: for example "grey levels"; empty for a number without a unit. "share" is shown in percent.
         bounds: (lowest, highest) value that is possible; None where there is no limit.
         better: whether a higher or a lower value is better.
-        against: what the image is compared with besides its prompt. Equal images of one prompt count once in a mean,
-            those compared with different references once for each.
+        against: what the image is compared with. Equal images of one prompt count once in a mean, those compared with
+            different references or baselines once for each.
+        text_alone: column with the value of the baseline's image, compared with the same thing. Without one, differences are
+            to the baseline's own value: a baseline has the same prompt, but no reference.
         chance: value of an image that has nothing to do with what it is compared with, where it is known.
         is_number: whether the values are numbers, which are summed up; others are text.
         is_detail: whether the column is left out of cells.csv and has no plot and no line in the summary.
@@ -86,10 +105,23 @@ class Column:
     unit: str = ""
     bounds: tuple[float | None, float | None] = (None, None)
     better: Literal["higher", "lower", "neither"] = "neither"
-    against: Literal["nothing", "reference", "baseline"] = "nothing"
+    against: Literal["nothing", "prompt", "reference", "baseline"] = "nothing"
+    text_alone: str = ""
     chance: float | None = None
     is_number: bool = True
     is_detail: bool = False
+
+
+def prompt_truncated(name: str) -> Column:
+    """Returns the column that says whether a scorer of texts cut the prompt, 0 or 1."""
+    return Column(
+        name,
+        "prompt longer than the scorer reads",
+        "share",
+        bounds=(0, 1),
+        against="prompt",
+        is_detail=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -128,6 +160,27 @@ class Summary:
     describe: Callable[[Sequence[Mapping[str, str]]], Section]
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a score asks a scorer about an image: one column.
+
+    Attributes:
+        column: name of the column.
+        role: which scorer is asked, a key of `scorers` in an experiment.
+        quantity: which of its numbers, see `graftwork.models.scorer`.
+        about: what the image is compared with. Over several references the mean is taken.
+        truncated: column that says whether the text was cut (1 or 0); empty for none.
+        of_baseline: whether the image of the baseline is compared in place of the cell's.
+    """
+
+    column: str
+    role: str
+    quantity: str
+    about: Literal["prompt", "reference_caption", "reference", "baseline"]
+    truncated: str = ""
+    of_baseline: bool = False
+
+
 def accept_all(inputs: ScoreInputs) -> None:
     """Accepts every experiment."""
 
@@ -147,8 +200,13 @@ class Score:
         columns: what it writes to scores.csv.
         measure_image: given the pixels of an image, uint8 (height, width, 3), returns the values of the columns. For
             scores that look at one image at a time and at nothing else.
+        measure_beside: in its place, for scores that compare an image with its references or its baseline.
         measure: in its place, for all others: given cells, and SHA-256 -> path of reference images, returns for each cell
             the values of the columns, and `UNSCORED` -> the reason where there are none. Reads each distinct image once.
+        measured_by: function at which the digest of its code begins, where `measure` is none of a module.
+        depends_on: of a score with `measure`: returns what stands for all that decides its values besides its code and the
+            cell. Values are then kept, and it is asked only for what is not known; None keeps nothing.
+        questions: in the place of all of these, for scores whose columns scorers say: models that jobs of their own load.
         needs: what it asks of an experiment, for the documentation.
         check: raises DesignError for an experiment that cannot be scored, before anything is made.
         files: given the folder of the project, returns the files that it reads besides the images.
@@ -159,7 +217,11 @@ class Score:
     meaning: str
     columns: tuple[Column, ...]
     measure_image: Callable[[np.ndarray], Row] | None = None
+    measure_beside: Callable[[ImageBeside], Row] | None = None
     measure: Callable[[Sequence[CellToScore], Mapping[str, Path]], list[Row]] | None = None
+    measured_by: Callable[..., Any] | None = None
+    depends_on: Callable[[], str] | None = None
+    questions: tuple[Question, ...] = ()
     needs: str = "Nothing."
     check: Callable[[ScoreInputs], None] = accept_all
     files: Callable[[Path], Sequence[Path]] = no_files
@@ -169,8 +231,17 @@ class Score:
         for what, text in {"name": self.name, "meaning": self.meaning, "columns": self.columns}.items():
             if not text:
                 raise ValueError(f"score {self.name!r}: {what} is empty")
-        if (self.measure is None) == (self.measure_image is None):
-            raise ValueError(f"score {self.name!r}: give either measure_image or measure")
+        if len(self.measures) + bool(self.questions) != 1:
+            raise ValueError(
+                f"score {self.name!r}: give one of measure_image, measure_beside, measure or questions"
+            )
+        asked = {name for one in self.questions for name in (one.column, one.truncated) if name}
+        if self.questions and asked != {column.name for column in self.columns}:
+            raise ValueError(f"score {self.name!r}: its questions are about other columns than it has")
+        if self.depends_on is not None and self.measure is None:
+            raise ValueError(
+                f"score {self.name!r}: depends_on is for scores with measure; the others need none"
+            )
         for column in self.columns:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", column.name):
                 raise ValueError(
@@ -178,6 +249,14 @@ class Score:
                 )
             if not column.label:
                 raise ValueError(f"score {self.name!r}: column {column.name!r} has no label")
+
+    @property
+    def measures(self) -> tuple[Callable[..., Any], ...]:
+        """The function that measures, or at which its code begins."""
+        if self.measured_by is not None:
+            return (self.measured_by,)
+        found = (self.measure_image, self.measure_beside, self.measure)
+        return tuple(function for function in found if function is not None)
 
 
 _SCORES: dict[str, Score] = {}
@@ -207,9 +286,9 @@ def _names(score: Score) -> set[str]:
 
 @outside_digests("looks functions up, which have digests of their own")
 def scores() -> dict[str, Score]:
-    """Returns the scores by name, in the order of their modules."""
+    """Returns the scores by name, sorted."""
     _load_all()
-    return dict(_SCORES)
+    return dict(sorted(_SCORES.items()))
 
 
 def check_scores(names: Sequence[str], inputs: ScoreInputs) -> None:

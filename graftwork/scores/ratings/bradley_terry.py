@@ -26,7 +26,7 @@ class Comparison:
         first: One of them.
         second: The other one.
         share: 1 where the first is preferred, 0 where the second is, 0.5 for a tie.
-        group: What is resampled as a whole.
+        group: group of choices that is resampled as a whole.
     """
 
     first: str

@@ -46,7 +46,7 @@ _SHARES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 @dataclass(frozen=True)
 class Rated:
-    """What was rated.
+    """An image that was rated.
 
     Attributes:
         image: SHA-256 of the image file, or "" where it is not known.
@@ -191,7 +191,7 @@ def preferences(ratings: Ratings, cells: Sequence[RatedCell], axis: str) -> list
     """Returns how strongly the values of an axis are preferred, from blind choices between two of them.
 
     Args:
-        ratings: Of the experiment.
+        ratings: ratings of the experiment.
         cells: Cells of the experiment.
         axis: Name of the axis.
 

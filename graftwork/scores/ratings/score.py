@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from graftwork.core.cells import Axis, Expansion
 from graftwork.core.charts import Chart
 from graftwork.core.errors import DesignError
+from graftwork.core.tables import Row
 from graftwork.scores.ratings.files import (
     RatedCell,
     Ratings,
@@ -54,11 +54,11 @@ def check_inputs(inputs: ScoreInputs) -> None:
         raise DesignError(str(error)) from error
 
 
-def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) -> list[dict[str, Any]]:
+def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) -> list[Row]:
     """Returns what people said of the image of each cell."""
     digest = cache(_digest)
     rated = [RatedCell("", digest(cell.image) if cell.image else "", cell.prompt, {}) for cell in cells]
-    rows: list[dict[str, Any]] = score_columns(_read(), rated)
+    rows: list[Row] = score_columns(_read(), rated)
     for cell, row in zip(cells, rows, strict=True):
         if cell.image is None:
             row[UNSCORED] = NO_IMAGE
@@ -67,7 +67,7 @@ def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) 
     return rows
 
 
-def summarize(design: Expansion, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+def summarize(design: Expansion, rows: Sequence[Mapping[str, str]]) -> list[Row]:
     """Returns how strongly each value of an axis is preferred, and one row that says how much there is.
 
     Args:
@@ -76,7 +76,7 @@ def summarize(design: Expansion, rows: Sequence[Mapping[str, str]]) -> list[dict
     """
     ratings, cells = _read(), _rated_cells(design, rows)
     note = f"{len(ratings.ratings)} ratings and {len(ratings.choices)} choices, {count_stale(ratings, cells)} of images that no cell has"
-    table: list[dict[str, Any]] = [{**dict.fromkeys(_NOTE_COLUMNS), "note": note}]
+    table: list[Row] = [{**dict.fromkeys(_NOTE_COLUMNS), "note": note}]
     for axis in dict.fromkeys(choice.axis for choice in ratings.choices if choice.axis):
         table += [
             {

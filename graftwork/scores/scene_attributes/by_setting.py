@@ -8,7 +8,7 @@ time: an effect of one attribute in one setting is lost there among the others.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from graftwork.core.cells import Axis, Expansion
+from graftwork.core.cells import CONTROL, Axis, Expansion
 from graftwork.core.tables import Row
 from graftwork.scenes.world import ATTRIBUTES
 from graftwork.scores.scene_attributes.following import STANDS
@@ -34,7 +34,7 @@ def factors(axes: Iterable[Axis]) -> list[str]:
     """
     axes = list(axes)
     varying = [axis.name for axis in axes if axis.varies]
-    return [name for name in breakdowns(axes) if name in varying and name != "reference"]
+    return [name for name in breakdowns(axes) if name in varying and name not in ("reference", CONTROL)]
 
 
 def summarize_by_setting(expansion: Expansion, rows: Sequence[Mapping[str, str]]) -> list[Row]:

@@ -23,8 +23,8 @@ _SHORT_X_LABEL = "alpha"
 _CONFIDENCE = "mean confidence of a reading"
 _METHOD = (
     "An attribute follows the prompt if the image is read as what the prompt states. It follows the reference if it is "
-    "read as the reference's value where the prompt states another or none. Bars: 95 % Wilson intervals, for which equal "
-    "images count once. Chance: images of random scenes. Confidence: 1 for a perfect scene, near 0 for an image that shows "
+    "read as the reference's value where the prompt states another or none. Bars: 95 % intervals by bootstrap over "
+    "prompts, which keep all their images with them. Chance: images of random scenes. Confidence: 1 for a perfect scene, near 0 for an image that shows "
     "none, which is read as the nearest scene all the same."
 )
 

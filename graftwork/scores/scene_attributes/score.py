@@ -5,7 +5,7 @@ caption states and what a reference shows is known exactly, and every image is r
 shows no scene is read too, with a confidence near 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -101,6 +101,31 @@ COLUMNS = (
     *_text_columns("reference", is_detail=True),
     *_follow_columns("prompt"),
     *_follow_columns("reference"),
+    Column(
+        "prompt_kept",
+        "share of the prompt's attributes that the image has",
+        unit="share",
+        bounds=(0, 1),
+        better="higher",
+        against="prompt",
+    ),
+    Column(
+        "reference_arrived",
+        "share of the reference's attributes, not stated by the prompt, that the image has",
+        unit="share",
+        bounds=(0, 1),
+        better="higher",
+        against="reference",
+        text_alone="reference_arrived_text_alone",
+    ),
+    Column(
+        "reference_arrived_text_alone",
+        "the same of the text alone",
+        unit="share",
+        bounds=(0, 1),
+        against="reference",
+        is_detail=True,
+    ),
 )
 
 
@@ -190,7 +215,8 @@ def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) 
         references: SHA-256 -> path of reference images.
     """
     truths = read_references(references)
-    seen = _read_images(sorted({cell.image for cell in cells if cell.image is not None}))
+    wanted = {path for cell in cells for path in (cell.image, cell.baseline) if path is not None}
+    seen = _read_images(sorted(wanted))
     rows = []
     for cell in cells:
         stated = parse_partial(cell.prompt)
@@ -207,8 +233,25 @@ def measure_cells(cells: Sequence[CellToScore], references: Mapping[str, Path]) 
                 value, p, r = row[f"read_{attribute}"], stated.get(attribute), shown.get(attribute)
                 row[f"follows_prompt_{attribute}"] = follows_prompt(value, p)
                 row[f"follows_reference_{attribute}"] = follows_reference(value, p, r)
+            row["prompt_kept"] = _mean(row[f"follows_prompt_{attribute}"] for attribute in ATTRIBUTES)
+            row["reference_arrived"] = _arrived(reading, stated, shown)
+            baseline = seen[cell.baseline] if cell.baseline is not None else NO_IMAGE
+            if not isinstance(baseline, str):
+                row["reference_arrived_text_alone"] = _arrived(baseline, stated, shown)
         rows.append(row)
     return rows
+
+
+def _arrived(reading: Reading, stated: Mapping[str, str], shown: Mapping[str, str]) -> float | None:
+    return _mean(
+        follows_reference(reading.names(attribute)[0], stated.get(attribute), shown.get(attribute))
+        for attribute in ATTRIBUTES
+    )
+
+
+def _mean(follows: Iterable[int | None]) -> float | None:
+    counted = [one for one in follows if one is not None]
+    return round(sum(counted) / len(counted), 6) if counted else None
 
 
 def _read_images(paths: Sequence[Path]) -> dict[Path, Reading | str]:

@@ -19,8 +19,8 @@ _MOST_PANELS = 6
 # More rows of a dot plot cannot be read.
 _MOST_ROWS = 60
 _METHOD = (
-    "Share of images whose attribute is read as that of the reference. Bars: 95 % Wilson intervals, for which equal images "
-    "count once. Chance: images of random scenes. At alpha 0 there is the text alone, which never saw the reference."
+    "Share of images whose attribute is read as that of the reference. Bars: 95 % intervals by bootstrap over prompts; "
+    "Wilson's where all prompts agree. Chance: images of random scenes. At alpha 0 there is the text alone, which never saw the reference."
 )
 
 Row = Mapping[str, str]

@@ -1,8 +1,8 @@
 """attributes.csv: how often attributes follow the prompt, and how often the reference, by alpha and one other axis.
 
 The unit that is counted is one attribute of one cell. Cells with the same image each count, because that different
-recipes give one image is a result. Intervals use the effective number of observations (`effective_number`), so that
-repeated images do not make them narrower. The attributes of one image are taken as independent.
+recipes give one image is a result. Intervals resample prompts, which keep all their cells and attributes with them
+(`share_interval`): neither repeated images nor attributes of one image are taken as independent.
 
 At alpha 0 every layer, token mode and reference has the same image, that of the text alone. Where an experiment has
 cells at alpha 0, these are counted. Where it has none, its baselines are counted in their place, once for each
@@ -15,12 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from graftwork.core.cells import Axis, Cell, Expansion
+from graftwork.core.cells import CONTROL, Axis, Cell, Expansion
 from graftwork.core.identity import canonical_json, digest
 from graftwork.core.labels import format_values
 from graftwork.core.tables import Row
 from graftwork.scenes.world import ATTRIBUTES
-from graftwork.scores.intervals import effective_number, wilson_interval
+from graftwork.scores.intervals import effective_number, share_interval
+from graftwork.scores.means import FEW_PROMPTS, TOO_NARROW
 from graftwork.scores.registry import Section
 from graftwork.scores.scene_attributes.following import (
     STANDS,
@@ -48,6 +49,7 @@ class Observation:
         groups: breakdown -> value that the cell has in it.
         attribute: name of the attribute.
         image: path of the image, or None where there is none.
+        prompt: text of the prompt.
         targets: measure -> value to be read for a 1, without the measures that are not counted here.
         follows: measure -> 1 or 0; empty without an image.
         confidence: confidence of the reading, or None without an image.
@@ -58,6 +60,7 @@ class Observation:
     groups: dict[str, str]
     attribute: str
     image: str | None
+    prompt: str
     targets: dict[str, str]
     follows: dict[str, int]
     confidence: float | None
@@ -84,7 +87,7 @@ def summarize_attributes(expansion: Expansion, rows: Sequence[Mapping[str, str]]
     Returns:
         One row for each `by` (empty: nothing but alpha), `value` of it, attribute ("all": each attribute of each cell
         counts) and alpha. For each measure, prompt and reference: `_n`, how many were counted; `_n_effective`, what
-        they are worth where images repeat; `follows_`, the share, with the ends of its 95 % interval; `_chance`, the
+        they are worth where images repeat; `_prompts`, of how many prompts they are; `follows_`, the share, with the ends of its 95 % interval; `_chance`, the
         share of a picture that has nothing to do with either. Besides `readings`, how many attributes of
         cells have one, `unscored`, how many have none, `stand_ins`, how many of both are of baselines that stand in for
         cells at alpha 0, and `confidence`, the mean over the readings. Empty where nothing was counted.
@@ -92,11 +95,12 @@ def summarize_attributes(expansion: Expansion, rows: Sequence[Mapping[str, str]]
     observed = observe(expansion, rows)
     summary = []
     for by in ["", *breakdowns(expansion.axes)]:
-        values = list(dict.fromkeys(o.groups[by] for o in observed)) if by else [""]
+        of_by = observe_controls(expansion, rows) if by == CONTROL else observed
+        values = list(dict.fromkeys(o.groups[by] for o in of_by)) if by else [""]
         if by == PROMPT_SAYS:
             values = [value for value in STANDS if value in values]
         groups: dict[tuple[str, str, float], list[Observation]] = defaultdict(list)
-        for o in observed:
+        for o in of_by:
             value = o.groups[by] if by else ""
             groups[value, ALL_ATTRIBUTES, o.alpha].append(o)
             groups[value, o.attribute, o.alpha].append(o)
@@ -120,16 +124,18 @@ def summarize_group(observed: Sequence[Observation]) -> Row:
     columns: Row = {}
     for measure in MEASURES:
         counted = [o for o in observed if measure in o.follows]
-        names = [f"{measure}_n", f"{measure}_n_effective", f"follows_{measure}"]
+        names = [f"{measure}_n", f"{measure}_n_effective", f"{measure}_prompts", f"follows_{measure}"]
         names += [f"follows_{measure}_low", f"follows_{measure}_high", f"{measure}_chance"]
-        values: list[Any] = [len(counted), *[None] * 5]
+        values: list[Any] = [len(counted), None, 0, *[None] * 4]
         if counted:
             share = sum(o.follows[measure] for o in counted) / len(counted)
-            worth = effective_number((o.image, o.attribute) for o in counted)
+            images = [(o.image, o.attribute) for o in counted]
+            prompts = [o.prompt for o in counted]
+            ends = share_interval([o.follows[measure] for o in counted], prompts, images)
             chance = sum(chance_levels()[o.attribute][o.targets[measure]] for o in counted) / len(counted)
             # Six digits: the low bits of a sum depend on its order.
-            rounded = [round(x, 6) for x in (worth, share, *wilson_interval(share, worth), chance)]
-            values = [len(counted), *rounded]
+            rounded = [round(x, 6) for x in (share, *ends, chance)]
+            values = [len(counted), round(effective_number(images), 6), len(set(prompts)), *rounded]
         columns |= dict(zip(names, values, strict=True))
     confidences = [o.confidence for o in observed if o.confidence is not None]
     columns["readings"], columns["unscored"] = len(confidences), len(observed) - len(confidences)
@@ -154,13 +160,39 @@ def observe(expansion: Expansion, rows: Sequence[Mapping[str, str]]) -> list[Obs
             at_zero.add(_but_alpha(cell, groups))
     for cell, groups in zip(cells, labels, strict=True):
         row = row_of[cell.cell]
-        observed += _observe_cell(cell.parameters["alpha"], groups, row, row)
+        prompt = cell.parameters["prompt"]
+        seen = _observe_cell(cell.parameters["alpha"], groups, row, row)
+        observed += [replace(one, prompt=prompt) for one in seen]
         baseline, recipe = expansion.baselines.get(cell.cell), _but_alpha(cell, groups)
         if baseline is not None and recipe not in at_zero:
             at_zero.add(recipe)
             stand_ins = _observe_cell(0.0, groups, row_of[baseline], row)
-            observed += [replace(one, is_stand_in=True) for one in stand_ins]
+            observed += [replace(one, prompt=prompt, is_stand_in=True) for one in stand_ins]
     return observed
+
+
+def observe_controls(expansion: Expansion, rows: Sequence[Mapping[str, str]]) -> list[Observation]:
+    """Returns each attribute of each cell and of its controls, which are compared with the cell's prompt and reference.
+
+    A control that several cells share is counted once for each of them. `groups` has the value on the axis `control` alone.
+
+    Args:
+        expansion: an experiment with controls.
+        rows: rows of scores.csv.
+    """
+    row_of = {row["cell"]: row for row in rows}
+    alpha_of = {cell.cell: cell.parameters["alpha"] for cell in expansion.cells}
+    # The axis of controls is the last one, and its first value the cell.
+    cell_at = {tuple(indices[:-1]): name for indices, name in expansion.positions if not indices[-1]}
+    compared = dict.fromkeys(
+        (indices[-1], cell_at[tuple(indices[:-1])], name) for indices, name in expansion.positions
+    )
+    labels = expansion.axes[-1].labels
+    return [
+        one
+        for place, cell, member in compared
+        for one in _observe_cell(alpha_of[cell], {CONTROL: labels[place]}, row_of[member], row_of[cell])
+    ]
 
 
 def _but_alpha(cell: Cell, groups: Mapping[str, str]) -> str:
@@ -173,7 +205,7 @@ def _labels(cells: Sequence[Cell], names: Sequence[str]) -> list[dict[str, str]]
     """Returns where each cell belongs in each breakdown, as text; different values have different text."""
     columns: dict[str, list[str]] = {}
     for name in names:
-        if name == PROMPT_SAYS:
+        if name in (PROMPT_SAYS, CONTROL):
             continue
         columns[name] = format_values([cell.shown.get(name) for cell in cells])
     if "reference" in columns:
@@ -216,6 +248,7 @@ def _observe_cell(
                 {**groups, PROMPT_SAYS: stand(p, r)},
                 attribute,
                 read["image"] or None,
+                "",
                 {measure: target for measure, target in targets.items() if target is not None},
                 {measure: result for measure, result in follows.items() if result is not None},
                 float(read[f"confidence_{attribute}"]) if value is not None else None,
@@ -230,10 +263,13 @@ def describe_attributes(rows: Sequence[Mapping[str, str]]) -> Section:
     Args:
         rows: rows of attributes.csv.
     """
+    prompts = max((int(row[f"{measure}_prompts"]) for row in rows for measure in MEASURES), default=0)
+    few = f" {TOO_NARROW}" if 0 < prompts < FEW_PROMPTS else ""
     return Section(
         "Share of the attributes that are read as what the prompt states, and of those that are read as the reference's "
-        "where the prompt does not state the same; with 95 % intervals and the level of chance. By layer, token mode and "
-        "attribute: [attributes.csv](attributes.csv).",
+        "where the prompt does not state the same; with the level of chance and 95 % intervals by bootstrap over prompts, "
+        f"which keep all their images and attributes with them.{few} By layer, token mode and attribute: "
+        "[attributes.csv](attributes.csv).",
         ("alpha", "follows the prompt", "by chance", "follows the reference", "by chance"),
         [
             (

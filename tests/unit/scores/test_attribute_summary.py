@@ -192,7 +192,18 @@ def test_equal_images_count_each_but_make_no_interval_narrower(tmp_path):
     # One image, six attributes: what it says of one attribute for three prompts and eight layers is one observation.
     assert row["prompt_n_effective"] == one["prompt_n_effective"] == pytest.approx(ALL)
     ends = [row["follows_prompt_low"], row["follows_prompt_high"]]
-    assert ends == pytest.approx(wilson_interval(1.0, ALL), abs=1e-6)
+    # All prompts agree, so that resampling them says nothing: three prompts are three observations.
+    assert ends == pytest.approx(wilson_interval(1.0, 3), abs=1e-6)
+    assert row["prompt_prompts"] == one["prompt_prompts"] == 3
+
+
+def test_attributes_of_one_image_are_not_independent(tmp_path):
+    """Two prompts of which one is followed in everything and one in nothing: all that is known is that they differ."""
+    captions = {"one": write_caption(WANTED), "other": write_caption(SHOWN)}
+    design = make_design(captions, {}, alphas=(0.0,), seeds=tuple(range(20)), baseline=False)
+    row = pick(summarize(design, {}, tmp_path, lambda p: render_scene(WANTED)), alpha=0.0)
+    assert (row["prompt_n"], row["prompt_prompts"], row["follows_prompt"]) == (40 * ALL, 2, 0.5)
+    assert (row["follows_prompt_low"], row["follows_prompt_high"]) == (0.0, 1.0)
 
 
 def test_distinct_images_count_in_full(tmp_path):
@@ -302,6 +313,7 @@ def test_scenes_differ_in_everything():
 def row(alpha: str, by: str = "", attribute: str = "all", **columns: str) -> dict[str, str]:
     names = ("follows_prompt", "follows_reference")
     plain = {f"{name}{end}": "" for name in names for end in ("", "_low", "_high")}
+    plain |= {"prompt_prompts": "12", "reference_prompts": "12"}
     chance = {"prompt_chance": "0.2", "reference_chance": ""}
     return {"by": by, "attribute": attribute, "alpha": alpha, **plain, **chance, **columns}
 

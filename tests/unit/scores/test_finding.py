@@ -173,7 +173,7 @@ def test_the_section_of_the_summary(tmp_path):
     assert section.finding == finding_in_words(rows)
     assert section.columns == ("token mode", "alpha", "background", "texture")
     assert list(section.rows) == [("text_only", "1", "5 of 5", "0 of 5"), ("full", "1", "0 of 5", "0 of 5")]
-    assert "clearest of 12 comparisons" in section.text
+    assert "above chance and the text alone of 12 comparisons" in section.text
 
 
 def test_the_first_plot_is_the_finding(tmp_path):
@@ -202,3 +202,19 @@ def test_every_plot_is_drawn(tmp_path, shows, modes):
     chart = setting_chart(shows, "A test", rows)
     assert all(len(panel.series) <= 6 and len(panel.y.names) <= 60 for panel in chart.panels)
     assert draw_chart(chart).dtype == np.uint8
+
+
+def test_the_larger_share_is_the_finding_where_its_interval_is_wider(tmp_path):
+    """With two prompts, the interval of all of 8 images (by Wilson) ends below that of 5 of 8 (by resampling)."""
+    rows = make_rows(tmp_path, open_background)
+    shares = {"text_only": ("1.0", "0.34"), "full": ("0.625", "0.5")}
+    changed = 0
+    for row in rows:
+        if row["attribute"] == "background" and float(row["alpha"]):
+            row["follows_reference"], row["follows_reference_low"] = shares[row["token_mode"]]
+            changed += 1
+    assert changed >= 2
+    found = find_clearest(rows)
+    assert (found.row["token_mode"], found.row["attribute"]) == ("text_only", "background")
+    assert found.margin == pytest.approx(0.34 - float(found.row["reference_chance"]))
+    assert [row["token_mode"] for row in found.others] == ["full"]

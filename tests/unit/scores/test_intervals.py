@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftwork.scores.intervals import bootstrap_interval, effective_number, wilson_interval
+from graftwork.scores.intervals import (
+    adjust_by_holm,
+    bootstrap_interval,
+    effective_number,
+    share_interval,
+    sign_flip_p,
+    wilson_interval,
+)
 
 SHARES = st.floats(0, 1)
 NUMBERS = st.floats(0.5, 1e6)
@@ -114,3 +121,34 @@ def test_about_95_in_100_intervals_hold_the_mean():
         low, high = bootstrap_interval(list(values), [number // 3 for number in range(120)])
         held += low <= 0 <= high
     assert 180 <= held <= 198
+
+
+def test_a_share_has_the_interval_of_its_prompts():
+    follows, prompts = [1, 1, 0, 0, 1, 0], "aabbcc"
+    assert share_interval(follows, prompts, range(6)) == bootstrap_interval(follows, prompts)
+    # Prompts that agree: three observations; a single prompt: as many as it has different images.
+    assert share_interval([1] * 6, prompts, range(6)) == wilson_interval(1.0, 3)
+    assert share_interval([1] * 6, "aaaaaa", "xxxyyy") == wilson_interval(1.0, 2)
+
+
+def test_flipped_signs_have_an_exact_distribution():
+    """Of 2^5 choices of signs, all and none give the largest sum; seeds of a prompt flip together."""
+    assert sign_flip_p([1.0, 2.0, 3.0, 1.0, 2.0], "abcde") == 2 / 32
+    assert sign_flip_p([1.0, 2.0, 3.0, 1.0, 2.0] * 9, "abcde" * 9) == 2 / 32
+    assert sign_flip_p([1.0, -1.0], "ab") == 1.0
+    assert sign_flip_p([1.0, 1.0], "aa") is None
+
+
+def test_many_units_are_drawn_and_never_give_0():
+    p = sign_flip_p([1.0] * 40, range(40))
+    assert 0 < p < 0.001
+    random = np.random.default_rng(3)
+    found = [sign_flip_p(list(random.normal(size=20)), range(20)) for _ in range(100)]
+    assert 0.3 < np.mean(found) < 0.7
+
+
+def test_holm():
+    # The smallest counts as often as there are p-values, the next once less; the order is kept, and 1 is the limit.
+    assert adjust_by_holm([0.01, 0.04, 0.03, None]) == pytest.approx([0.03, 0.06, 0.06, None])
+    assert adjust_by_holm([0.6, 0.9]) == [1.0, 1.0]
+    assert adjust_by_holm([]) == []

@@ -3,13 +3,21 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from graftwork.scores import registry
 from graftwork.scores.outputs import stale_plots, stale_score_files
 from graftwork.scores.registry import Column, Score
-from graftwork.scores.table import add_scores, score_rows, shown_columns
-from tests.unit.scores.scored import CAPTIONS, SHOWN, make_design, plain_axes
+from graftwork.scores.table import Besides, add_scores, score_rows, shown_columns
+from tests.unit.scores.scored import (
+    CAPTIONS,
+    SHOWN,
+    make_design,
+    plain_axes,
+    save_picture,
+    save_references,
+)
 
 
 def test_scores_come_after_everything_else():
@@ -108,3 +116,89 @@ def test_reasons_of_several_scores_are_joined(monkeypatch):
         "other_1": None,
         "third_1": None,
     }
+
+
+def paint(design, folder, level=lambda cell: 0):
+    images = {}
+    for cell in design.cells:
+        pixels = np.full((64, 64, 3), level(cell), dtype=np.uint8)
+        images[cell.cell] = str(save_picture(folder / f"{level(cell)}.png", pixels))
+    return images
+
+
+def test_what_is_known_is_not_measured_again(tmp_path, monkeypatch):
+    """By the bytes of the image: under another name it is known too, and one more image is one more measurement."""
+    measured = []
+
+    def measure(pixels):
+        measured.append(int(pixels[0, 0, 0]))
+        return {"level": measured[-1]}
+
+    score = Score("mine", "A test.", (Column("level", "a level"),), measure_image=measure)
+    registry.scores()
+    monkeypatch.setattr(registry, "_SCORES", {"mine": score})
+    monkeypatch.setattr("graftwork.scores.table.code_digest", lambda *functions: "code")
+    design = make_design({"full": CAPTIONS["full"]}, {}, seeds=(1, 2, 3), alphas=(1.0,), baseline=False)
+    besides = Besides(values=tmp_path / "values")
+
+    def run(folder, level):
+        measured.clear()
+        images = paint(design, tmp_path / folder, level)
+        rows = score_rows(design.cells, images, {}, ["mine"], Path(), besides)
+        return [row["level"] for row in rows], list(measured)
+
+    def seed(cell):
+        return cell.parameters["seed"]
+
+    assert run("one", seed) == ([1, 2, 3], [1, 2, 3])
+    assert run("other", seed) == ([1, 2, 3], [])
+    assert run("third", lambda cell: 9 if seed(cell) == 2 else seed(cell)) == ([1, 9, 3], [9])
+    assert run("fourth", lambda cell: 9) == ([9, 9, 9], [])
+    monkeypatch.setattr("graftwork.scores.table.code_digest", lambda *functions: "other code")
+    assert run("one", seed)[1] == [1, 2, 3]
+
+
+def test_a_score_sees_references_and_the_baseline_of_its_cell(tmp_path, monkeypatch):
+    seen = []
+
+    def measure(beside):
+        seen.append((beside.pixels, *beside.references, beside.baseline))
+        return {"level": None if beside.baseline is None else float(beside.baseline[0, 0, 0])}
+
+    score = Score("mine", "A test.", (Column("level", "a level"),), measure_beside=measure)
+    registry.scores()
+    monkeypatch.setattr(registry, "_SCORES", {"mine": score})
+    monkeypatch.setattr("graftwork.scores.table.code_digest", lambda *functions: "code")
+    design = make_design({"full": CAPTIONS["full"]}, {"shown": SHOWN}, seeds=(1, 2), alphas=(1.0,))
+    save_references({"shown": SHOWN}, tmp_path)
+    images = paint(design, tmp_path, lambda cell: cell.parameters["seed"] + 10 * (cell.role == "baseline"))
+    besides = Besides(design.baselines, tmp_path / "values")
+    rows = score_rows(design.cells, images, design.references, ["mine"], tmp_path, besides)
+    level = {row["cell"]: row["level"] for row in rows}
+    for cell in design.cells:
+        assert level[cell.cell] == (10 + cell.parameters["seed"] if cell.role == "cell" else None)
+    assert {len(beside) for beside in seen} == {2, 3}
+    # The same again needs nothing; a cell whose baseline is another image does.
+    seen.clear()
+    assert score_rows(design.cells, images, design.references, ["mine"], tmp_path, besides) == rows
+    assert seen == []
+    images["baseline full 1"] = images["baseline full 2"]
+    score_rows(design.cells, images, design.references, ["mine"], tmp_path, besides)
+    assert len(seen) == 1
+
+
+def test_what_could_not_be_measured_is_tried_again(tmp_path, monkeypatch):
+    score = Score(
+        "mine", "A test.", (Column("level", "a level"),), measure_image=lambda pixels: {"level": 1.0}
+    )
+    registry.scores()
+    monkeypatch.setattr(registry, "_SCORES", {"mine": score})
+    monkeypatch.setattr("graftwork.scores.table.code_digest", lambda *functions: "code")
+    design = make_design({"full": CAPTIONS["full"]}, {}, alphas=(1.0,), baseline=False)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    besides = Besides(values=tmp_path / "values")
+    for _ in range(2):
+        (row,) = score_rows(design.cells, {"cell 0": "broken.png"}, {}, ["mine"], tmp_path, besides)
+        assert row["level"] is None
+        assert row["unscored"]
+    assert not (tmp_path / "values").exists()
