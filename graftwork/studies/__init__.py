@@ -1,0 +1,1 @@
+"""Studies: a question over several experiments and analyses, answered in a report. One module per study."""

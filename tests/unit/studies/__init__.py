@@ -1,0 +1,1 @@
+"""Tests of studies, on tables and hidden states that say what they have to find."""
