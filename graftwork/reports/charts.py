@@ -1,24 +1,36 @@
 """Draws charts with matplotlib, in one style.
 
-Equal charts give equal bytes on one machine: bundled fonts, default settings of the library instead of the user's, and
-no time and no version in the file. matplotlib is imported when a chart is drawn, because that takes a second. Colours
+Equal charts give equal bytes on one machine: default settings of the library instead of the user's, and no time and no version
+in the file. Texts that the bundled font has are drawn with it alone; fonts of the machine are for characters that it lacks. matplotlib is imported when a chart is drawn, because that takes a second. Colours
 are those of Okabe and Ito, "Color Universal Design" (2008), and the colour map is cividis (Nunez et al. 2018): both can be
 told apart with any kind of colour vision, and series differ in marker or line too.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from graftwork.core.charts import Axis, Chart, HeatMap, Level, Panel, Series
 from graftwork.core.png import encode_png
-from graftwork.reports.typography import FONT_FOLDER, clean_text, load_font, tell_apart, wrap_text
+from graftwork.reports.typography import (
+    FONT_FOLDER,
+    REPLACEMENT,
+    clean_text,
+    is_bundled,
+    load_font,
+    tell_apart,
+    undrawable,
+    wrap_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
 
 DPI = 150
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#000000")
@@ -26,6 +38,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 _CURVES = ("-", (0, (6, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _INK, _PALE, _RULE = "#222222", "#666666", "#E3E3E3"
 _DASHES = (0, (4, 3))
+# Lines of levels but chance, in the order in which a chart has them: two of one grey are told apart.
+_LEVELS = ((0, (1, 1.2)), (0, (7, 2, 1, 2)), (0, (2.5, 1.2)), (0, (9, 3)))
 # Sizes of text in points.
 _TITLE, _SUBTITLE, _FOOTER, _LABEL, _NOTE = 13, 9.5, 8, 9, 8.5
 # Inches: margin of the page, distance of two lines for a point of text and in the legend, sizes of panels.
@@ -35,10 +49,14 @@ _SINGLE_HEIGHT, _PANEL_HEIGHT = 4.2, 2.7
 _MOST_COLUMNS, _MOST_TICKS = 3, 8
 # Letters of a name below and beside a panel.
 _LONGEST_NAME, _LONGEST_ROW = 24, 48
+# Kinds of characters that a note on what cannot be drawn names.
+_MOST_NAMED = 5
 # Series are moved apart by this share of the width, so that one interval does not hide the other.
 _SHIFT = 0.016
 # Labels of points: width of a digit and height in points, and how many positions around a point are tried.
 _DIGIT_WIDTH, _LABEL_RINGS = 5.4, 12
+# Labels keep off markers of this many points across, where a panel has few enough of them.
+_MARKER, _MOST_MARKERS = 6.0, 50
 _SETTINGS = {
     "text.parse_math": False,
     "axes.unicode_minus": True,
@@ -86,11 +104,36 @@ def draw_chart(chart: Chart) -> np.ndarray:
     defaults = {
         key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")
     }
-    with matplotlib.rc_context({**defaults, **_SETTINGS}):
-        figure = _compose(chart)
+    # Texts are laid out once before each gets its own font.
+    others = _other_fonts("".join(_texts(chart)))
+    family = {"font.family": _families(FONT_FOLDER / "DejaVuSans.ttf", others)} if others else {}
+    with matplotlib.rc_context({**defaults, **_SETTINGS, **family}):
+        figure = _compose(with_note_on_glyphs(chart))
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def with_note_on_glyphs(chart: Chart) -> Chart:
+    """Returns the chart with a note in its footer, where some of its text cannot be drawn."""
+    lacking = undrawable(_texts(chart), is_for_plots=True)
+    if not lacking:
+        return chart
+    note = (
+        f"{REPLACEMENT} stands for characters that no font of this machine has as outlines ({', '.join(lacking[:_MOST_NAMED])}); tables "
+        f"have the text. A font, such as the package fonts-noto-cjk, draws letters. Plots have no emoji in colour."
+    )
+    return replace(chart, footer=[*chart.footer, note])
+
+
+def _texts(chart: Chart) -> list[str]:
+    texts = [chart.title, *chart.subtitle, *chart.footer]
+    for panel in chart.panels:
+        texts += [panel.title, *panel.note, panel.remark, panel.x.label, panel.y.label]
+        texts += [*panel.x.names, *panel.y.names, *(level.label for level in panel.levels)]
+        texts += [text for series in panel.series for text in (series.label, *series.labels)]
+        texts += [panel.map.label] if panel.map is not None else []
+    return texts
 
 
 def _check(panel: Panel) -> None:
@@ -108,6 +151,20 @@ def _check(panel: Panel) -> None:
         values = np.asarray(panel.map.values)
         if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).all():
             raise ValueError(f"a map needs finite values (rows, columns), not {values.shape}")
+
+
+# As matplotlib takes it: where the line begins, and lengths of strokes and gaps.
+_Dashes = tuple[int, tuple[float, ...]]
+
+
+class Look(TypedDict, total=False):
+    """Colours and lines of a series, as keyword arguments of matplotlib's `Line2D`."""
+
+    color: str
+    marker: str
+    linestyle: str | tuple[int, tuple[float, ...]]
+    linewidth: float
+    markersize: float
 
 
 @dataclass(frozen=True)
@@ -130,7 +187,7 @@ class _Page:
     row_heights: list[float]
     head: list["_Line"]
     foot: list["_Line"]
-    legend: dict[str, dict[str, Any]]
+    legend: dict[str, Look]
     legend_columns: int
     note_lines: int
 
@@ -222,22 +279,22 @@ def _compose(chart: Chart) -> "Figure":
     )
     grid = figure.add_gridspec(len(page.row_heights), page.columns, height_ratios=page.row_heights)
     drawn, looks = [], _looks(chart)
+    dashes = _level_lines(chart)
     # Where all panels have one vertical axis, its label stands at the left of each row.
     is_shared = len({panel.y.label for panel in chart.panels}) == 1
     for number, panel in enumerate(chart.panels):
         row, column = divmod(number, page.columns)
         axes = figure.add_subplot(grid[row, column])
-        _draw_panel(axes, panel, looks, column == 0 or not is_shared)
+        _draw_panel(axes, panel, (looks, dashes), column == 0 or not is_shared)
         drawn.append((axes, panel))
     _draw_legend(figure, page)
-    _use_bundled_fonts(figure)
+    _set_fonts(figure)
     # Until it has been laid out, a figure does not know where on the page a point is.
     figure.draw_without_rendering()
     for axes, panel in drawn:
         _write_remark(axes, panel)
-        for series in panel.series:
-            _label_points(axes, series)
-    _use_bundled_fonts(figure)
+        _label_points(axes, panel.series, panel.y.scale == "category")
+    _set_fonts(figure)
     return figure
 
 
@@ -246,7 +303,7 @@ def _columns(panels: int) -> int:
     return 2 if panels == 4 else min(panels, _MOST_COLUMNS)
 
 
-def _looks(chart: Chart) -> dict[str, dict[str, Any]]:
+def _looks(chart: Chart) -> dict[str, Look]:
     """Returns label of a series -> colour, marker and line, the same on all panels."""
     styles = {series.label: series.style for panel in chart.panels for series in panel.series}
     looks, curves = {}, 0
@@ -260,16 +317,19 @@ def _looks(chart: Chart) -> dict[str, dict[str, Any]]:
     return looks
 
 
-def _draw_panel(axes: "Axes", panel: Panel, looks: dict[str, dict[str, Any]], has_label: bool) -> None:
-    axes.set_title(clean_text(panel.title), pad=6 + 12.5 * len(panel.note))
+def _draw_panel(
+    axes: "Axes", panel: Panel, styles: tuple[dict[str, Look], dict[str, _Dashes]], has_label: bool
+) -> None:
+    looks, dashes = styles
+    axes.set_title(_clean(panel.title), pad=6 + 12.5 * len(panel.note))
     for number, line in enumerate(reversed(panel.note)):
         at = (0, 5 + 12.5 * number)
-        axes.annotate(clean_text(line), (0, 1), at, "axes fraction", "offset points", size=_NOTE, color=_PALE)
+        axes.annotate(_clean(line), (0, 1), at, "axes fraction", "offset points", size=_NOTE, color=_PALE)
     if panel.map is not None:
         _draw_map(axes, panel.map)
         _set_up_categories(axes, panel.y, "y")
-        axes.set_xlabel(panel.x.label)
-        axes.set_ylabel(panel.y.label)
+        axes.set_xlabel(_clean(panel.x.label))
+        axes.set_ylabel(_clean(panel.y.label))
         return
     _set_up_axis(axes, panel.x, "x")
     _set_up_axis(axes, panel.y, "y")
@@ -280,14 +340,15 @@ def _draw_panel(axes: "Axes", panel: Panel, looks: dict[str, dict[str, Any]], ha
     axes.grid(axis="x" if is_flat else "y", color=_RULE, linewidth=0.8, zorder=0)
     axes.set_axisbelow(True)
     shown = [series for series in panel.series if series.points]
+    is_crowded = _meet(shown, 1 if is_flat else 0)
     for place, series in enumerate(shown):
         # Only intervals hide each other.
-        shift = (
-            (place - (len(shown) - 1) / 2) * _SHIFT if series.intervals and panel.x.scale != "log" else 0.0
-        )
+        moves = is_crowded and series.intervals and panel.x.scale != "log"
+        shift = (place - (len(shown) - 1) / 2) * _SHIFT if moves else 0.0
         _draw_series(axes, series, looks[series.label], shift, is_flat)
     for level in panel.levels:
-        _draw_level(axes, level, looks, is_flat)
+        colour = looks[level.series]["color"] if level.series else _PALE
+        _draw_level(axes, level, colour, dashes[level.label], is_flat)
     if panel.is_square:
         values = [value for series in panel.series for point in series.points for value in point]
         limits = panel.x.limits or (min(values), max(values))
@@ -299,11 +360,17 @@ def _draw_panel(axes: "Axes", panel: Panel, looks: dict[str, dict[str, Any]], ha
             _plain_log_ticks(target)
 
 
+def _meet(shown: Sequence[Series], axis: int) -> bool:
+    """Returns whether two series have a point at one place on an axis, 0 or 1."""
+    places = [{point[axis] for point in series.points} for series in shown]
+    return len(set().union(*places)) < sum(map(len, places))
+
+
 def _set_up_axis(axes: "Axes", axis: Axis, which: str) -> None:
     from matplotlib.ticker import FuncFormatter
 
     target = getattr(axes, f"{which}axis")
-    getattr(axes, f"set_{which}label")(clean_text(axis.label))
+    getattr(axes, f"set_{which}label")(_clean(axis.label))
     set_limits = getattr(axes, f"set_{which}lim")
     if axis.scale == "log":
         getattr(axes, f"set_{which}scale")("log")
@@ -339,7 +406,7 @@ def _set_up_categories(axes: "Axes", axis: Axis, which: str) -> None:
 
 
 def _shorten(name: str, longest: int) -> str:
-    text = " ".join(clean_text(name).split())
+    text = " ".join(_clean(name).split())
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "\u2026"
 
 
@@ -354,7 +421,7 @@ def _plain_log_ticks(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _draw_series(axes: "Axes", series: Series, look: dict[str, Any], shift: float, is_flat: bool) -> None:
+def _draw_series(axes: "Axes", series: Series, look: Look, shift: float, is_flat: bool) -> None:
     """Draws a series, moved sideways by a share of the width, or of the distance of two categories."""
     x, y = np.array(series.points, dtype=np.float64).T
     left, right = axes.get_xlim()
@@ -376,13 +443,12 @@ def _draw_series(axes: "Axes", series: Series, look: dict[str, Any], shift: floa
     axes.plot(x, y, linestyle="none", marker=look["marker"], color=colour, zorder=5, **size)
 
 
-def _draw_level(axes: "Axes", level: Level, looks: dict[str, dict[str, Any]], is_flat: bool) -> None:
-    colour = looks[level.series]["color"] if level.series else _PALE
+def _draw_level(axes: "Axes", level: Level, colour: str, dashes: _Dashes, is_flat: bool) -> None:
     x, y = np.array(level.points, dtype=np.float64).T
     style = {
         "color": colour,
         "linewidth": 1.1,
-        "linestyle": _level_line(level.label),
+        "linestyle": dashes,
         "alpha": 0.9,
         "zorder": 2,
     }
@@ -394,8 +460,18 @@ def _draw_level(axes: "Axes", level: Level, looks: dict[str, dict[str, Any]], is
         axes.axhline(y[0], **style)
 
 
-def _level_line(label: str) -> Any:
-    return _DASHES if label.startswith("chance") else (0, (1, 1.2))
+def _level_lines(chart: Chart) -> dict[str, _Dashes]:
+    """Returns label of a level -> its line, the same on all panels."""
+    lines: dict[str, _Dashes] = {}
+    # Levels of a series have its colour.
+    levels = [level for panel in chart.panels for level in panel.levels]
+    grey = dict.fromkeys(level.label for level in levels if not level.series)
+    others = [label for label in grey if not label.startswith("chance")]
+    for level in levels:
+        number = others.index(level.label) if level.label in others else 0
+        is_chance = level.label.startswith("chance")
+        lines[level.label] = _DASHES if is_chance else _LEVELS[number % len(_LEVELS)]
+    return lines
 
 
 def _draw_map(axes: "Axes", values: HeatMap) -> None:
@@ -412,18 +488,18 @@ def _draw_map(axes: "Axes", values: HeatMap) -> None:
         shown, aspect="auto", interpolation="nearest", cmap="cividis", norm=norm, origin="lower"
     )
     bar = axes.figure.colorbar(image, ax=axes)
-    bar.set_label(clean_text(values.label))
+    bar.set_label(_clean(values.label))
     if values.scale == "log":
         _plain_log_ticks(bar.ax.yaxis)
 
 
-def _legend_entries(chart: Chart) -> dict[str, dict[str, Any]]:
+def _legend_entries(chart: Chart) -> dict[str, Look]:
     """Returns label -> look of what colours, markers and dashes mean; none for a single series."""
-    looks = _looks(chart)
+    looks, dashes = _looks(chart), _level_lines(chart)
     entries = {label: {**look, "linewidth": 1.4, "markersize": 5.5} for label, look in looks.items()}
     for level in (level for panel in chart.panels for level in panel.levels):
         colour = looks[level.series]["color"] if level.series else _PALE
-        entries[level.label] = {"color": colour, "linestyle": _level_line(level.label), "linewidth": 1.2}
+        entries[level.label] = {"color": colour, "linestyle": dashes[level.label], "linewidth": 1.2}
     return entries if len(entries) > 1 else {}
 
 
@@ -435,7 +511,7 @@ def _draw_legend(figure: "Figure", page: _Page) -> None:
         return
     legend = figure.legend(
         [Line2D([], [], **look) for look in page.legend.values()],
-        tell_apart(list(page.legend), [clean_text(label) for label in page.legend]),
+        tell_apart(list(page.legend), [_clean(label) for label in page.legend]),
         loc="upper left",
         bbox_to_anchor=(_MARGIN / page.width, 1 - page.legend_top / page.height),
         ncols=page.legend_columns,
@@ -479,24 +555,34 @@ def _emptiest_height(axes: "Axes", panel: Panel) -> float:
     return max((0.86, 0.5, 0.7, 0.3, 0.16), key=lambda height: min(abs(height - other) for other in taken))
 
 
-def _label_points(axes: "Axes", series: Series) -> None:
-    """Writes labels beside their points where no other label is, farther ones with a line.
+def _label_points(axes: "Axes", shown: Sequence[Series], is_flat: bool) -> None:
+    """Writes labels beside their points in the panel, where no other label and no marker is, farther ones with a line.
 
-    A label for which there is no room is left out; the important ones come first.
+    A label for which there is no room is left out; the important ones come first. In a dot plot they stand in the row of
+    their point, where they can.
     """
     inches = axes.transData + axes.figure.dpi_scale_trans.inverted()
-    taken: list[tuple[float, float, float, float]] = []
-    for text, (x, y) in zip(series.labels, series.points, strict=False):
+    points = [point for series in shown for point in series.points]
+    panel = axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted()).extents * 72
+    taken: list[tuple[float, ...]] = []
+    if len(points) <= _MOST_MARKERS and any(series.labels for series in shown):
+        half = np.array([_MARKER, _MARKER]) / 2
+        middles = [inches.transform(point) * 72 for point in points]
+        taken = [(*(middle - half), *(middle + half)) for middle in middles]
+    labelled = [
+        (text, point) for series in shown for text, point in zip(series.labels, series.points, strict=False)
+    ]
+    for text, (x, y) in labelled:
         left, bottom = inches.transform((x, y)) * 72
         width, height = len(text) * _DIGIT_WIDTH, _NOTE + 1.0
-        for ring, (dx, dy) in _label_offsets(width, height):
+        for ring, (dx, dy) in _label_offsets(width, height, is_flat):
             box = (left + dx, bottom + dy, left + dx + width, bottom + dy + height)
-            if any(_overlap(box, other) for other in taken):
+            if not _is_inside(box, panel) or any(_overlap(box, other) for other in taken):
                 continue
             taken.append(box)
             line = {"arrowstyle": "-", "linewidth": 0.5, "shrinkB": 3} if ring else None
             axes.annotate(
-                text,
+                _clean(text),
                 (x, y),
                 (dx, dy),
                 textcoords="offset points",
@@ -507,13 +593,18 @@ def _label_points(axes: "Axes", series: Series) -> None:
             break
 
 
-def _label_offsets(width: float, height: float) -> Iterator[tuple[int, tuple[float, float]]]:
+def _label_offsets(width: float, height: float, is_flat: bool) -> Iterator[tuple[int, tuple[float, float]]]:
     """Yields rings around a point and, in points, where the lower left corner of its label would be."""
     for ring in range(_LABEL_RINGS):
         far = 5.0 + ring * height
         for dx in (far, -far - width):
-            for dy in (far - 2.0, -far - height + 2.0, -height / 2):
+            above_below_beside = (far - 2.0, -far - height + 2.0, -height / 2)
+            for dy in reversed(above_below_beside) if is_flat else above_below_beside:
                 yield ring, (dx, dy)
+
+
+def _is_inside(a: tuple[float, ...], b: Sequence[float]) -> bool:
+    return b[0] <= a[0] and b[1] <= a[1] and a[2] <= b[2] and a[3] <= b[3]
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -522,29 +613,67 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 def _font(points: float, bold: bool = False) -> Any:
     # Larger than drawn, because widths of small text are rounded to whole pixels.
-    return load_font(round(8 * points * DPI / 72), bold)
+    return load_font(round(8 * points * DPI / 72), bold, is_for_plots=True)
+
+
+def _clean(text: str) -> str:
+    return clean_text(text, _font(_LABEL))
 
 
 def text_inches(text: str, points: float) -> float:
     """Returns how wide a text is."""
-    return _font(points).getlength(clean_text(text)) / (8 * DPI)
+    return _font(points).getlength(_clean(text)) / (8 * DPI)
 
 
 def wrap_lines(texts: Sequence[str], points: float, inches: float, bold: bool = False) -> list[str]:
     """Returns the lines of texts that are at most so wide."""
     # The layout engines differ a little.
     room = int(0.98 * inches * 8 * DPI)
-    return [line for text in texts for line in wrap_text(clean_text(text), _font(points, bold), room)]
+    return [line for text in texts for line in wrap_text(_clean(text), _font(points, bold), room)]
 
 
-def _use_bundled_fonts(figure: "Figure") -> None:
-    """Gives every text the bundled font: what a machine has installed does not matter."""
-    from matplotlib.font_manager import FontProperties
+def _set_fonts(figure: "Figure") -> None:
+    """Gives every text the bundled font, whatever a machine has installed, and other fonts for what it lacks."""
     from matplotlib.text import Text
 
     # Labels of ticks exist only once they have been laid out.
     figure.draw_without_rendering()
     for text in figure.findobj(Text):
-        weight, size = text.get_fontweight(), text.get_fontsize()
-        file = FONT_FOLDER / ("DejaVuSans-Bold.ttf" if weight == "bold" else "DejaVuSans.ttf")
-        text.set_fontproperties(FontProperties(fname=str(file), size=size, weight=weight))
+        text.set_fontproperties(_font_properties(text.get_text(), text.get_fontweight(), text.get_fontsize()))
+
+
+def _font_properties(text: str, weight: str | int, size: float) -> "FontProperties":
+    from matplotlib.font_manager import FontProperties
+
+    file = FONT_FOLDER / ("DejaVuSans-Bold.ttf" if weight == "bold" else "DejaVuSans.ttf")
+    others = _other_fonts(text)
+    if not others:
+        return FontProperties(fname=str(file), size=size, weight=weight)
+    return FontProperties(family=_families(file, others), size=size, weight=weight)
+
+
+def _other_fonts(text: str) -> list[Path]:
+    """Returns the files of the fonts of the machine that draw what the bundled font lacks."""
+    face = _font(_LABEL)
+    lacking = (char for char in dict.fromkeys(text) if not is_bundled(char))
+    return list(dict.fromkeys(font.path for char in lacking if (font := face.other_font(char)) is not None))
+
+
+def _families(file: Path, others: Sequence[Path]) -> list[str]:
+    return [_register(path) for path in (file, *others)]
+
+
+@functools.cache
+def _register(file: Path) -> str:
+    """Makes a font known to matplotlib under the path of its file, a name that no other font has, and returns it.
+
+    Under its own name, another file of the same family could be taken.
+    """
+    from matplotlib.font_manager import FontEntry, fontManager
+
+    # The weight has been chosen with the file.
+    fontManager.ttflist += [
+        FontEntry(fname=str(file), name=str(file), size="scalable", weight=weight)
+        for weight in ("normal", "bold")
+    ]
+    return str(file)

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from graftwork.models.images import UnreadableImage, image_size, read_image
+from graftwork.reports.fonts import can_shape
 from graftwork.reports.grid_layout import (
     MIN_TILE_SIDE,
     Box,
@@ -21,7 +22,13 @@ from graftwork.reports.grid_layout import (
     layout_grid,
     make_message,
 )
-from graftwork.reports.typography import REPLACEMENT, lacks_glyphs, line_height, load_font
+from graftwork.reports.typography import (
+    REPLACEMENT,
+    line_height,
+    load_font,
+    runs_right_to_left,
+    undrawable,
+)
 from graftwork.store.images import DamagedImage, require_undamaged
 
 # A page of photographs this large has about 75 MB as PNG; Pillow warns about images above 89 million.
@@ -46,6 +53,8 @@ class PageLimits:
 
 
 _LIMITS = PageLimits()
+# Scripts that a note names.
+_MOST_NAMED = 4
 
 _PREFERRED_SIDE = 512
 _READABLE_SIDE = 192
@@ -115,7 +124,7 @@ def draw_grid(
     for tile in layout.tiles:
         _draw_tile(canvas, draw, tile, layout.scale)
     for text in layout.texts:
-        _draw_text(draw, text, _TEXT_COLORS[text.role])
+        _draw_text(canvas, text, _TEXT_COLORS[text.role])
     return canvas
 
 
@@ -124,9 +133,16 @@ def with_note_on_glyphs(page: GridPage) -> GridPage:
     notes = [text for tile in _iterate_tiles(page) for text in (tile.note, tile.error) if text]
     names = [strip.name for strip in page.companions]
     texts = [page.title, page.subtitle, *page.x_labels, *page.y_labels, *page.footer, *names, *notes]
-    if not any(map(lacks_glyphs, texts)):
+    if not can_shape() and any(map(runs_right_to_left, texts)):
+        note = "Pillow has no Raqm here: text that runs from right to left is neither ordered nor joined"
+        page = replace(page, footer=[*page.footer, note])
+    lacking = undrawable(texts)
+    if not lacking:
         return page
-    note = f"{REPLACEMENT} stands for a character that the font of this grid does not have; cells.csv has the text"
+    note = (
+        f"{REPLACEMENT} stands for characters that no font of this machine has ({', '.join(lacking[:_MOST_NAMED])}); cells.csv has the "
+        f"text. Install a font, such as the package fonts-noto-cjk or fonts-noto-color-emoji, and delete this file: the next run draws it again"
+    )
     return replace(page, footer=[*page.footer, note])
 
 
@@ -250,7 +266,7 @@ def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: TileBox, sc
         frame = Box(box.left - reach, box.top - reach, box.right + reach, tile.caption.box.bottom)
         _fill(draw, frame, _MARK)
         _fill(draw, Box(box.left, box.bottom, box.right, tile.caption.box.bottom - reach), _MARK_PALE)
-        _draw_text(draw, tile.caption, _TEXT_COLORS["caption"])
+        _draw_text(canvas, tile.caption, _TEXT_COLORS["caption"])
     if state == "image":
         try:
             image = _load_images(tile.tile.images, box)
@@ -265,7 +281,7 @@ def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: TileBox, sc
             return
     fill, border, color = _STATE_COLORS[state]
     draw.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), fill=fill, outline=border)
-    _draw_text(draw, message, color)
+    _draw_text(canvas, message, color)
 
 
 def _load_images(paths: Sequence[Path], box: Box) -> Image.Image:
@@ -305,7 +321,7 @@ def _fill(draw: ImageDraw.ImageDraw, box: Box, color: str) -> None:
     draw.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), fill=color)
 
 
-def _draw_text(draw: ImageDraw.ImageDraw, block: TextBlock, color: str) -> None:
+def _draw_text(canvas: Image.Image, block: TextBlock, color: str) -> None:
     font = load_font(block.size, block.bold)
     step = line_height(font)
     box = block.box
@@ -313,4 +329,4 @@ def _draw_text(draw: ImageDraw.ImageDraw, block: TextBlock, color: str) -> None:
     for index, line in enumerate(block.lines):
         slack = box.width - font.getlength(line)
         shift = {"left": 0.0, "center": slack / 2, "right": slack}[block.align]
-        draw.text((box.left + int(shift), top + index * step), line, font=font, fill=color)
+        font.draw(canvas, (box.left + int(shift), top + index * step), line, color)

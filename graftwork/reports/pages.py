@@ -4,7 +4,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from graftwork.core.cells import Axis, Parameters
 from graftwork.core.labels import label
@@ -269,7 +269,7 @@ def _set_by_rows(design: Design, shown_axes: Collection[str | None]) -> set[str]
     return {name for axis in settings for value in axis.values for name in value["parameters"]}
 
 
-def _constants(shown: Sequence[Parameters]) -> dict[str, Any]:
+def _constants(shown: Sequence[Parameters]) -> Parameters:
     """Returns the parameters that have one value in all cells of a page, over the cells in which they say something.
 
     Args:

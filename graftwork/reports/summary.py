@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from graftwork.core.cells import CONTROL
 from graftwork.core.tables import Row
 from graftwork.design.cells import Design
+from graftwork.design.controls import controls_in_words
+from graftwork.design.maps import MapsOfCells
 from graftwork.planning.no_ops import (
     KINDS,
     NoOps,
@@ -22,7 +25,9 @@ from graftwork.planning.no_ops import (
     settings_of,
 )
 from graftwork.planning.plan import PlanEntry
+from graftwork.planning.scope import RESULTS
 from graftwork.planning.shards import Work
+from graftwork.reports.index import Card
 from graftwork.reports.templates import render
 from graftwork.scores.registry import Section
 from graftwork.store.images import require_undamaged
@@ -150,7 +155,7 @@ def no_op_rows(found: NoOps, differences: Sequence[Difference]) -> list[Row]:
 
 @dataclass(frozen=True)
 class Report:
-    """What summary.md is made of.
+    """Contents of summary.md.
 
     Attributes:
         design: the experiment.
@@ -189,6 +194,8 @@ def summarize(report: Report) -> str:
         headline=one_line(found, design.experiment),
         title=design.title,
         question=design.question,
+        look_for=design.look_for,
+        leakage=MapsOfCells.notes(design),
         counts=_counts(design, report.rows),
         errors=Counter(row["error"] for row in report.rows if row["status"] != "done").most_common(),
         no_ops=[f"{text}: {KINDS[kind]}" for kind, text in groups(found)],
@@ -197,12 +204,28 @@ def summarize(report: Report) -> str:
         settings=_settings_table(design, report.rows, found),
         findings=[section.finding for section in report.scores if section.finding],
         pictures=report.pictures,
+        page=(RESULTS / design.experiment / "summary.html").as_posix(),
         more_pages=dict(list(report.more_pages.items())[:MOST_PAGES]),
         unnamed_pages=max(0, len(report.more_pages) - MOST_PAGES),
         scores=report.scores,
         warnings=Counter(text for one in reports for text in one.warnings).most_common(),
         models=sorted(design.models.items(), key=lambda item: item[1].name),
         made=report.made,
+    )
+
+
+def card_of(report: Report) -> Card:
+    """Returns what the index of all results says of the experiment: the findings of its scores, or which settings do nothing."""
+    counts = _counts(report.design, report.rows)
+    findings = [section.finding for section in report.scores if section.finding]
+    return Card(
+        report.design.experiment,
+        report.design.title,
+        report.design.question,
+        tuple(findings or [one_line(report.found, report.design.experiment)]),
+        counts.cells,
+        counts.failed,
+        counts.missing,
     )
 
 
@@ -229,11 +252,14 @@ class _Counts:
 
 def _counts(design: Design, rows: Sequence[Mapping[str, str]]) -> _Counts:
     status, roles = Counter(row["status"] for row in rows), Counter(row["role"] for row in rows)
-    factors = " x ".join(f"{len(axis.values)} {axis.name}" for axis in design.axes if axis.varies)
+    factors = " x ".join(
+        f"{len(axis.values)} {axis.name}" for axis in design.axes if axis.varies and axis.name != CONTROL
+    )
+    details = {"cell": factors, "control": controls_in_words(design.cells)}
     return _Counts(
         cells=len(rows),
         roles=[
-            f"{count} of role {role}" + (f" ({factors})" if role == "cell" and factors else "")
+            f"{count} of role {role}" + (f" ({details[role]})" if details.get(role) else "")
             for role, count in roles.items()
         ],
         images=len({row["image"] for row in rows if row["image"]}),

@@ -8,6 +8,7 @@ from graftwork.core.cells import Cell
 from graftwork.core.png import is_complete_png
 from graftwork.core.tables import Row
 from graftwork.design.cells import Design
+from graftwork.design.controls import words_of
 from graftwork.design.parameters import takes_part
 from graftwork.design.sampling import sampling_warnings
 from graftwork.design.schema import Base, CellParameters
@@ -49,6 +50,7 @@ def cell_rows(
     rows, first_with = [], {}
     alike = first_alike([cell.cell for cell in design.cells], resolved)
     columns = parameter_columns(design.cells)
+    has_words = any(words_of(cell.parameters) is not None for cell in design.cells)
     for cell in design.cells:
         entry = resolved[cell.cell]
         image, path = entry.image, None
@@ -71,6 +73,7 @@ def cell_rows(
                 "same_up_to_scale": _other_bytes(cell.cell, alike[cell.cell], resolved),
                 "status": status,
                 "error": error,
+                **({"words": entry.words} if has_words else {}),
                 **parameters,
                 **_report_columns(entry.report, sampling_warnings(cell.parameters)),
             }
@@ -122,9 +125,10 @@ def people_rows(design: Design, full: Sequence[Row], score_columns: Sequence[str
         "same_up_to_scale",
         "conditioning",
     ]
+    columns += ["words"] if full and "words" in full[0] else []
     columns += ["tokens", "visible_change", *score_columns, "warnings"]
     return [
-        {name: row["prompt_name"] or row["prompt"] if name == "prompt" else row[name] for name in columns}
+        {name: row["prompt_name"] or row["prompt"] if name == "prompt" else row.get(name) for name in columns}
         for row in full
     ]
 

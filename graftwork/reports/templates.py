@@ -30,9 +30,13 @@ def template_digest(template: str) -> str:
 def _environment():
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    # Markdown is not HTML: `text` escapes what Markdown would not show as it is.
+    # Markdown is not HTML: `text` escapes what Markdown would not show as it is. In pages of HTML every value is escaped.
     environment = Environment(
-        loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(FOLDER),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
     )
     environment.filters |= {
         "text": escape_markdown,

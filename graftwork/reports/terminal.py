@@ -203,7 +203,8 @@ class StageLines(logging.Handler):
     def _take(self, record: logging.LogRecord) -> None:
         event = str(getattr(record, "event", None) or "")
         if event == "job_info":
-            if record.output and not self._is_finished:  # Rules without output only name what is to be made.
+            # Rules with neither output nor log only name what is to be made.
+            if (record.output or record.log) and not self._is_finished:
                 self._started(record)
         elif event == "job_finished":
             self._ended(record.job_id, is_good=True)

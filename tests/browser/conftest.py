@@ -119,7 +119,7 @@ def open_page(browser, written):
 
     def open_(hash_="", width=1280, height=800, url=None, **context):
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **context))
-        contexts[-1].set_default_timeout(5000)
+        contexts[-1].set_default_timeout(20000)
         opened.append(Opened(contexts[-1].new_page(), url or written.url))
         opened[-1].go(hash_)
         return opened[-1]

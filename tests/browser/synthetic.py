@@ -161,14 +161,15 @@ def no_ops_of(design: dict[str, Any]) -> NoOps:
 
 def make_page(root: Path, raw: dict[str, Any] | None = None) -> Page:
     """Writes images, thumbnails and the folder of a viewer under `root`."""
-    design = to_json(expand(root, raw or EXPERIMENT, "synthetic"))
+    record = expand(root, raw or EXPERIMENT, "synthetic")
+    design = to_json(record)
     rows = make_rows(design, root / "store")
-    sources = image_sources(design, rows, root)
+    sources = image_sources(record, rows, root)
     store = ThumbnailStore(root / "store" / "thumbnails")
     assert make_thumbnails(sources, store, logging.getLogger("test")) == {}
     thumbnails = {key: store.read(key) for key in sources}
     data = viewer_data(
-        design, rows, Findings(no_ops_of(design), thumbnails, dict.fromkeys(SCORES, "a score"))
+        record, rows, Findings(no_ops_of(design), thumbnails, dict.fromkeys(SCORES, "a score"))
     )
     folder = root / "viewer"
     write_viewer(folder, data, sources, store)

@@ -32,6 +32,7 @@ def report(written, tmp_path_factory):
     return folder / "unpacked" / "report" / "report.html"
 
 
+@pytest.mark.slow
 def test_the_viewer_works_inside_an_unpacked_report(open_page, report):
     view = open_page()
     page = view.page

@@ -16,6 +16,11 @@ from tests.browser.synthetic import FAILURE, LONG, PROMPTS, make_page
 from tests.unit.design.designs import expand
 
 WIDTHS = {"phone": (390, 844), "laptop": (1280, 800), "wide": (2560, 1440)}
+# The page is the same at all widths but for its rules of layout: one of them is looked at in every run.
+EACH_WIDTH = [
+    pytest.param(name, marks=() if name == "laptop" else pytest.mark.slow, id=name) for name in WIDTHS
+]
+EACH_SCHEME = [pytest.param("light"), pytest.param("dark", marks=pytest.mark.slow)]
 
 
 def column_labels(view):
@@ -58,6 +63,58 @@ def test_images_are_shown(open_page):
         "() => [...document.querySelectorAll('.cell img')].every((image) => image.complete && image.naturalWidth === 32)"
     )
     assert view.page.locator(".cell img").count() >= 6
+
+
+PICTURES_IN_VIEW = """() => {
+    const grid = document.querySelector('.grid').getBoundingClientRect();
+    return [...document.querySelectorAll('.cell, .companion')].filter((node) => {
+        const box = node.getBoundingClientRect();
+        return node.offsetParent && box.bottom > grid.top && box.top < grid.bottom && box.right > grid.left && box.left < grid.right;
+    }).flatMap((node) => [...node.querySelectorAll('img')]);
+}"""
+ALL_ARE_SHOWN = f"""() => {{
+    const pictures = ({PICTURES_IN_VIEW})();
+    return pictures.length > 0 && pictures.every((one) => one.naturalWidth > 0 && getComputedStyle(one).visibility === 'visible');
+}}"""
+
+
+def test_where_the_grid_leaps_no_picture_is_read_on_the_way_and_then_all_are_shown(open_page):
+    view = open_page("size=160&sy=hidden_layer&sx=reference&over=baseline")
+    view.page.wait_for_function(ALL_ARE_SHOWN)
+    # Down in one leap, back and down again, each in a frame of its own: what is passed by is not asked for.
+    sources = view.page.evaluate(
+        """async () => {
+            const grid = document.querySelector('.grid');
+            const frame = () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+            grid.scrollTo(0, grid.scrollHeight);
+            await frame();
+            const node = document.querySelector(`.cell[data-row="${Viewer.app.grid.lines.length - 3}"] img`);
+            return [node.getAttribute('src'), getComputedStyle(node).visibility];
+        }"""
+    )
+    assert sources == [None, "hidden"]
+    view.page.wait_for_function(ALL_ARE_SHOWN)
+    # The view is drawn again in one piece: nothing waits for its turn.
+    assert view.page.evaluate(
+        """() => {
+            Viewer.app.state.set({heat: 'visible_change'});
+            return [...document.querySelectorAll('.cell img')].every((one) => one.getAttribute('src') && !one.classList.contains('waiting'));
+        }"""
+    )
+
+
+def test_pictures_that_are_scrolled_to_have_the_image_itself_where_there_is_no_thumbnail(
+    browser, written, tmp_path
+):
+    shutil.copytree(written.folder, tmp_path / "viewer")
+    shutil.rmtree(tmp_path / "viewer" / "thumbnails")
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto((tmp_path / "viewer" / "index.html").as_uri() + "#size=160&sy=hidden_layer")
+    page.wait_for_function(ALL_ARE_SHOWN)
+    page.evaluate("() => document.querySelector('.grid').scrollTo(0, 700)")
+    page.wait_for_function("() => !document.querySelector('.cell[data-row=\"0\"]')")
+    page.wait_for_function(ALL_ARE_SHOWN)
+    page.close()
 
 
 def test_any_two_axes_and_two_outer_ones(open_page, written):
@@ -149,6 +206,55 @@ def test_reference_and_baseline_stand_beside_each_row(open_page):
     assert names == ["reference: house.png", "text alone: text alone"]
 
 
+def test_reference_and_baseline_are_beside_the_facts_of_any_cell(open_page):
+    # A grid of prompts by seeds has no row and no column that shares a baseline.
+    view = open_page("x=reference&y=alpha&sx=prompt")
+    view.focus_cell(1, 1)
+    images = view.page.locator(".panel.beside .companion img")
+    assert images.evaluate_all("all => all.map((image) => image.alt)") == [
+        "reference: tree.png",
+        "text alone: text alone",
+    ]
+    view.page.locator(".panel.beside .companion").nth(1).click()
+    assert (view.state("view"), view.state("other")) == ("side", "baseline")
+
+
+def test_every_one_of_several_references_is_compared_with(open_page, tmp_path):
+    view = open_page(url=make_page(tmp_path, SMALL["two_references_together"]).url)
+    view.page.click(".cell[data-row='0'][data-column='0']")
+    for other in ("reference", "reference2"):
+        view.press("r")
+        assert (view.state("view"), view.state("other")) == ("blink", other)
+    view.page.wait_for_function("() => document.querySelector('.stage-label').textContent === 'reference 2'")
+    view.press("r")
+    assert view.state("view") == "single"
+    view.page.locator("dialog .companion", has_text="reference 2").click()
+    assert (view.state("view"), view.page.inner_text(".stage-label.right")) == ("side", "reference 2")
+    # The picture has the focus again, so that keys go on.
+    view.press("s")
+    assert view.state("view") == "slider"
+    other = open_page(
+        view.page.url.partition("#")[2] or view.page.evaluate("() => Viewer.app.state.toHash()"), url=view.url
+    )
+    assert other.state("other") == "reference2"
+
+
+def test_keys_go_on_after_a_control_was_used(open_page):
+    view = open_page()
+    view.page.click(".cell[data-row='0'][data-column='0']")
+    view.page.click("dialog button[aria-label='Image to the right']")
+    assert (
+        view.page.evaluate("() => document.activeElement.getAttribute('aria-label')") == "Image to the right"
+    )
+    view.press("d")
+    assert view.state("view") == "difference"
+    view.page.click("dialog [aria-label='3 of 5']")
+    view.press("f", "Escape")
+    assert "rated 3 of 5; favourite" in view.cell_text(0, 1)
+    view.page.click("table.scores button:has-text('follows_prompt_shape')")
+    assert view.page.evaluate("() => document.activeElement.textContent") == "follows_prompt_shape"
+
+
 def test_labels_stay_in_view_while_scrolling(open_page):
     view = open_page("sx=reference&size=300", width=900)
     view.page.evaluate("() => document.querySelector('.grid').scrollTo(700, 900)")
@@ -158,6 +264,76 @@ def test_labels_stay_in_view_while_scrolling(open_page):
     assert head["y"] == pytest.approx(grid["y"], abs=1)
     label = view.page.locator(".row-label").nth(2).bounding_box()
     assert label["x"] == pytest.approx(grid["x"], abs=1)
+
+
+# With scroll bars, which a headless browser hides: a page that scrolls although it should not is seen by its size alone.
+@pytest.mark.parametrize("scheme", EACH_SCHEME)
+@pytest.mark.parametrize("size", EACH_WIDTH)
+def test_the_page_fits_the_window_and_only_the_grid_scrolls(open_page, size, scheme):
+    width, height = WIDTHS[size]
+    view = open_page(width=width, height=height, color_scheme=scheme)
+    view.focus_cell(0, 0)
+    sizes = "() => { const page = document.documentElement; return [page.scrollWidth, page.scrollHeight]; }"
+    assert view.page.evaluate(sizes) == [width, height]
+    toolbar = (
+        "() => { const bar = document.querySelector('.toolbar'); return bar.scrollWidth - bar.clientWidth; }"
+    )
+    assert view.page.evaluate(toolbar) <= 0
+    assert view.page.evaluate(
+        "() => { const grid = document.querySelector('.grid'); return grid.scrollHeight > grid.clientHeight; }"
+    )
+
+
+LONG_NAMES = {
+    "title": "Long names of rows",
+    "base": {
+        "prompts": [
+            *(
+                {
+                    "name": f"object_only_with_a_rather_long_name_{at}",
+                    "text": f"a red apple, {at}, " + "on a table " * 20,
+                }
+                for at in range(3)
+            ),
+            {"name": "a_name_that_is_too_long_for_any_label_" * 2 + "and_ends_in_0.25", "text": "an apple"},
+            {"name": "short", "text": "a blue boat at sea " * 20},
+        ],
+        "references": ["house"],
+        "encoder": "vision",
+        "generator": "images",
+        "height": 64,
+        "width": 64,
+    },
+    "axes": {"hidden_layer": [-2, -4], "alpha": [0.0, 0.25, 0.5, 0.75, 1.0]},
+    "grids": [{"x": "alpha", "y": "prompt"}],
+}
+# Of each text of a label: what it says, how many lines of it are seen, and whether they end above what comes below.
+LABEL_TEXTS = """() => [...document.querySelectorAll('.row-label')].flatMap((label) => {
+    const below = label.querySelector('.companions')?.offsetParent ? label.querySelector('.companions').getBoundingClientRect() : null;
+    const end = document.querySelector('.grid').classList.contains('narrow') || !below ? label.getBoundingClientRect().bottom : below.top;
+    return [...label.querySelectorAll('.super-label, .label-text, .detail')].filter((node) => node.offsetParent).map((node) => ({
+        text: node.textContent,
+        lines: node.getBoundingClientRect().height / parseFloat(getComputedStyle(node).lineHeight),
+        room: end - node.getBoundingClientRect().bottom,
+    }));
+})"""
+
+
+@pytest.mark.parametrize("size", EACH_WIDTH)
+def test_labels_of_rows_are_whole_lines(open_page, tmp_path, size):
+    width, height = WIDTHS[size]
+    view = open_page(width=width, height=height, url=make_page(tmp_path, LONG_NAMES).url)
+    for outer, side in (("", 0), ("hidden_layer", 0), ("", 80), ("", 130), ("hidden_layer", 200)):
+        view.page.evaluate("([superY, size]) => Viewer.app.state.set({superY, size})", [outer, side])
+        texts = view.page.evaluate(LABEL_TEXTS)
+        assert len(texts) >= 4
+        for each in texts:
+            assert each["lines"] >= 0.99, each
+            assert each["lines"] == pytest.approx(round(each["lines"]), abs=0.05), each
+            assert each["room"] >= -0.5, each
+        names = [each["text"] for each in texts if each["text"].startswith("prompt ")]
+        assert names[0].startswith("prompt object_")
+        assert names[0].endswith("g_name_0")
 
 
 def test_size_is_fitted_and_can_be_chosen(open_page):
@@ -304,7 +480,9 @@ def test_two_layers_are_compared_by_blinking(open_page):
     view.page.locator(".full-title").click()
     view.press("p", "]", "v")
     assert (view.state("view"), view.state("other")) == ("blink", "pinned")
-    view.page.wait_for_function("() => document.querySelector('.stage-label').textContent === 'this image'")
+    view.page.wait_for_function(
+        "() => document.querySelector('.stage-label').textContent === 'this image: hidden_layer -4'"
+    )
     view.page.wait_for_function(
         "() => document.querySelector('.stage-label').textContent === 'pinned: hidden_layer -2'"
     )
@@ -356,6 +534,7 @@ def test_facts_and_experiment_file_of_a_cell(open_page, written, tmp_path):
         "1.3",
         "the prompt was cut <b>here</b>",
         "a red apple on a wooden table",
+        Path(written.rows[shown_cell(view)]["image"]).name,
     ):
         assert text in panel
     view.page.click("dialog button[aria-label='Copy the experiment file of this cell']")
@@ -400,7 +579,7 @@ def test_a_link_brings_the_view_back(open_page):
     view.press("Escape")
     view.focus_cell(0, 1)
     view.press("Enter", "s")
-    view.page.wait_for_timeout(200)
+    view.page.wait_for_function("() => window.location.hash.includes('view=slider')")
     link = view.page.url
     values = view.page.evaluate(
         "() => ({...Viewer.app.state.values, hidden: [...Viewer.app.state.values.hidden.prompt]})"
@@ -413,6 +592,22 @@ def test_a_link_brings_the_view_back(open_page):
         == values
     )
     assert other.page.is_visible("dialog.full")
+
+
+def test_a_link_keeps_the_place_in_the_grid_and_the_value_of_the_table(open_page):
+    view = open_page("size=300")
+    assert "from=" not in view.page.evaluate("() => Viewer.app.link()")
+    view.page.locator("select[data-key='only']").select_option(label=PROMPTS[1]["name"])
+    view.page.evaluate("() => document.querySelector('.grid').scrollTo(0, 3 * Viewer.app.grid.rowHeight)")
+    link = view.page.evaluate("() => Viewer.app.link()")
+    other = open_page(link.partition("#")[2])
+    assert (
+        other.page.evaluate("() => document.querySelector('.grid').scrollTop / Viewer.app.grid.rowHeight")
+        == 3
+    )
+    assert other.state("only") == PROMPTS[1]["name"]
+    table = "table.scores"
+    assert other.page.inner_text(table) == view.page.inner_text(table)
 
 
 def test_a_link_that_is_wrong_or_hostile_opens_the_first_view(open_page):
@@ -533,6 +728,42 @@ def test_choices_between_two_blind_images_become_strengths(open_page, written):
 
 
 # ---- What is saved
+
+
+# Given a mixture of colours of the page, its red, green and blue as a screen has them.
+MIXED = """([start, end, share]) => {
+    const node = document.body.appendChild(document.createElement('span'));
+    node.style.color = `color-mix(in oklab, var(${start}), var(${end}) ${share}%)`;
+    const context = document.createElement('canvas').getContext('2d');
+    context.fillStyle = getComputedStyle(node).color;
+    context.fillRect(0, 0, 1, 1);
+    node.remove();
+    return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+}"""
+
+
+def count_of(picture, colour):
+    """How many pixels have a colour, give or take 2."""
+    return sum(
+        count
+        for count, found in picture.getcolors(10**7)
+        if max(abs(one - other) for one, other in zip(found, colour, strict=True)) <= 2
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_view_is_saved_in_the_colours_of_the_page(open_page, scheme):
+    view = open_page(color_scheme=scheme)
+    ground = view.page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    picture = Image.open(view.download("This view as a picture")).convert("RGB")
+    assert f"rgb{picture.getpixel((2, 2))}" == ground
+    heat = round(100 * view.page.evaluate("() => Viewer.app.heat.strength(Viewer.app.grid.cellAt(0, 2))"))
+    outline = view.page.evaluate(MIXED, ["--line", "--positive", heat])
+    fill = view.page.evaluate(MIXED, ["--surface", "--positive", round(0.6 * heat)])
+    assert (count_of(picture, outline) > 1000, count_of(picture, fill) > 10000) == (True, False)
+    view.page.locator("select[data-key='style']").select_option("fill")
+    filled = Image.open(view.download("This view as a picture")).convert("RGB")
+    assert (count_of(filled, outline) > 1000, count_of(filled, fill) > 10000) == (False, True)
 
 
 def test_the_view_is_saved_as_a_picture(open_page):
@@ -670,7 +901,7 @@ def test_small_experiments_open(open_page, tmp_path, name):
 # ---- Hostile texts
 
 
-@pytest.mark.parametrize("size", WIDTHS)
+@pytest.mark.parametrize("size", EACH_WIDTH)
 def test_hostile_texts_run_nothing_and_break_no_layout(open_page, size):
     width, height = WIDTHS[size]
     view = open_page("sy=hidden_layer", width=width, height=height)
@@ -719,8 +950,8 @@ def test_texts_are_shown_as_they_are(open_page):
 # ---- People
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", WIDTHS)
+@pytest.mark.parametrize("scheme", EACH_SCHEME)
+@pytest.mark.parametrize("size", EACH_WIDTH)
 def test_axe_finds_nothing_serious(open_page, axe, size, scheme):
     width, height = WIDTHS[size]
     view = open_page(width=width, height=height, color_scheme=scheme)
@@ -820,7 +1051,7 @@ def test_less_motion_stops_the_blinking(open_page):
     assert view.page.inner_text(".stage-label") == "text alone"
 
 
-@pytest.mark.parametrize("size", WIDTHS)
+@pytest.mark.parametrize("size", EACH_WIDTH)
 def test_only_what_is_in_view_is_in_the_page(open_page, size):
     width, height = WIDTHS[size]
     view = open_page("size=96&sy=hidden_layer&sx=reference", width=width, height=height)

@@ -8,6 +8,7 @@ from typing import Any
 
 from graftwork.core.tables import format_number
 from graftwork.planning.analyses import AnalysisTask
+from graftwork.reports.index import Card
 from graftwork.reports.templates import render
 from graftwork.statistics.analysis import PairedTokens, SinkReport
 from graftwork.statistics.compare import STD_MEASURES, TOKEN_MEASURES, Measurement
@@ -23,7 +24,7 @@ MOST_PLACES = 6
 
 @dataclass(frozen=True)
 class ComparedPair:
-    """What is said of a comparison.
+    """Results of a comparison.
 
     Attributes:
         name: name of its files.
@@ -50,7 +51,7 @@ class ComparedPair:
 
 @dataclass
 class Findings:
-    """What a summary is made of.
+    """Contents of a summary.
 
     Attributes:
         analysis: the analysis.
@@ -90,6 +91,13 @@ def write_summary(findings: Findings) -> str:
         massive=analysis.massive,
         plots=findings.plots,
     )
+
+
+def card_of(findings: Findings) -> Card:
+    """Returns what the index of all results says of the analysis."""
+    analysis = findings.analysis
+    lines = tuple(line.replace("**", "") for line in headlines(findings))
+    return Card(analysis.name, analysis.title, analysis.question, lines, failed=len(findings.problems))
 
 
 def headlines(findings: Findings) -> list[str]:
@@ -156,7 +164,7 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Pair:
-    """What the template says of one comparison.
+    """Texts of the template for one comparison.
 
     Attributes:
         title: both sides in words.

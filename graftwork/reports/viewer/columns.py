@@ -17,11 +17,11 @@ class Column(TypedDict, total=False):
 
     Attributes:
         name: Its heading.
-        group: What it is about.
-        meaning: What it means, for columns that the table of cells has not.
-        numbers: Of a numeric column: the values, None where a cell has none.
-        texts: Of a text column: the distinct values.
-        codes: Of a text column: index into `texts` for each cell; absent where all cells have the only value.
+        group: parameter, score, conditioning or image.
+        meaning: explanation, for columns that the table of cells has not.
+        numbers: values of a numeric column, None where a cell has none.
+        texts: distinct values of a text column.
+        codes: index into `texts` for each cell of a text column; absent where all cells have the only value.
     """
 
     name: str
@@ -87,10 +87,10 @@ def number_column(
 
     Args:
         name: Heading.
-        group: What it is about.
+        group: parameter, score, conditioning or image.
         numbers: Cell -> value.
         cells: All cells, in order.
-        meaning: What the column means.
+        meaning: explanation of the column.
     """
     if not numbers:
         return None

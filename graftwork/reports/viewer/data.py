@@ -7,9 +7,14 @@ from typing import Any
 
 import yaml
 
+from graftwork.core.cells import CONTROL, COORDINATES, Axis, Parameters
 from graftwork.core.identity import canonical_json
+from graftwork.core.records import to_json
+from graftwork.design.cells import Design
+from graftwork.design.controls import keys_of
 from graftwork.design.parameters import takes_part
-from graftwork.planning.no_ops import COORDINATES, KINDS, NoOps, groups, headline, setting_text
+from graftwork.design.schema import Experiment
+from graftwork.planning.no_ops import KINDS, NoOps, groups, headline, setting_text
 from graftwork.reports.viewer.columns import (
     Column,
     encode_column,
@@ -19,22 +24,27 @@ from graftwork.reports.viewer.columns import (
 )
 from graftwork.reports.viewer.thumbnails import Thumbnail, image_difference
 
+# A part of what the page reads, ready for JSON: its keys are those that the scripts of the page name.
+ViewerData = dict[str, Any]
+
 FORMAT_VERSION = 1
 # Columns of the table of cells that the page reads by name. The rest are parameters, scores, or say something of the conditioning.
 _STATE = frozenset(
     {"cell", "role", "image", "conditioning", "same_as", "same_up_to_scale", "status", "error"}
     | {"reference_sha256", "init_image_sha256"}
 )
+# Parameters of cells that stand beside `base` in an experiment file.
+_BESIDE_BASE = frozenset(Experiment.model_fields) - {"base"}
 # Parameters that `base` of an experiment file has as lists, or under another name.
 _LISTS = {"prompt": "prompts", "reference": "references", "seed": "seeds"}
-_NOT_IN_FILE = frozenset({"prompt_name", "setting"})
+_NOT_IN_FILE = frozenset({"prompt_name", "setting", CONTROL})
 DIFFERENCE = "difference_to_baseline"
 _DIFFERENCE_MEANING = "mean absolute difference of the pixels to the baseline, 0 to 1, at 32 x 32 pixels"
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is known of an experiment beside its design and its table of cells.
+    """Facts about an experiment beside its design and its table of cells.
 
     Attributes:
         no_ops: Settings that do nothing.
@@ -59,18 +69,16 @@ def reference_key(sha256: str) -> str:
     return sha256[:32]
 
 
-def viewer_data(
-    design: Mapping[str, Any], rows: Sequence[Mapping[str, str]], findings: Findings
-) -> dict[str, Any]:
+def viewer_data(design: Design, rows: Sequence[Mapping[str, str]], findings: Findings) -> ViewerData:
     """Returns everything that the page knows.
 
     Args:
-        design: Content of design.json.
+        design: design of the experiment.
         rows: Rows of the full table of cells.
-        findings: What is known beside them.
+        findings: facts beside them.
     """
     place_of = {row["cell"]: place for place, row in enumerate(rows)}
-    baseline_of = design["baselines"]
+    baseline_of = design.baselines
     images = _images(design, rows, findings.thumbnails)
     image_place = {key: place for place, key in enumerate(images["keys"])}
     roles, role_codes = encode_texts([row["role"] for row in rows])
@@ -79,13 +87,14 @@ def viewer_data(
     references, reference_codes = encode_texts([row.get("reference_sha256") or "" for row in rows])
     return {
         "format": FORMAT_VERSION,
-        "experiment": design["experiment"],
-        "title": design["title"],
-        "question": design["question"],
-        "notes": list(design["notes"]),
+        "experiment": design.experiment,
+        "title": design.title,
+        "question": design.question,
+        "look_for": design.look_for,
+        "notes": list(design.notes),
         "links": dict(findings.links),
-        "axes": [_axis(axis) for axis in design["axes"]],
-        "grids": [dict(grid) for grid in design["grids"]],
+        "axes": [_axis(axis) for axis in design.axes],
+        "grids": [to_json(grid) for grid in design.grids],
         "places": _places(design, place_of),
         "cells": {
             "ids": [row["cell"] for row in rows],
@@ -105,15 +114,15 @@ def viewer_data(
         },
         "images": images,
         "columns": _columns(design, rows, findings),
-        "no_ops": _no_ops(findings.no_ops, design["experiment"], place_of),
+        "no_ops": _no_ops(findings.no_ops, design.experiment, place_of),
         "recipe": _recipe(design),
     }
 
 
-def _axis(axis: Mapping[str, Any]) -> dict[str, Any]:
+def _axis(axis: Axis) -> ViewerData:
     """Returns an axis: its name, labels, and where a label says less than the value, the value in words."""
-    details = [_detail(axis["name"], value) for value in axis["values"]]
-    return {"name": axis["name"], "labels": list(axis["labels"]), "details": details if any(details) else []}
+    details = [_detail(axis.name, value) for value in axis.values]
+    return {"name": axis.name, "labels": list(axis.labels), "details": details if any(details) else []}
 
 
 def _detail(name: str, value: Any) -> str:
@@ -124,11 +133,11 @@ def _detail(name: str, value: Any) -> str:
     return ""
 
 
-def _places(design: Mapping[str, Any], place_of: Mapping[str, int]) -> list[int]:
+def _places(design: Design, place_of: Mapping[str, int]) -> list[int]:
     """Returns the row of the cell at each combination of values, the last axis fastest; -1 where there is none."""
-    sizes = [len(axis["values"]) for axis in design["axes"]]
+    sizes = [len(axis.values) for axis in design.axes]
     places = [-1] * math.prod(sizes)
-    for indices, cell in design["positions"]:
+    for indices, cell in design.positions:
         flat = 0
         for index, size in zip(indices, sizes, strict=True):
             flat = flat * size + index
@@ -137,17 +146,16 @@ def _places(design: Mapping[str, Any], place_of: Mapping[str, int]) -> list[int]
 
 
 def _images(
-    design: Mapping[str, Any], rows: Sequence[Mapping[str, str]], thumbnails: Mapping[str, Thumbnail]
-) -> dict[str, Any]:
+    design: Design, rows: Sequence[Mapping[str, str]], thumbnails: Mapping[str, Thumbnail]
+) -> ViewerData:
     """Returns distinct images, those of cells first, then the references."""
     keys = list(dict.fromkeys(image_key(row["image"]) for row in rows if row["status"] == "done"))
     parts = [part for row in rows for part in (row.get("reference_sha256") or "").split()]
     references = {reference_key(part): part for part in parts}
     files = {
-        key: f"{key}.{design['references'][part].rpartition('.')[2].lower()}"
-        for key, part in references.items()
+        key: f"{key}.{design.references[part].rpartition('.')[2].lower()}" for key, part in references.items()
     }
-    names = {key: design["references"][part].rpartition("/")[2] for key, part in references.items()}
+    names = {key: design.references[part].rpartition("/")[2] for key, part in references.items()}
     everything = [*keys, *(key for key in references if key not in set(keys))]
     known = [thumbnails.get(key) for key in everything]
     return {
@@ -161,10 +169,8 @@ def _images(
     }
 
 
-def _columns(
-    design: Mapping[str, Any], rows: Sequence[Mapping[str, str]], findings: Findings
-) -> list[Column]:
-    parameters = {name for cell in design["cells"] for name in cell["shown"]}
+def _columns(design: Design, rows: Sequence[Mapping[str, str]], findings: Findings) -> list[Column]:
+    parameters = {name for cell in design.cells for name in cell.shown}
     scores = findings.score_columns
     columns: list[Column] = []
     for name in rows[0] if rows else ():
@@ -186,7 +192,7 @@ def _columns(
 
 
 def baseline_differences(
-    design: Mapping[str, Any], rows: Sequence[Mapping[str, str]], thumbnails: Mapping[str, Thumbnail]
+    design: Design, rows: Sequence[Mapping[str, str]], thumbnails: Mapping[str, Thumbnail]
 ) -> dict[str, float]:
     """Returns cell -> how much its image differs from that of its baseline, for cells where both are known."""
     record_of = {
@@ -194,13 +200,13 @@ def baseline_differences(
     }
     differences = {}
     for cell, record in record_of.items():
-        baseline = record_of.get(design["baselines"].get(cell, ""))
+        baseline = record_of.get(design.baselines.get(cell, ""))
         if record is not None and baseline is not None:
             differences[cell] = image_difference(record, baseline)
     return differences
 
 
-def _no_ops(found: NoOps, experiment: str, place_of: Mapping[str, int]) -> dict[str, Any]:
+def _no_ops(found: NoOps, experiment: str, place_of: Mapping[str, int]) -> ViewerData:
     return {
         "headline": headline(found, experiment).partition(": ")[2],
         "groups": [{"kind": kind, "meaning": KINDS[kind], "text": text} for kind, text in groups(found)],
@@ -216,19 +222,25 @@ def _no_ops(found: NoOps, experiment: str, place_of: Mapping[str, int]) -> dict[
     }
 
 
-def _recipe(design: Mapping[str, Any]) -> dict[str, Any]:
+def _recipe(design: Design) -> ViewerData:
     """Returns what an experiment file has to say to make each cell: key in `base` -> its distinct values as YAML.
 
-    The value of a key that a cell does not need is the empty text.
+    The value of a key that a cell does not need is the empty text. Keys with `top` stand beside `base`.
     """
     wanted = _Wanted()
-    chosen = [wanted.values(cell["shown"]) for cell in design["cells"]]
+    chosen = [{**wanted.values(cell.shown), **_control_keys(cell.parameters)} for cell in design.cells]
     keys = list(dict.fromkeys(key for values in chosen for key in values))
     lines = []
     for key in keys:
         texts, codes = encode_texts([values.get(key, "") for values in chosen])
-        lines.append({"key": key, "texts": texts, **({"codes": codes} if len(texts) > 1 else {})})
-    return {"cells": [cell["cell"] for cell in design["cells"]], "lines": lines}
+        place = {"top": True} if key in _BESIDE_BASE else {}
+        lines.append({"key": key, "texts": texts, **({"codes": codes} if len(texts) > 1 else {}), **place})
+    return {"cells": [cell.cell for cell in design.cells], "lines": lines}
+
+
+def _control_keys(parameters: Parameters) -> dict[str, str]:
+    """Returns what an experiment file has to say beside `base` to make a control; of other cells nothing."""
+    return {key: _yaml(value) for key, value in keys_of(parameters).items()}
 
 
 class _Wanted:
@@ -237,7 +249,7 @@ class _Wanted:
     def __init__(self) -> None:
         self._of_settings: dict[str, dict[str, str]] = {}
 
-    def values(self, shown: Mapping[str, Any]) -> dict[str, str]:
+    def values(self, shown: Parameters) -> dict[str, str]:
         """Returns key in `base` -> value as YAML in one line.
 
         Args:

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from graftwork.core.atomic import write_atomic
-from graftwork.reports.viewer.data import reference_key
+from graftwork.core.atomic import naming_file, write_atomic
+from graftwork.design.cells import Design
+from graftwork.reports.viewer.data import ViewerData, reference_key
 from graftwork.reports.viewer.thumbnails import ThumbnailStore
 
 PAGE = Path(__file__).parent / "page"
@@ -25,27 +26,25 @@ def page_files() -> list[Path]:
     return sorted(path for path in PAGE.rglob("*") if path.is_file())
 
 
-def image_sources(
-    design: Mapping[str, Any], rows: Iterable[Mapping[str, str]], root: Path
-) -> dict[str, Path]:
+def image_sources(design: Design, rows: Iterable[Mapping[str, str]], root: Path) -> dict[str, Path]:
     """Returns key -> file of all images that the page shows: those of cells and the references.
 
     Args:
-        design: Content of design.json.
+        design: design of the experiment.
         rows: Rows of the table of cells.
-        root: What paths are relative to.
+        root: folder that paths are relative to.
     """
     images, references = {}, {}
     for row in rows:
         if row["status"] == "done":
             images[Path(row["image"]).stem] = root / row["image"]
         for part in (row.get("reference_sha256") or "").split():
-            references[reference_key(part)] = root / design["references"][part]
+            references[reference_key(part)] = root / design.references[part]
     return {**images, **references}
 
 
 def write_viewer(
-    folder: Path, data: Mapping[str, Any], sources: Mapping[str, Path], thumbnails: ThumbnailStore
+    folder: Path, data: ViewerData, sources: Mapping[str, Path], thumbnails: ThumbnailStore
 ) -> None:
     """Writes the folder of the viewer. What is left of an older one is removed.
 
@@ -58,10 +57,12 @@ def write_viewer(
     shutil.rmtree(folder, ignore_errors=True)
     for path in page_files():
         target = folder / path.relative_to(PAGE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        with naming_file(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
     for name in ("images", "thumbnails"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        with naming_file(folder / name):
+            (folder / name).mkdir(parents=True, exist_ok=True)
     files = data["images"]["files"]
     for key, source in sources.items():
         link_or_copy(source, folder / "images" / files.get(key, f"{key}.png"))
@@ -75,7 +76,8 @@ def write_viewer(
 def write_script(target: Path, key: str, webp: bytes) -> None:
     """Writes a script that hands a thumbnail to the page."""
     url = "data:image/webp;base64," + base64.b64encode(webp).decode()
-    target.write_text(f'window.VIEWER_THUMBNAIL("{key}", "{url}");\n', encoding="ascii")
+    with naming_file(target):
+        target.write_text(f'window.VIEWER_THUMBNAIL("{key}", "{url}");\n', encoding="ascii")
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -83,7 +85,8 @@ def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
     except OSError:
-        shutil.copyfile(source, target)
+        with naming_file(target):
+            shutil.copyfile(source, target)
 
 
 def _script_json(value: Any) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from graftwork.core.atomic import write_atomic
+from graftwork.core.atomic import CannotWrite, write_atomic
 from graftwork.models.images import read_image
 from graftwork.store.images import require_undamaged
 
@@ -32,7 +32,7 @@ CELLS_PER_PART = 2000
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """What is known of an image that has a thumbnail.
+    """Facts about an image that has a thumbnail.
 
     Attributes:
         sha256: Digest of the bytes of the image file.
@@ -75,7 +75,7 @@ class ThumbnailStore:
         return self.root / key[:2] / f"{key}.webp"
 
     def record(self, key: str) -> Path:
-        """What is known of the image. It is written last: a thumbnail with a record is complete."""
+        """The record of the image. It is written last: a thumbnail with a record is complete."""
         return self.root / key[:2] / f"{key}.json"
 
     def read(self, key: str) -> Thumbnail | None:
@@ -148,12 +148,18 @@ def make_thumbnails(
 ) -> dict[str, str]:
     """Makes the thumbnails that are missing, and returns key -> error of images that cannot be read.
 
+    Raises:
+        CannotWrite: where there is no room for a thumbnail.
+
     Args:
         sources: Key of an image -> its file.
         store: Where thumbnails are.
         log: Log of the job.
         on_made: Called after each image with the number of thumbnails made so far.
         threads: Images that are worked on at a time; Pillow releases Python's lock while it scales and encodes.
+
+    Raises:
+        CannotWrite: where there is no room for a thumbnail.
     """
     missing = store.missing(sources)
     log.info("%s of %s thumbnails to make", len(missing), len(sources))
@@ -162,6 +168,8 @@ def make_thumbnails(
     def make(key: str) -> None:
         try:
             make_thumbnail(sources[key], key, store)
+        except CannotWrite:  # the image is as it should be: the next run makes its thumbnail
+            raise
         except (OSError, ValueError) as error:
             errors[key] = f"{type(error).__name__}: {error}"
             log.warning("no thumbnail of %s: %s", sources[key], errors[key])

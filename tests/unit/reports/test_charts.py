@@ -4,16 +4,21 @@ import functools
 import io
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from graftwork.core.charts import Axis, Chart, HeatMap, Level, Panel, Series, dot_plot
-from graftwork.reports import charts
+from graftwork.reports import charts, fonts
 from graftwork.reports.charts import chart_png, draw_chart
+from graftwork.reports.typography import undrawable
+from tests.unit.reports.conftest import MADE, write_font
 
 X, SHARE = Axis("alpha", ticks=(0.0, 0.5, 1.0)), Axis("share of attributes", "percent", (0.0, 1.0))
 LINE = Series("follows", [(0.0, 0.9), (0.5, 0.5), (1.0, 0.1)], [(0.8, 1.0), (0.4, 0.6), (0.0, 0.2)])
@@ -128,6 +133,71 @@ def test_the_bundled_font_is_the_one_used(monkeypatch, tmp_path):
     assert chart_png(scatter()) != expected
 
 
+def with_name(name: str) -> Chart:
+    panel = Panel(
+        Axis("setting", "category", names=(name,)), Axis("y"), [Series("s", [(0.0, 1.0)], style="points")]
+    )
+    return Chart("Fonts", [], [panel])
+
+
+def texts_of(figure) -> dict[str, list[str]]:
+    """Text -> files of the fonts that it is drawn with."""
+    properties = {text.get_text(): text.get_fontproperties() for text in figure.findobj(Text)}
+    return {
+        text: found.get_file() or [Path(family).name for family in found.get_family()]
+        for text, found in properties.items()
+    }
+
+
+def test_fonts_of_the_machine_draw_what_the_bundled_one_lacks(one_font, drawn, recwarn):
+    name = f"a {MADE} b"
+    assert (chart_png(with_name(name)) == chart_png(with_name("a \ufffd b"))) is False
+    fonts_of = texts_of(drawn[0])
+    assert fonts_of[name] == ["DejaVuSans.ttf", "made.ttf"]
+    # What the bundled font has is drawn with it alone.
+    assert fonts_of["Fonts"] == str(charts.FONT_FOLDER / "DejaVuSans-Bold.ttf")
+    assert not any("stands for" in text for text in fonts_of)
+    assert [str(one.message) for one in recwarn] == []
+
+
+@pytest.mark.parametrize("name", ["\ue000", "\U0001f408\u200d"])
+def test_what_no_font_draws_is_marked_and_said(no_fonts, drawn, recwarn, name):
+    draw_chart(with_name(name))
+    texts = texts_of(drawn[0])
+    assert "\ufffd" in texts
+    assert any(text.startswith("\ufffd stands for characters that no font") for text in texts)
+    assert [str(one.message) for one in recwarn] == []
+
+
+def test_faces_that_matplotlib_does_not_read_are_not_used(use_fonts, tmp_path, drawn):
+    write_font(tmp_path / "made.ttf")
+    (tmp_path / "pictures.ttf").write_bytes(b"no outlines")
+    use_fonts(
+        fonts.SystemFont(tmp_path / "pictures.ttf", 0, (ord(MADE),), (ord(MADE),)),
+        fonts.SystemFont(tmp_path / "made.ttf", 1, (ord(MADE),), (ord(MADE),)),
+    )
+    draw_chart(with_name(MADE))
+    assert "\ufffd" in texts_of(drawn[0])
+
+
+def test_chinese_japanese_and_korean_are_drawn_with_fonts_of_this_machine(drawn, recwarn):
+    texts = ("\u7ea2\u8272\u7684\u732b", "\u8d64\u3044\u732b", "\ube68\uac04 \uace0\uc591\uc774")
+    if undrawable(texts, is_for_plots=True):
+        reason = "this machine has no font with Chinese, Japanese and Korean letters (Debian and Ubuntu: apt-get install fonts-noto-cjk)"
+        warnings.warn(pytest.PytestWarning(f"LABELS OF PLOTS WERE NOT TESTED: {reason}"), stacklevel=1)
+        pytest.skip(reason)
+    for text in texts:
+        draw_chart(Chart(text, [text], [Panel(X, SHARE, [LINE, OTHER], title=text)]))
+        found = [one for one in drawn[-1].findobj(Text) if one.get_text() == text]
+        assert len(found) == 3
+        for one in found:
+            # A letter of these scripts is about as wide as high; a box for what is missing is narrower.
+            letters = 0.85 * len(text.replace(" ", "")) * one.get_fontsize() * charts.DPI / 72
+            assert one.get_window_extent().width > letters
+        assert len(texts_of(drawn[-1])[text]) >= 2
+    assert [str(one.message) for one in recwarn] == []
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """The figure of the chart that is drawn last."""
@@ -189,12 +259,79 @@ def test_labels_of_points_lie_apart(drawn):
         assert all(overlap(box, other) < 3 for other in boxes[:index])
 
 
+def test_labels_of_one_series_lie_on_no_label_and_no_marker_of_another(drawn):
+    near = [(0.006 + 0.004 * n, -0.004 * n) for n in range(4)]
+    series = [
+        Series(name, [(x, y + shift) for x, y in near] + [(0.3, -0.3 - shift)], labels=list("12345"))
+        for name, shift in (("one", 0.0), ("two", 0.002), ("three", 0.001))
+    ]
+    axis = Axis("difference")
+    draw_chart(Chart("crowded", [], [Panel(axis, axis, series)] * 2))
+    (figure,) = drawn
+    for axes in figure.axes:
+        assert len(axes.texts) == 15
+        boxes = [Text.get_window_extent(text, figure.canvas.get_renderer()) for text in axes.texts]
+        panel = axes.get_window_extent()
+        for index, box in enumerate(boxes):
+            assert all(overlap(box, other) < 3 for other in boxes[:index])
+            # Nor on the title, nor on ticks.
+            assert all(panel.contains(*corner) for corner in (box.min, box.max))
+            for one in series:
+                assert not any(box.contains(*axes.transData.transform(point)) for point in one.points)
+
+
+def test_labels_of_a_dot_plot_stand_in_the_row_of_their_point(drawn):
+    kinds = Axis("kind", "category", names=("a", "b", "c"))
+    counts = Series("n", [(0.0, 0.0), (1.0, 3.0), (2.0, 0.0)], style="points", labels=["0", "3", "0"])
+    draw_chart(Chart("t", [], [dot_plot(Panel(kinds, Axis("n", limits=(0.0, 4.0)), [counts]))]))
+    (figure,) = drawn
+    (axes,) = figure.axes
+    for text, (row, _) in zip(axes.texts, counts.points, strict=True):
+        box = Text.get_window_extent(text, figure.canvas.get_renderer())
+        assert box.y0 < axes.transData.transform((0.0, row))[1] < box.y1
+
+
+def test_levels_of_one_colour_have_lines_of_their_own_on_all_panels(drawn):
+    alone, words = Level("the text alone", [(0.0, 0.4)]), Level("words", [(0.0, 0.6)])
+    panels = [Panel(X, SHARE, [LINE], [CHANCE, alone, words]), Panel(X, SHARE, [LINE], [words])]
+    draw_chart(Chart("t", [], panels))
+    (figure,) = drawn
+    # Pattern of strokes by height.
+    first, second = (
+        {
+            line.get_ydata()[0]: line._unscaled_dash_pattern
+            for line in axes.lines
+            if len(line.get_ydata()) == 2
+        }
+        for axes in figure.axes
+    )
+    assert len(set(first.values())) == 3
+    assert second == {0.6: first[0.6]}
+    (legend,) = figure.legends
+    in_legend = dict(zip((text.get_text() for text in legend.get_texts()), legend.get_lines(), strict=True))
+    assert in_legend["words"]._unscaled_dash_pattern == first[0.6]
+    assert in_legend["the text alone"]._unscaled_dash_pattern == first[0.4]
+
+
 def test_series_have_one_look_on_all_panels(drawn):
     draw_chart(Chart("t", [], [Panel(X, SHARE, [LINE, OTHER]), Panel(X, SHARE, [OTHER])]))
     (figure,) = drawn
     first, second = (axes.lines[-1] for axes in figure.axes)
     assert (first.get_color(), first.get_marker()) == (second.get_color(), second.get_marker())
     assert first.get_color() == charts.PALETTE[1]
+
+
+def test_intervals_are_moved_apart_only_where_they_would_hide_each_other(drawn):
+    kinds = Axis("kind", "category", names=("a", "b"))
+    beside = [
+        Series(name, [(x, 1.0)], [(0.5, 1.5)], "points") for name, x in (("map", 0.0), ("control", 1.0))
+    ]
+    same = [replace(series, points=[(0.0, 1.0)]) for series in beside]
+    draw_chart(Chart("t", [], [dot_plot(Panel(kinds, X, own)) for own in (beside, same)]))
+    (figure,) = drawn
+    heights = [[line.get_ydata()[0] for line in axes.lines] for axes in figure.axes]
+    assert heights[0] == [0.0, 1.0]
+    assert heights[1][0] != heights[1][1]
 
 
 def test_remarks_are_written_where_nothing_is(drawn):

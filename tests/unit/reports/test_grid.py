@@ -12,6 +12,7 @@ from PIL import Image
 from graftwork.core.png import encode_png
 from graftwork.design.pages import MOST_COLUMNS, MOST_ROWS
 from graftwork.models.images import read_image
+from graftwork.reports import typography
 from graftwork.reports.grid import PageLimits, draw_grid, fit_grid, measure_images, with_note_on_glyphs
 from graftwork.reports.grid_layout import GridPage, Strip, Tile, layout_grid
 from graftwork.store.images import DigestWriter
@@ -211,12 +212,15 @@ def test_a_pipe_in_the_place_of_an_image_is_said(tmp_path):
     assert draw_grid(page).size
 
 
-def test_a_grid_says_what_it_cannot_draw(tmp_path):
+def test_a_grid_says_what_it_cannot_draw(tmp_path, monkeypatch):
+    monkeypatch.setattr(typography, "font_for", lambda char: None)
     path = write_image(tmp_path / "a.png", (8, 8))
     plain = make_page(2, 1, {(0, 0): Tile(path), (0, 1): Tile(path)}, footer=["seed = 1"])
     chinese = replace(plain, x_labels=["\u7ea2\u8272", "\u84dd\u8272"])
     assert draw_grid(chinese).height > draw_grid(replace(plain, x_labels=["a", "b"])).height
     assert with_note_on_glyphs(plain) is plain
-    assert "the font of this grid does not have" in with_note_on_glyphs(chinese).footer[-1]
+    note = with_note_on_glyphs(chinese).footer[-1]
+    assert "characters that no font of this machine has (CJK)" in note
+    assert "fonts-noto-cjk" in note
     labels = [text for text in layout_grid(chinese, (64, 64)).texts if text.role == "x_label"]
     assert labels[0].lines != labels[1].lines

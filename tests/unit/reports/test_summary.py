@@ -48,6 +48,8 @@ all have in common: [constants.csv](constants.csv).
 
 * [alpha](grids/alpha.png): seed = 1
 
+The target `results/test/summary.html` makes all of these.
+
 ## Settings that do nothing
 
 test: 3 of 4 settings with alpha above 0 are no-ops (2 settings at alpha 0 are the text alone by definition and not \
@@ -185,6 +187,7 @@ def test_what_there_is_not_is_not_said(design):
         "## Scores",
         "* Generation",
         "no_ops.csv",
+        "summary.html",
     ):
         assert absent not in text
 

@@ -148,9 +148,10 @@ def make_page_without_no_ops(root, raw):
     from graftwork.reports.viewer.data import Findings, viewer_data
     from tests.browser.synthetic import make_rows
 
-    design = to_json(expand(root, raw, "unusual"))
+    record = expand(root, raw, "unusual")
+    design = to_json(record)
     rows = make_rows(design, root / "store", side=4)
-    return design, viewer_data(design, rows, Findings(NoOps([], 0, 0, 0, {})))
+    return design, viewer_data(record, rows, Findings(NoOps([], 0, 0, 0, {})))
 
 
 def test_a_page_can_be_made_without_thumbnails_and_scores(tmp_path):

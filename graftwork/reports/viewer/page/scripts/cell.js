@@ -1,18 +1,24 @@
 // One cell: its picture, its marks, and what is known of it.
 "use strict";
 (function (V) {
-  // From this size of a picture its marks are written out.
+  // From this size of a picture its mark is written out, and with so much more for each further one.
   const ROOM_FOR_WORDS = 150;
+  const ROOM_FOR_MORE = 110;
 
-  /** An <img> of an image: the thumbnail, or where there is none, the image itself. */
-  V.picture = function (model, image, alt, isFull) {
+  /**
+   * An <img> of an image: the thumbnail, or where there is none, the image itself.
+   * @param {function(HTMLImageElement, string)} [show] - Gives it its source; by default at once.
+   */
+  V.picture = function (model, image, alt, isFull, show) {
     const full = model.imageUrl(image);
     const picture = V.el("img", { alt, decoding: "async", draggable: false });
     picture.addEventListener("error", () => {
       if (picture.getAttribute("src") !== full) picture.src = full;
       else picture.replaceWith(V.el("span.no-picture", {}, "image file not found"));
     });
-    picture.src = isFull ? full : model.thumbnailUrl(image);
+    const url = isFull ? full : model.thumbnailUrl(image);
+    if (show) show(picture, url);
+    else picture.src = url;
     return picture;
   };
 
@@ -43,8 +49,8 @@
     return marks;
   };
 
-  /** The inside of a cell of the grid. */
-  V.cellContent = function (app, cell, width) {
+  /** The inside of a cell of the grid; `show` as for `V.picture`. */
+  V.cellContent = function (app, cell, width, show) {
     const { model, ratings, heat, state } = app;
     if (cell === V.NONE) return [V.el("div.frame.empty", {}, V.el("span.no-picture", {}, "not in the experiment"))];
     const image = model.image(cell);
@@ -54,10 +60,10 @@
       const error = model.error(cell);
       frame.append(V.el("span.no-picture", { title: error, dir: "auto" }, model.status(cell) === "failed" ? error || "failed" : "not made yet"));
     } else {
-      frame.append(V.picture(model, image, ""));
+      frame.append(V.picture(model, image, "", false, show));
       const other = state.get("over") ? app.otherImage(cell, state.get("over")) : V.NONE;
       if (other !== V.NONE) {
-        const picture = V.picture(model, other, "");
+        const picture = V.picture(model, other, "", false, show);
         picture.classList.add("other");
         frame.append(picture);
       }
@@ -65,8 +71,9 @@
     }
     const value = heat.text(cell);
     if (state.get("style") === "fill" && value) frame.append(V.el("span.fill-value", { "aria-hidden": "true" }, value));
-    const hasWords = width >= ROOM_FOR_WORDS;
-    const marks = V.marks(model, cell).map((mark) => V.el(`span.mark.${mark.kind}`, { title: mark.text }, hasWords ? mark.word : mark.symbol));
+    const found = V.marks(model, cell);
+    const hasWords = width >= ROOM_FOR_WORDS + ROOM_FOR_MORE * (found.length - 1);
+    const marks = found.map((mark) => V.el(`span.mark.${mark.kind}`, { title: mark.text }, hasWords ? mark.word : mark.symbol));
     if (ratings.stars(cell)) marks.push(V.el("span.mark.stars", { title: `rated ${ratings.stars(cell)} of 5` }, `★${ratings.stars(cell)}`));
     if (ratings.isFavourite(cell)) marks.push(V.el("span.mark.favourite", { title: "favourite" }, "♥"));
     if (state.get("pin") === model.id(cell)) marks.push(V.el("span.mark.pinned", { title: "pinned for comparison" }, "pinned"));
@@ -90,7 +97,7 @@
       "table.facts",
       {},
       V.el("caption", {}, caption),
-      V.el("tbody", {}, rows.map(([name, value, meaning]) => V.el("tr", {}, V.el("th", { scope: "row", title: meaning || name }, V.name(name)), V.el("td", { dir: "auto" }, value)))),
+      V.el("tbody", {}, rows.map(([name, value, meaning]) => V.el("tr", {}, V.el("th", { scope: "row", title: meaning || name }, V.name(name)), V.el("td", { dir: "auto" }, V.name(String(value)))))),
     );
   }
 
@@ -115,6 +122,27 @@
     return node;
   };
 
+  /**
+   * Small pictures of what a cell is compared with. A click on one shows the two side by side.
+   * @param {string[]} kinds - "reference" and "baseline".
+   * @param {function} [show] - as for `V.picture`.
+   */
+  V.companions = function (app, cell, kinds, tabIndex, show) {
+    const { model } = app;
+    if (cell === V.NONE) return [];
+    const all = kinds.flatMap((kind) => (kind === "reference" ? V.referenceKinds(model, cell) : [kind]));
+    return all
+      .map((kind) => [kind, app.otherImage(cell, kind)])
+      .filter(([, image]) => image !== V.NONE)
+      .map(([kind, image]) => {
+        const text = V.otherName(kind);
+        const name = model.data.images.names[model.imageKey(image)] || text;
+        const picture = V.picture(model, image, `${text}: ${name}`, false, show);
+        picture.classList.toggle("pixelated", V.isPixelated(model, image, 80));
+        return V.el("button.companion", { type: "button", tabIndex, title: `${text}: ${name}`, on: { click: () => app.open(cell, kind) } }, picture, V.el("span", {}, text));
+      });
+  };
+
   /** Everything that is known of a cell, for the panel beside the grid and in full screen. */
   V.inspector = function (app, cell) {
     const { model } = app;
@@ -132,6 +160,7 @@
     );
     return [
       V.el("p.prompt", { dir: "auto" }, model.prompt(cell)),
+      V.el("div.companions", {}, V.companions(app, cell, ["reference", "baseline"], 0)),
       marks.length ? V.el("ul.mark-list", {}, marks.map(markRow)) : null,
       table(coordinates, "Settings"),
       V.el("p.links", {}, links, V.el("code", { title: "name of the cell" }, model.id(cell))),

@@ -7,6 +7,20 @@
   V.VIEW_NAMES = { single: "Image", slider: "Slider", blink: "Blink", difference: "Difference", side: "Side by side" };
   V.OTHER_NAMES = { baseline: "text alone", reference: "reference", pinned: "pinned image" };
 
+  /** What a picture is compared with, in words: "text alone", "reference", "reference 2". */
+  V.otherName = function (kind) {
+    return V.OTHER_NAMES[kind] || `reference ${V.referenceNumber(kind)}`;
+  };
+
+  /** Which of the references of a cell "reference", "reference2", ... is, from 1. */
+  V.referenceNumber = function (kind) {
+    return Number(kind.slice("reference".length) || 1);
+  };
+
+  V.referenceKinds = function (model, cell) {
+    return model.references(cell).map((_, at) => (at ? `reference${at + 1}` : "reference"));
+  };
+
   class Stage {
     constructor(model) {
       this.model = model;

@@ -30,6 +30,19 @@ window.Viewer = window.Viewer || {};
     return node;
   };
 
+  /**
+   * Puts new controls in the place of old ones. The focus stays on its control: where it is lost, keys do nothing.
+   * @param {?Element} fallback - What gets the focus where its control is gone.
+   */
+  V.refill = function (node, fallback, ...children) {
+    const nameOf = (control) => control.dataset.key || control.getAttribute("aria-label") || control.textContent;
+    const name = node.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+    V.fill(node, ...children);
+    if (name === null) return;
+    const same = [...node.querySelectorAll("button, select, summary, [tabindex]")].find((control) => nameOf(control) === name && !control.disabled);
+    (same || fallback)?.focus({ preventScroll: true });
+  };
+
   /** A name such as follows_prompt_shape, that may break after each underscore. */
   V.name = function (text) {
     return text.split("_").flatMap((part, index) => (index ? ["_", document.createElement("wbr"), part] : [part]));
@@ -74,11 +87,15 @@ window.Viewer = window.Viewer || {};
     setTimeout(() => URL.revokeObjectURL(url), 60000);
   };
 
-  /** Copies text; where the browser refuses, shows it selected in a dialog to copy by hand. */
-  V.copy = async function (text, what) {
+  /**
+   * Copies text; where the browser refuses, shows it selected in a dialog to copy by hand.
+   * @param {string} [hint] - What else to know of it.
+   */
+  V.copy = async function (text, what, hint) {
+    const said = [`Copied ${what}.`, hint].filter(Boolean).join(" ");
     try {
       await navigator.clipboard.writeText(text);
-      V.say(`Copied ${what}.`);
+      V.say(said);
       return;
     } catch (error) {
       // Not allowed in an iframe or from a disk: the old way, then by hand.
@@ -95,11 +112,11 @@ window.Viewer = window.Viewer || {};
     }
     if (copied) {
       area.remove();
-      V.say(`Copied ${what}.`);
+      V.say(said);
       return;
     }
     const done = V.button("Close", () => dialog.close());
-    const dialog = V.el("dialog.plain", { "aria-label": `Copy ${what}` }, V.el("p", {}, `Copy ${what} with Ctrl+C.`), area, done);
+    const dialog = V.el("dialog.plain", { "aria-label": `Copy ${what}` }, V.el("p", {}, [`Copy ${what} with Ctrl+C.`, hint].filter(Boolean).join(" ")), area, done);
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
     dialog.showModal();

@@ -67,13 +67,22 @@
       return { image, label, message: status };
     }
 
+    /** "this image"; beside the pinned one, with what tells it from that: which of the two is seen is known while they blink. */
+    ownLabel() {
+      const { app, cell } = this;
+      const { model, state } = app;
+      if (!model.placeOf(cell)) return "text alone";
+      const isBesidePinned = state.get("other") === "pinned" && state.get("view") !== "single" && ![V.NONE, cell].includes(app.pinnedCell);
+      return isBesidePinned ? `this image: ${model.difference(app.pinnedCell, cell)}` : "this image";
+    }
+
     /** What the cell is compared with: {image, label}, or null. */
     otherPicture() {
       const { app, cell } = this;
       const kind = app.state.get("other");
       const image = app.otherImage(cell, kind);
       if (image === V.NONE) return null;
-      const label = kind === "pinned" ? `pinned: ${app.model.difference(cell, app.pinnedCell)}` : V.OTHER_NAMES[kind];
+      const label = kind === "pinned" ? `pinned: ${app.model.difference(cell, app.pinnedCell)}` : V.otherName(kind);
       return { image, label };
     }
 
@@ -82,11 +91,9 @@
       const { model, state } = app;
       const label = model.describe(cell);
       this.title.textContent = label;
-      this.stage.show(this.pictureOf(cell, model.placeOf(cell) ? "this image" : "text alone"), this.otherPicture(), state.get("view"));
-      const focusedKey = this.bar.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+      this.stage.show(this.pictureOf(cell, this.ownLabel()), this.otherPicture(), state.get("view"));
       this.drawBar();
-      if (focusedKey) this.bar.querySelector(`[data-key="${focusedKey}"]`)?.focus();
-      V.fill(this.panel, V.inspector(app, cell));
+      V.refill(this.panel, this.stage.node, V.inspector(app, cell));
       this.drawFoot();
       this.preload();
     }
@@ -100,13 +107,15 @@
       const tool = (key, text, isPressed, isPossible, action) =>
         V.el("button.tool", { type: "button", "data-key": key, disabled: !isPossible, "aria-pressed": String(isPressed), title: `${text} (key ${key})`, on: { click: action } }, text, V.el("kbd", { "aria-hidden": "true" }, key));
       const compare = (name) => () => this.toggleView(name);
-      const with_ = V.select("Compare with", Object.entries(V.OTHER_NAMES).filter(([kind]) => has(kind) || kind === other), other, (value) => state.set({ other: value }), { "data-key": "with" });
+      const kinds = ["baseline", ...V.referenceKinds(app.model, this.cell), "pinned"].filter((kind) => has(kind) || kind === other);
+      const with_ = V.select("Compare with", [...new Set([...kinds, other])].map((kind) => [kind, V.otherName(kind)]), other, (value) => state.set({ other: value }), { "data-key": "with" });
       const hasOther = has(other);
-      V.fill(
+      V.refill(
         this.bar,
+        this.stage.node,
         V.el("div.tools", {},
           tool("b", "Blink: text alone", view === "blink" && other === "baseline", has("baseline"), () => this.blinkWith("baseline")),
-          tool("r", "Blink: reference", view === "blink" && other === "reference", has("reference"), () => this.blinkWith("reference")),
+          tool("r", "Blink: reference", view === "blink" && other.startsWith("reference"), has("reference"), () => this.blinkWithReference()),
           app.pinnedCell !== V.NONE && app.pinnedCell !== this.cell ? tool("v", "Blink: pinned", view === "blink" && other === "pinned", true, () => this.blinkWith("pinned")) : null,
           tool("s", "Slider", view === "slider", hasOther, compare("slider")),
           tool("d", "Difference", view === "difference", hasOther, compare("difference")),
@@ -130,8 +139,9 @@
       const axis = state.cycleAxis;
       const place = model.placeOf(this.cell);
       const position = axis && place ? model.axis(axis).labels[place[model.axisIndex.get(axis)]] : "";
-      V.fill(
+      V.refill(
         this.foot,
+        this.stage.node,
         V.el("div.tools", {}, steps.map(([text, name, row, column]) => V.button(text, () => this.step(row, column), { className: "icon", "aria-label": name, title: `${name} (arrow key)` }))),
         rating,
         axis && place
@@ -185,11 +195,19 @@
     blinkWith(kind) {
       const { app } = this;
       if (app.otherImage(this.cell, kind) === V.NONE) {
-        V.say(`There is no ${V.OTHER_NAMES[kind]} for this image.`);
+        V.say(`There is no ${V.otherName(kind)} for this image.`);
         return;
       }
       const isOn = app.state.get("view") === "blink" && app.state.get("other") === kind;
       app.state.set({ other: kind, view: isOn ? "single" : "blink" });
+    }
+
+    /** The references in turn, and after the last one no comparison. */
+    blinkWithReference() {
+      const { model, state } = this.app;
+      const kinds = V.referenceKinds(model, this.cell);
+      const at = state.get("view") === "blink" ? kinds.indexOf(state.get("other")) : -1;
+      this.blinkWith(kinds[at + 1] || kinds[at] || "reference");
     }
 
     togglePanel() {
@@ -222,7 +240,7 @@
       const { app, cell } = this;
       const actions = {
         ArrowLeft: () => this.step(0, -1), ArrowRight: () => this.step(0, 1), ArrowUp: () => this.step(-1, 0), ArrowDown: () => this.step(1, 0),
-        b: () => this.blinkWith("baseline"), r: () => this.blinkWith("reference"), v: () => this.blinkWith("pinned"), d: () => this.toggleView("difference"), s: () => this.toggleView("slider"), x: () => this.toggleView("side"),
+        b: () => this.blinkWith("baseline"), r: () => this.blinkWithReference(), v: () => this.blinkWith("pinned"), d: () => this.toggleView("difference"), s: () => this.toggleView("slider"), x: () => this.toggleView("side"),
         " ": () => this.stage.pause(), p: () => app.togglePin(cell), m: () => app.showPair(1), M: () => app.showPair(-1), z: () => this.toggleSize(), i: () => this.togglePanel(),
         "[": () => app.cycle(-1), "]": () => app.cycle(1), c: () => this.togglePlay(), f: () => app.ratings.toggleFavourite(cell), 0: () => app.ratings.rate(cell, { stars: null }),
         "?": () => app.showHelp(),

@@ -6,6 +6,15 @@
   const NARROW = 640;
   const OVERSCAN = 1;
   const MOST = 384;
+  // A grid that leapt, and did not again for so many milliseconds, rests.
+  const REST = 100;
+  // In the place of a column: the label of a row, which is in view wherever the grid is.
+  const LABEL = -1;
+  // Letters from which a name has smaller ones, and those at its end that are always shown.
+  const LONG_LABEL = 18;
+  const LAST_LETTERS = 8;
+  // As in viewer.css.
+  const TEXT_GAP = 2;
 
   class Grid {
     constructor(app) {
@@ -14,6 +23,7 @@
       this.body = V.el("div.grid-body", { role: "rowgroup" });
       this.node = V.el("div.grid", { role: "grid", "aria-label": "Images", id: "grid-start" }, this.head, this.body);
       this.rows = new Map();
+      this.pictures = new V.Pictures((row, column) => this.isInView(row, column));
       this.active = [0, 0];
       this.node.addEventListener("scroll", () => this.schedule(), { passive: true });
       this.node.addEventListener("click", (event) => this.onClick(event));
@@ -59,7 +69,7 @@
       this.active = [Math.min(row, this.lines.length - 1), Math.min(column, this.stacks.length - 1)];
       this.drawHead();
       this.clear();
-      this.render();
+      this.atOnce(() => this.render());
     }
 
     /** Index pairs of two axes of which either may be missing. */
@@ -100,8 +110,8 @@
     findCompanions() {
       const { model } = this.app;
       const kinds = [
-        ["reference", "reference", (cell) => model.references(cell).join()],
-        ["baseline", "text alone", (cell) => (model.baseline(cell) === V.NONE ? "" : String(model.image(model.baseline(cell))))],
+        ["reference", (cell) => model.references(cell).join()],
+        ["baseline", (cell) => (model.baseline(cell) === V.NONE ? "" : String(model.image(model.baseline(cell))))],
       ];
       this.companions = { row: [], column: [] };
       const constant = (outerCount, innerCount, at, look) => {
@@ -119,29 +129,12 @@
         }
         return found;
       };
-      for (const [kind, text, look] of kinds) {
+      for (const [kind, look] of kinds) {
         const rows = this.lines.length;
         const columns = this.stacks.length;
-        if (constant(rows, columns, (row, column) => this.cellAt(row, column), look)) this.companions.row.push([kind, text]);
-        else if (constant(columns, rows, (column, row) => this.cellAt(row, column), look)) this.companions.column.push([kind, text]);
+        if (constant(rows, columns, (row, column) => this.cellAt(row, column), look)) this.companions.row.push(kind);
+        else if (constant(columns, rows, (column, row) => this.cellAt(row, column), look)) this.companions.column.push(kind);
       }
-    }
-
-    companionNodes(kinds, cell) {
-      const { app } = this;
-      const { model } = app;
-      if (cell === V.NONE) return [];
-      return kinds.flatMap(([kind, text]) => {
-        const images = kind === "baseline" ? [model.image(model.baseline(cell))] : model.references(cell);
-        return images
-          .filter((image) => image !== V.NONE && image !== undefined)
-          .map((image) => {
-            const name = kind === "baseline" ? text : model.data.images.names[model.imageKey(image)] || text;
-            const picture = V.picture(model, image, `${text}: ${name}`);
-            if (V.isPixelated(model, image, 80)) picture.classList.add("pixelated");
-            return V.el("button.companion", { type: "button", tabIndex: -1, title: `${text}: ${name}`, on: { click: () => app.open(cell, kind) } }, picture, V.el("span", {}, text));
-          });
-      });
     }
 
     fit(width, height) {
@@ -178,7 +171,7 @@
           "div.column-label",
           { role: "columnheader", "aria-colindex": column + 2, title: axis.details[index] || `${x} ${axis.labels[index]}`, style: { left: left(column) } },
           V.el("span.label-text", { dir: "auto" }, V.el("span.dim", {}, `${x} `), axis.labels[index]),
-          this.companions.column.length ? V.el("div.companions", {}, this.companionNodes(this.companions.column, this.cellAt(0, column))) : null,
+          this.companions.column.length ? V.el("div.companions", {}, V.companions(this.app, this.cellAt(0, column), this.companions.column, -1)) : null,
         );
       });
       this.head.classList.toggle("with-companions", this.companions.column.length > 0);
@@ -207,6 +200,7 @@
       const [firstRow, lastRow] = range(scrollTop, clientHeight, this.rowHeight, this.lines.length);
       const [firstColumn, lastColumn] = range(scrollLeft, clientWidth - this.headWidth, this.cellWidth, this.stacks.length);
       this.visible = { firstRow, lastRow, firstColumn, lastColumn };
+      this.follow(scrollTop, scrollLeft);
       for (const [row, entry] of this.rows) {
         if (row < firstRow || row > lastRow) {
           if (entry.node.contains(document.activeElement)) this.node.focus({ preventScroll: true });
@@ -214,12 +208,14 @@
           this.rows.delete(row);
         }
       }
+      const added = [];
       for (let row = firstRow; row <= lastRow; row++) {
         let entry = this.rows.get(row);
         if (!entry) {
           entry = { node: this.rowNode(row), cells: new Map() };
           this.rows.set(row, entry);
           this.body.append(entry.node);
+          added.push(entry.node);
         }
         for (const [column, node] of entry.cells) {
           if (column < firstColumn || column > lastColumn) {
@@ -234,27 +230,77 @@
           entry.node.append(node);
         }
       }
+      this.fitLabels(added);
+      this.pictures.next();
+    }
+
+    /** Notes where the grid is. Where it leaps, its pictures wait until it rests. */
+    follow(top, left) {
+      const [oldTop, oldLeft] = this.place || [top, left];
+      const isLeap = Math.abs(top - oldTop) > this.node.clientHeight / 2 || Math.abs(left - oldLeft) > this.node.clientWidth / 2;
+      if (isLeap) this.pictures.hold(REST);
+      this.place = [top, left];
+    }
+
+    isInView(row, column) {
+      const { scrollTop, scrollLeft, clientHeight, clientWidth } = this.node;
+      const [top, left] = [row * this.rowHeight - scrollTop, column * this.cellWidth - scrollLeft];
+      if (top <= -this.rowHeight || top >= clientHeight) return false;
+      return column === LABEL || (left > -this.cellWidth && left < clientWidth - this.headWidth);
     }
 
     rowNode(row) {
       const { state, model } = this.app;
       const [outer, inner] = this.lines[row];
-      const head = V.el("div.row-label", { role: "rowheader" });
+      const texts = V.el("div.label-texts");
+      const head = V.el("div.row-label", { role: "rowheader" }, texts);
       const [y, superY] = [state.get("y"), state.get("superY")];
-      if (superY) head.append(V.el("span.super-label", { dir: "auto" }, V.el("span.dim", {}, `${superY} `), model.axis(superY).labels[outer]));
+      if (superY) texts.append(V.el("span.super-label", { dir: "auto" }, V.el("span.dim", {}, `${superY} `), V.name(model.axis(superY).labels[outer])));
       if (y) {
         const axis = model.axis(y);
-        const detail = axis.details[inner];
-        head.append(V.el("span.label-text", { dir: "auto", title: detail || axis.labels[inner] }, V.el("span.dim", {}, `${y} `), axis.labels[inner]));
-        if (detail) head.append(V.el("span.detail", { dir: "auto", title: detail }, detail.slice(0, 400)));
+        const [label, detail] = [axis.labels[inner], axis.details[inner]];
+        texts.append(V.el(`span.label-text${label.length > LONG_LABEL ? ".long" : ""}`, { dir: "auto", title: detail ? `${label}: ${detail}` : label }, V.el("span.dim", {}, `${y} `), V.el("span.name", {}, V.name(label))));
+        if (detail) texts.append(V.el("span.detail", { dir: "auto", title: detail }, detail.slice(0, 400)));
       }
       const cell = this.companions.row.length ? this.firstCellOf(row) : V.NONE;
-      if (cell !== V.NONE) head.append(V.el("div.companions", {}, this.companionNodes(this.companions.row, cell)));
+      if (cell !== V.NONE) head.append(V.el("div.companions", {}, V.companions(this.app, cell, this.companions.row, -1, this.showing(row, LABEL))));
       return V.el(
         "div.grid-row",
         { role: "row", "aria-rowindex": row + 2, style: { transform: `translateY(${row * this.rowHeight}px)`, height: `${this.rowHeight}px` } },
         head,
       );
+    }
+
+    /** Cuts the texts of row labels to whole lines: first the name, then the text in what is left of the height. */
+    fitLabels(rows) {
+      // All are read before the first is changed: the browser works out the page once.
+      const measured = rows.map((row) => {
+        const texts = row.querySelector(".label-texts");
+        const [outer, name, detail] = [".super-label", ".label-text", ".detail"].map((selector) => texts.querySelector(selector));
+        const height = (node) => (node ? node.offsetHeight : 0);
+        const line = (node) => (node ? parseFloat(getComputedStyle(node).lineHeight) : 1);
+        const room = texts.clientHeight - (this.isNarrow || !outer ? 0 : height(outer) + TEXT_GAP);
+        return { name, detail, room, nameLine: line(name), nameHeight: name ? name.scrollHeight : 0, detailLine: line(detail) };
+      });
+      for (const { name, detail, room, nameLine, nameHeight, detailLine } of measured) {
+        if (!name) continue;
+        const fitting = Math.max(1, Math.floor(room / nameLine));
+        const needed = Math.round(nameHeight / nameLine);
+        name.style.setProperty("--lines", fitting);
+        if (needed > fitting) this.cutName(name.querySelector(".name"), fitting / needed);
+        if (!detail) continue;
+        const left = this.isNarrow ? room : room - Math.min(fitting, needed) * nameLine - TEXT_GAP;
+        const lines = Math.floor(left / detailLine);
+        detail.hidden = lines < 1;
+        detail.style.setProperty("--lines", lines);
+      }
+    }
+
+    /** Takes letters out of the middle: names such as text_tokens_alpha_0.5 differ in their last ones. */
+    cutName(node, share) {
+      const letters = [...node.textContent];
+      const kept = Math.max(2 * LAST_LETTERS, Math.floor(letters.length * share) - 3);
+      if (kept < letters.length) V.fill(node, V.name(letters.slice(0, kept - LAST_LETTERS).join("")), "…", V.name(letters.slice(-LAST_LETTERS).join("")));
     }
 
     firstCellOf(row) {
@@ -277,7 +323,7 @@
 
     drawCell(node, row, column) {
       const cell = this.cellAt(row, column);
-      V.fill(node, V.cellContent(this.app, cell, this.side));
+      V.fill(node, V.cellContent(this.app, cell, this.side, this.showing(row, column)));
       node.setAttribute("aria-label", V.cellName(this.app, cell));
       node.classList.toggle("pinned", cell !== V.NONE && this.app.state.get("pin") === this.app.model.id(cell));
       if (cell !== V.NONE) this.app.heat.paint(node, cell);
@@ -285,7 +331,21 @@
 
     /** Draws again the cells that are in the page, without moving anything. */
     refresh() {
-      for (const [row, entry] of this.rows) for (const [column, node] of entry.cells) this.drawCell(node, row, column);
+      this.atOnce(() => {
+        for (const [row, entry] of this.rows) for (const [column, node] of entry.cells) this.drawCell(node, row, column);
+      });
+    }
+
+    /** How a picture at a row and column gets its source: at once, or when its turn comes. */
+    showing(row, column) {
+      return this.isFilledIn ? (picture, url) => this.pictures.add(picture, url, row, column) : undefined;
+    }
+
+    /** Another view of the same cells comes with its pictures; where the grid scrolls, they are filled in. */
+    atOnce(draw) {
+      this.isFilledIn = false;
+      draw();
+      this.isFilledIn = true;
     }
 
     nodeOf(row, column) {
@@ -309,6 +369,24 @@
       const node = this.nodeOf(row, column);
       if (node) node.tabIndex = 0;
       if (node && hasFocus) node.focus({ preventScroll: true });
+    }
+
+    /** The cell in the upper left corner of what is in view, or "" where nothing is scrolled away. */
+    get firstInView() {
+      const { scrollTop, scrollLeft } = this.node;
+      const row = Math.min(Math.round(scrollTop / this.rowHeight), this.lines.length - 1);
+      const column = Math.min(Math.round(scrollLeft / this.cellWidth), this.stacks.length - 1);
+      const cell = row || column ? this.cellAt(row, column) : V.NONE;
+      return cell === V.NONE ? "" : this.app.model.id(cell);
+    }
+
+    /** Scrolls a cell into the upper left corner. */
+    scrollToCell(id) {
+      const place = id && this.lines ? this.positionOf(this.app.model.cellOfId.get(id)) : null;
+      if (!place) return;
+      this.node.scrollTop = place[0] * this.rowHeight;
+      this.node.scrollLeft = place[1] * this.cellWidth;
+      this.render();
     }
 
     get activeCell() {

@@ -5,7 +5,7 @@
     ["Arrows", "move in the grid, and from image to image in full screen"],
     ["Enter", "full screen"], ["Escape", "back to the grid"],
     ["m, M", "the pair that differs most from its baseline; the next, the one before"],
-    ["b", "blink with the text alone (baseline)"], ["r", "blink with the reference"],
+    ["b", "blink with the text alone (baseline)"], ["r", "blink with the reference; once more, with the next one"],
     ["s", "slider"], ["d", "difference"], ["x", "side by side"], ["Space", "stop blinking, or go on"],
     ["p", "pin an image, to compare others with it"], ["v", "blink with the pinned image"],
     ["[ and ]", "step along an axis that is not on the grid"], ["c", "walk along that axis by itself (full screen)"],
@@ -37,6 +37,7 @@
       document.addEventListener("keydown", (event) => this.onKey(event));
       document.addEventListener("click", (event) => this.closeMenus(event));
       this.update(new Set(["x", "mode", "cell", "over", "how", "share", "style"]));
+      this.grid.scrollToCell(this.state.get("from"));
     }
 
     build() {
@@ -47,8 +48,9 @@
       this.themeButton = V.button("", () => this.nextTheme(), { className: "icon" });
       this.showTheme(V.storage.read(THEME_PLACE) || "auto");
       this.modes = V.el("div.modes", { role: "group", "aria-label": "Mode" });
-      // A report takes in the folder of the viewer, and nothing beside it.
-      const links = (inFrame ? [] : Object.entries(model.data.links)).map(([text, path]) => V.el("a", { href: path, target: "_blank", rel: "noopener" }, text));
+      // A report takes in the folder of the viewer and nothing beside it, and who moves the folder may move it alone.
+      const isInPlace = !inFrame && window.location.pathname.includes(`/${model.data.experiment}/viewer/`);
+      const links = (!isInPlace ? [] : Object.entries(model.data.links)).map(([text, path]) => V.el("a", { href: path, target: "_blank", rel: "noopener" }, text));
       V.fill(this.header,
         V.el("h1", { dir: "auto", title: model.data.title }, model.data.title),
         V.el("span.dim.count", {}, `${model.data.experiment} · ${model.count} cells`),
@@ -199,13 +201,13 @@
       if (cell === V.NONE) return;
       const isPinned = this.pinnedCell === cell;
       this.state.set({ pin: isPinned ? "" : this.model.id(cell), ...(isPinned && this.state.get("over") === "pinned" ? { over: "" } : {}), other: isPinned ? "baseline" : this.state.get("other") });
-      V.say(isPinned ? "Unpinned." : "Pinned. Open another image and press s, d, x or choose “pinned image”.");
+      V.say(isPinned ? "Unpinned." : "Pinned. Go to another image and press v to blink between the two, s for a slider, d for their difference, x for both beside each other.");
     }
 
     /** The image that a cell is compared with. */
     otherImage(cell, kind) {
       const { model } = this;
-      if (kind === "reference") return model.references(cell)[0] ?? V.NONE;
+      if (kind.startsWith("reference")) return model.references(cell)[V.referenceNumber(kind) - 1] ?? V.NONE;
       if (kind === "pinned") return this.pinnedCell === V.NONE ? V.NONE : model.image(this.pinnedCell);
       return model.image(model.baseline(cell));
     }
@@ -243,11 +245,13 @@
     }
 
     link() {
-      return `${window.location.href.replace(/#.*/, "")}#${this.state.toHash()}`;
+      const from = this.state.get("mode") === "grid" ? this.grid.firstInView : "";
+      return `${window.location.href.replace(/#.*/, "")}#${this.state.toHash({ from })}`;
     }
 
     copyLink() {
-      V.copy(this.link(), "the link to this view");
+      const isOnDisk = window.location.protocol === "file:";
+      V.copy(this.link(), "the link to this view", isOnDisk ? "It leads to this disk: who has the folder elsewhere puts the part from # behind the address of their own index.html." : "");
     }
 
     inspect(cell) {
@@ -274,7 +278,7 @@
         const moves = any("x", "y", "superX", "superY", "hidden", "fixed", "size", "mode");
         if (moves) grid.layout();
         else if (any("heat", "minus", "style", "over", "pin")) grid.refresh();
-        if (any("x", "y", "heat", "mode")) this.overview.draw();
+        if (any("x", "y", "heat", "mode", "only")) this.overview.draw();
         if (any("x", "y", "superX", "superY", "hidden", "fixed", "heat", "minus", "style", "over", "how", "pin", "mode")) this.toolbar.draw();
         else if (changed.has("size")) this.toolbar.showSize();
       }

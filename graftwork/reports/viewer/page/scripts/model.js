@@ -179,12 +179,13 @@
     yaml(cell) {
       const row = this.recipeRow.get(this.id(cell));
       const lines = [];
-      for (const { key, texts, codes } of this.data.recipe.lines) {
+      const beside = [];
+      for (const { key, texts, codes, top } of this.data.recipe.lines) {
         const text = texts[codes ? codes[row] : 0];
-        if (text) lines.push(`  ${key}: ${text}`);
+        if (text) (top ? beside : lines).push(`${top ? "" : "  "}${key}: ${text}\n`);
       }
       const title = JSON.stringify(`One cell of ${this.data.experiment}: ${this.id(cell)}`);
-      return `title: ${title}\nbase:\n${lines.join("\n")}\n`;
+      return `title: ${title}\nbase:\n${lines.join("")}${beside.join("")}`;
     }
 
     /**

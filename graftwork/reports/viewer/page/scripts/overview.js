@@ -41,7 +41,6 @@
       this.app = app;
       this.isOpen = window.innerWidth >= 900 && window.innerHeight >= 700;
       this.showsAll = false;
-      this.only = "";
       this.node = V.el("section.overview", { "aria-label": "Overview" });
     }
 
@@ -54,9 +53,10 @@
         this.node.querySelector(".toggle").focus();
       }, { className: "small toggle", "aria-expanded": String(this.isOpen) });
       const question = V.el("p.question", { dir: "auto" }, model.data.question || model.data.title);
+      const lookFor = model.data.look_for ? V.el("p.look-for", { dir: "auto" }, V.el("strong", {}, "Look for: "), model.data.look_for) : null;
       this.node.classList.toggle("open", this.isOpen);
       if (this.isOpen) {
-        V.fill(this.node, toggle, V.el("div.overview-parts", {}, V.el("div.answer", {}, question, this.noOps(headline)), this.scores()));
+        V.refill(this.node, null, toggle, V.el("div.overview-parts", {}, V.el("div.answer", {}, question, lookFor, this.noOps(headline)), this.scores()));
         return;
       }
       const count = model.data.no_ops.settings.length;
@@ -76,7 +76,7 @@
         V.el("p.headline", {}, headline[0]?.toUpperCase() + headline.slice(1), "."),
         settings.length ? V.el("ul", {}, settings.slice(0, 200).map(item)) : null,
         settings.length > 200 ? V.el("p.hint", {}, `and ${settings.length - 200} more; all are in no_ops.csv.`) : null,
-        app.model.data.notes.length ? V.el("ul.notes", {}, app.model.data.notes.map((note) => V.el("li", { dir: "auto" }, note))) : null,
+        app.model.data.notes.length ? [V.el("h2", {}, "Notes"), V.el("ul.notes", {}, app.model.data.notes.map((note) => V.el("li", { dir: "auto" }, note)))] : null,
       );
     }
 
@@ -87,13 +87,25 @@
       return this.known.rows;
     }
 
+    /** Takes the means over one value of the rows, and brings its images into view. */
+    choose(only) {
+      const { state, grid, model } = this.app;
+      state.set({ only });
+      const row = grid.lines.findIndex(([, index]) => index === model.axis(state.get("y")).labels.indexOf(only));
+      if (!only || row < 0) return;
+      grid.activate(row, 0, false);
+      this.app.inspect(grid.activeCell);
+    }
+
     scores() {
       const { app } = this;
       const { model, state } = app;
       const x = state.get("x");
       const y = state.get("y");
       const axis = model.axis(x);
-      const only = y && this.only !== "" && this.only < model.axis(y).labels.length ? { axis: y, index: Number(this.only) } : null;
+      // A link that says a value has it by its label, and another axis may not have it.
+      const index = y && state.get("only") ? model.axis(y).labels.indexOf(state.get("only")) : -1;
+      const only = index >= 0 ? { axis: y, index } : null;
       const rows = this.summary(x, only);
       if (!rows.length) return V.el("div.score-changes", {}, V.el("h2", {}, "Scores"), V.el("p.hint", {}, "This experiment has no scores: add `scores:` to its file."));
       const shown = this.showsAll ? rows : rows.slice(0, FIRST_SCORES);
@@ -112,10 +124,7 @@
           }),
         );
       };
-      const choices = y ? V.select("Over", [["", `every ${y}`], ...model.axis(y).labels.map((label, index) => [String(index), label])], this.only, (value) => {
-        this.only = value;
-        this.draw();
-      }) : null;
+      const choices = y ? V.select("Over", [["", `every ${y}`], ...model.axis(y).labels.map((label, at) => [String(at), label])], only ? String(index) : "", (value) => this.choose(value === "" ? "" : model.axis(y).labels[Number(value)]), { "data-key": "only" }) : null;
       return V.el("div.score-changes", {},
         V.el("div.part-head", {}, V.el("h2", {}, `Change along ${x}`), choices, rows.length > FIRST_SCORES ? V.button(this.showsAll ? "Fewer" : `All ${rows.length}`, () => {
           this.showsAll = !this.showsAll;

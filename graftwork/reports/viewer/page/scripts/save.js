@@ -70,6 +70,28 @@
     return { ...grid.visible, isWhole: false };
   }
 
+  /** Returns a function from a colour of the page, as CSS says it, to the colour that it is in the light or dark that is shown. */
+  function colours() {
+    const probe = V.el("span", { hidden: true });
+    document.body.append(probe);
+    const look = (css) => {
+      probe.style.color = css.startsWith("--") ? `var(${css})` : css;
+      return getComputedStyle(probe).color;
+    };
+    look.end = () => probe.remove();
+    return look;
+  }
+
+  /** The colour of a cell's number: the same mixture as in the style sheet, or null where it has none. */
+  function heatColour(app, cell, colour) {
+    const style = app.state.get("style");
+    const strength = app.heat.strength(cell);
+    if (strength === null || style === "none") return null;
+    const end = strength < 0 ? "--negative" : "--positive";
+    const [start, share] = style === "fill" ? ["--surface", 60] : ["--line", 100];
+    return colour(`color-mix(in oklab, var(${start}), var(${end}) ${Math.round(share * Math.min(1, Math.abs(strength)))}%)`);
+  }
+
   /** A canvas with title, labels, images and values of the present view. */
   async function paintView(app) {
     const { model, state, grid, heat } = app;
@@ -79,8 +101,7 @@
     const [margin, gap, caption, labelWidth] = [24, 8, 22, 190];
     const columns = lastColumn - firstColumn + 1;
     const rows = lastRow - firstRow + 1;
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(name).trim();
+    const colour = colours();
     const canvas = document.createElement("canvas");
     const context = canvas.getContext("2d");
     const font = (size, weight = 400) => (context.font = `${weight} ${size}px system-ui, sans-serif`);
@@ -129,6 +150,7 @@
       }
     }
     await Promise.all(jobs);
+    colour.end();
     return { canvas, isWhole };
   }
 
@@ -137,7 +159,18 @@
     const image = model.image(cell);
     const over = state.get("over") ? app.otherImage(cell, state.get("over")) : V.NONE;
     const [picture, other] = await Promise.all([image, over].map((at) => (at === V.NONE ? null : drawable(model.imageKey(at)))));
-    if (picture) {
+    const heated = heatColour(app, cell, colour);
+    const isFilled = heated && state.get("style") === "fill";
+    if (isFilled) {
+      context.fillStyle = heated;
+      context.fillRect(box.left, box.top, box.width, box.height);
+      context.fillStyle = colour("--text");
+      context.font = `600 ${Math.round(Math.min(28, box.width / 6))}px system-ui, sans-serif`;
+      context.textAlign = "center";
+      context.textBaseline = "middle";
+      context.fillText(heat.text(cell), box.left + box.width / 2, box.top + box.height / 2, box.width - 8);
+      context.textBaseline = "top";
+    } else if (picture) {
       // Contained in the box, as on the page.
       const scale = Math.min(box.width / picture.width, box.height / picture.height);
       const [width, height] = [picture.width * scale, picture.height * scale];
@@ -161,6 +194,12 @@
       context.fillStyle = colour("--dim");
       context.font = "12px system-ui, sans-serif";
       wrap(context, model.error(cell) || model.status(cell), box.width - 16, 6).forEach((line, index) => context.fillText(line, box.left + 8, box.top + 8 + index * 16));
+    }
+    if (heated && !isFilled) {
+      context.strokeStyle = heated;
+      context.lineWidth = 3;
+      context.strokeRect(box.left - 1.5, box.top - 1.5, box.width + 3, box.height + 3);
+      context.lineWidth = 1;
     }
     context.fillStyle = colour("--text");
     context.font = "12px system-ui, sans-serif";

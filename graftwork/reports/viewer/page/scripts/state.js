@@ -4,6 +4,8 @@
   const MODES = ["grid", "rate", "choose"];
   const VIEWS = ["single", "slider", "blink", "difference", "side"];
   const OTHERS = ["baseline", "reference", "pinned"];
+  // Of several references, all but the first have their number.
+  const OTHER = /^(baseline|pinned|reference([2-9]|[1-9][0-9])?)$/;
   const STYLES = ["outline", "fill", "none"];
 
   /** The view that a page opens with: the first grid of the experiment file. */
@@ -18,7 +20,7 @@
       fixed: {}, hidden: {},
       heat, minus: false, style: "outline", size: 0,
       over: "", how: "slider", share: 50,
-      cycle: "",
+      cycle: "", only: "", from: "",
       mode: "grid", cell: "", view: "single", other: "baseline", pin: "", seed: 0, axis: "",
     };
   }
@@ -101,12 +103,16 @@
       this.listeners.push(listener);
     }
 
-    /** The view as the text of a link, without "#". Labels stand for values: they outlive a changed experiment. */
-    toHash() {
-      const { model, values } = this;
+    /**
+     * The view as the text of a link, without "#". Labels stand for values: they outlive a changed experiment.
+     * @param {Object} [more] - What only this link says.
+     */
+    toHash(more) {
+      const { model } = this;
+      const values = { ...this.values, ...more };
       const first = initialState(model);
       const parameters = new URLSearchParams();
-      const plain = { x: "x", y: "y", superX: "sx", superY: "sy", heat: "heat", style: "style", size: "size", over: "over", how: "how", share: "share", cycle: "cycle", mode: "mode", cell: "cell", view: "view", other: "with", pin: "pin", seed: "shuffle", axis: "axis" };
+      const plain = { x: "x", y: "y", superX: "sx", superY: "sy", heat: "heat", style: "style", size: "size", over: "over", how: "how", share: "share", cycle: "cycle", only: "only", from: "from", mode: "mode", cell: "cell", view: "view", other: "with", pin: "pin", seed: "shuffle", axis: "axis" };
       for (const [name, key] of Object.entries(plain)) {
         if (values[name] !== first[name]) parameters.set(key, values[name]);
       }
@@ -151,10 +157,12 @@
       values.how = text("how", (value) => VIEWS.includes(value), "slider");
       values.share = whole("share", 0, 100, 50);
       values.cycle = text("cycle", isAxis, "");
+      values.only = text("only", (value) => Boolean(values.y) && model.axis(values.y).labels.includes(value), "");
+      values.from = text("from", isCell, "");
       values.mode = text("mode", (value) => MODES.includes(value), "grid");
       values.cell = text("cell", isCell, "");
       values.view = text("view", (value) => VIEWS.includes(value), "single");
-      values.other = text("with", (value) => OTHERS.includes(value), "baseline");
+      values.other = text("with", (value) => OTHER.test(value), "baseline");
       values.pin = text("pin", isCell, "");
       values.seed = whole("shuffle", 0, 4294967295, 0);
       values.axis = text("axis", isAxis, "");
