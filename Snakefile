@@ -8,6 +8,9 @@ min_version("9.27")
 include: "rules/configuration.smk"
 
 
+report: "rules/report/workflow.rst"
+
+
 configfile: "config/config.yaml"
 
 
@@ -17,13 +20,17 @@ container: "docker://python:3.11-slim"
 
 
 include: "rules/common.smk"
+include: "rules/models.smk"
 include: "rules/design.smk"
 include: "rules/conditioning.smk"
 include: "rules/statistics.smk"
+include: "rules/maps.smk"
 include: "rules/images.smk"
 include: "rules/scores.smk"
 include: "rules/output.smk"
 include: "rules/viewer.smk"
+include: "rules/studies.smk"
+include: "rules/pages.smk"
 include: "rules/store.smk"
 include: "rules/miniature.smk"
 
@@ -34,13 +41,21 @@ rule all:
     input:
         plan_and_manifests("all"),
         expand("results/{experiment}/cells.csv", experiment=PROJECT.settings.experiments),
-        score_files(PROJECT.settings.experiments),
-        grid_files(PROJECT.settings.experiments),
+        # Functions, since the models that an experiment needs may still have to be downloaded.
+        lambda wildcards: score_files(PROJECT.settings.experiments),
+        lambda wildcards: grid_files(PROJECT.settings.experiments),
         OUTPUTS.summaries(PROJECT.settings.experiments),
         expand("results/{experiment}/viewer", experiment=PROJECT.settings.experiments),
         "results/plan/all/verdict.txt",
         analysis_files(PROJECT.settings.statistics),
+        expand("results/statistics/{analysis}/summary.html", analysis=PROJECT.settings.statistics),
+        "results/index.html",
     localrule: True
+
+
+onstart:
+    require_writable()
+    note_run_start()
 
 
 onsuccess:

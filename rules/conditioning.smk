@@ -1,12 +1,37 @@
 # From cells to conditioning: hidden states are extracted once per input and layer, statistics of corpora measured on
 # them, then they are transformed. Extraction and measuring serve the analyses of statistics.smk too.
 #   in   results/{experiment}/design.json of every experiment of the scope
-#   out  results/store/hidden_states/, results/store/statistics/, results/store/conditioning/, results/store/recipes/
+#   out  results/store/hidden_states/, results/store/statistics/, results/store/maps/, results/store/conditioning/,
+#        results/store/recipes/
+
+
+# Words for references, where a control asks for them: they have to be known before hidden states are planned.
+rule write_captions:
+    input:
+        designs=designs_of_scope,
+    output:
+        manifest="results/plan/{scope}/captions/{shard}.json",
+    log:
+        "logs/write_captions/{scope}/{shard}.log",
+    benchmark:
+        "logs/benchmarks/write_captions/{scope}/{shard}.tsv"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=48000,
+        runtime=120,
+    params:
+        hardware=PROJECT.settings.hardware.model_dump(),
+    message:
+        "Putting references into words"
+    script:
+        "../workflow_scripts/write_captions.py"
 
 
 checkpoint plan_conditioning:
     input:
         designs=designs_of_scope,
+        captions=of_scope(caption_manifests),
     output:
         plan="results/plan/{scope}/conditioning.json",
     log:
@@ -65,10 +90,31 @@ rule measure_statistics:
         "../workflow_scripts/measure_statistics.py"
 
 
+# Maps between encoders; maps.smk has the study of them.
+rule fit_maps:
+    input:
+        extraction=lambda wildcards: extraction_manifests(wildcards.scope),
+    output:
+        manifest="results/plan/{scope}/maps/{shard}.json",
+    log:
+        "logs/fit_maps/{scope}/{shard}.log",
+    benchmark:
+        "logs/benchmarks/fit_maps/{scope}/{shard}.tsv"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    message:
+        "Fitting maps, shard {wildcards.shard}"
+    script:
+        "../workflow_scripts/fit_maps.py"
+
+
 rule condition:
     input:
         extraction=lambda wildcards: extraction_manifests(wildcards.scope),
         statistics=lambda wildcards: statistics_manifests(wildcards.scope),
+        maps=lambda wildcards: map_manifests(wildcards.scope),
     output:
         manifest="results/plan/{scope}/conditioning/{shard}.json",
     log:

@@ -21,3 +21,19 @@ rule expand_experiment:
         "Expanding experiment {wildcards.experiment}"
     script:
         "../workflow_scripts/expand_experiment.py"
+
+
+# `snakemake list_experiments`: every experiment and study, how many cells it has, and what it asks.
+rule list_experiments:
+    log:
+        "logs/list_experiments.log",
+    localrule: True
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        config=PROJECT.identity_settings(),
+    message:
+        "Listing experiments"
+    script:
+        "../workflow_scripts/list_experiments.py"

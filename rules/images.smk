@@ -7,6 +7,7 @@ checkpoint plan_images:
     input:
         designs=designs_of_scope,
         plan="results/plan/{scope}/conditioning.json",
+        captions=of_scope(caption_manifests),
         conditioning=lambda wildcards: conditioning_manifests(wildcards.scope),
     output:
         plan="results/plan/{scope}/images.json",

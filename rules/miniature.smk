@@ -1,9 +1,17 @@
 # The miniature family: tiny models of the published architectures, trained here. Nothing else needs these rules.
 #   in   resources/miniature/recipes.yaml
-#   out  results/miniature/{stage}/, results/miniature/family/, results/miniature/measured/
-from lab.miniature.recipes import STAGE_NEEDS, read_plan, recipe_values
+#   out  results/miniature/{stage}/, results/miniature/family/, results/miniature/scorers/, results/miniature/measured/
+#   out  results/miniature/calibration.json, results/miniature/calibration.md
+from lab.miniature.recipes import (
+    CALIBRATED,
+    SHIPPED_SCORERS,
+    STAGE_NEEDS,
+    read_plan,
+    recipe_values,
+    scorer_entries,
+)
 
-MINIATURE = read_plan(Path(workflow.basedir, "resources/miniature/recipes.yaml"))
+MINIATURE = read_plan(Path(HOME, "resources/miniature/recipes.yaml"))
 
 
 wildcard_constraints:
@@ -76,6 +84,34 @@ rule measure_miniature:
         "Measuring the {wildcards.family} miniature"
     script:
         "../workflow_scripts/measure_miniature.py"
+
+
+# `snakemake calibrate_miniature`: how the scorers in resources/miniature agree with the scene reader, on images of experiments.
+rule calibrate_miniature:
+    input:
+        designs=expand("results/{experiment}/design.json", experiment=CALIBRATED),
+        scores=expand("results/{experiment}/scores.csv", experiment=CALIBRATED),
+        weights=expand(
+            "{folder}/model.safetensors",
+            folder=[entry["path"] for entry in scorer_entries(SHIPPED_SCORERS).values()],
+        ),
+    output:
+        measured="results/miniature/calibration.json",
+        table="results/miniature/calibration.md",
+    log:
+        "logs/calibrate_miniature.log",
+    benchmark:
+        "logs/benchmarks/calibrate_miniature.tsv"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        scorers=lambda wildcards: SHIPPED_SCORERS,
+    message:
+        "Calibrating the scorers of the miniature"
+    script:
+        "../workflow_scripts/calibrate_miniature.py"
 
 
 # `snakemake train_miniature`: everything from nothing, each stage behind a gate, measured in the end.

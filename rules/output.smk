@@ -9,7 +9,13 @@ rule tabulate:
         manifests=manifests_of_experiment,
         scores=lambda wildcards: score_files([wildcards.experiment])[:1],
     output:
-        table="results/{experiment}/cells.csv",
+        table=report(
+            "results/{experiment}/cells.csv",
+            caption="report/cells.rst",
+            category="Experiments",
+            subcategory="Tables",
+            labels={"experiment": "{experiment}", "what": "cells"},
+        ),
         full="results/{experiment}/cells_full.csv",
         constants="results/{experiment}/constants.csv",
     log:
@@ -35,7 +41,13 @@ rule draw_grid:
         design="results/{experiment}/design.json",
         table="results/{experiment}/cells.csv",
     output:
-        grid="results/{experiment}/grids/{page}.png",
+        grid=report(
+            "results/{experiment}/grids/{page}.png",
+            caption="report/grid.rst",
+            category="Experiments",
+            subcategory="Grids",
+            labels={"experiment": "{experiment}", "what": "{page}"},
+        ),
     log:
         "logs/draw_grid/{experiment}/{page}.log",
     benchmark:
@@ -61,7 +73,14 @@ rule summarize_experiment:
         scores=lambda wildcards: score_summaries(wildcards.experiment),
     output:
         summary="results/{experiment}/summary.md",
-        no_ops="results/{experiment}/no_ops.csv",
+        no_ops=report(
+            "results/{experiment}/no_ops.csv",
+            caption="report/no_ops.rst",
+            category="Experiments",
+            subcategory="Tables",
+            labels={"experiment": "{experiment}", "what": "settings that do nothing"},
+        ),
+        card="results/{experiment}/.card.json",
     log:
         "logs/summarize_experiment/{experiment}.log",
     benchmark:
@@ -83,7 +102,8 @@ rule summarize_experiment:
         "../workflow_scripts/summarize_experiment.py"
 
 
-# Says, after everything else is done, which cells have failed. The run is judged by `judge_run`, whatever its targets.
+# Says, after everything else is done, which cells have failed. The run is judged by `judge_run`, whatever its targets. A module
+# has no hooks, so there this job fails, after everything that could be made was made.
 rule verdict:
     input:
         tables=lambda wildcards: expand(
@@ -102,6 +122,8 @@ rule verdict:
     resources:
         mem_mb=2000,
         runtime=10,
+    params:
+        fails=IS_MODULE,
     message:
         "Counting failed cells"
     script:
@@ -135,3 +157,47 @@ rule export_images:
         "Exporting images of {wildcards.experiment}"
     script:
         "../workflow_scripts/export_images.py"
+
+
+# `snakemake export_states`: the hidden states that the experiments use, as safetensors files with a table.
+rule export_states:
+    input:
+        expand("results/{experiment}/states/index.csv", experiment=PROJECT.settings.experiments),
+    localrule: True
+
+
+rule write_states:
+    input:
+        design="results/{experiment}/design.json",
+        extraction=lambda wildcards: extraction_manifests(SCOPES.scope_of(wildcards.experiment)),
+    output:
+        index="results/{experiment}/states/index.csv",
+    log:
+        "logs/write_states/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/write_states/{experiment}.tsv"
+    localrule: True
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        hardware=PROJECT.settings.hardware.model_dump(),
+        code=report_code.states_code(),
+    message:
+        "Exporting hidden states of {wildcards.experiment}"
+    script:
+        "../workflow_scripts/write_states.py"
+
+
+# `snakemake report_time`: where the time of the runs so far went, by rule. It has no output, so that it is written each time.
+rule report_time:
+    log:
+        "logs/report_time.log",
+    localrule: True
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    message:
+        "Writing results/time.md: where the time went"
+    script:
+        "../workflow_scripts/report_time.py"

@@ -34,6 +34,7 @@ rule analyze_statistics:
         statistics=lambda wildcards: statistics_manifests(f"statistics.{wildcards.analysis}"),
     output:
         summary="results/statistics/{analysis}/summary.md",
+        card="results/statistics/{analysis}/.card.json",
     log:
         "logs/analyze_statistics/{analysis}.log",
     benchmark:
@@ -75,4 +76,5 @@ rule judge_statistics:
 rule statistics:
     input:
         analysis_files(PROJECT.settings.statistics),
+        expand("results/statistics/{analysis}/summary.html", analysis=PROJECT.settings.statistics),
     localrule: True

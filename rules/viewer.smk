@@ -32,7 +32,7 @@ rule make_thumbnails:
         "../workflow_scripts/make_thumbnails.py"
 
 
-# A directory, for `--report report.zip` takes in a page with its files only as one; `--report report.html` cannot.
+# The folder is declared beside its page, for `--report report.zip` takes in a page with its files only as a folder.
 rule build_viewer:
     input:
         design="results/{experiment}/design.json",
@@ -40,13 +40,16 @@ rule build_viewer:
         manifests=manifests_of_experiment,
         thumbnails=thumbnail_manifests,
     output:
-        folder=report(
+        folder=in_zip_report(
             directory("results/{experiment}/viewer"),
             caption="report/viewer.rst",
             htmlindex="index.html",
             category="Experiments",
+            # What has no subcategory is called "Other" beside what has one.
+            subcategory="Summaries",
             labels={"experiment": "{experiment}", "what": "viewer"},
         ),
+        page="results/{experiment}/viewer/index.html",
     log:
         "logs/build_viewer/{experiment}.log",
     benchmark:
@@ -59,7 +62,7 @@ rule build_viewer:
         plan=plan_of_experiment,
         cells=planned_cells,
         scores=of_experiment(OUTPUTS.scores),
-        links={"summary.md": "../summary.md", "cells.csv": "../cells.csv"},
+        links={"all results": "../../index.html", "summary": "../summary.html", "cells.csv": "../cells.csv"},
         code=viewer_code(),
     message:
         "Building the viewer of {wildcards.experiment}"

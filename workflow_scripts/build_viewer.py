@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from graftwork.core.records import read_record, to_json
+from graftwork.core.records import read_record
 from graftwork.core.tables import read_table
 from graftwork.design.cells import Design
+from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import open_log
 from graftwork.planning.plan import ImagePlan
 from graftwork.reports.summary import compare_settings
+from graftwork.reports.viewer.code import viewer_code
 from graftwork.reports.viewer.data import Findings, viewer_data
 from graftwork.reports.viewer.folder import image_sources, write_viewer
 from graftwork.reports.viewer.thumbnails import ThumbnailStore
@@ -25,11 +27,12 @@ def main(snakemake):
         for name in snakemake.params.scores
         for column in registered_scores()[name].columns
     }
-    plain = to_json(design)
-    sources = image_sources(plain, rows, Path())
+    sources = image_sources(design, rows, Path())
     store = ThumbnailStore(Path("results/store/thumbnails"))
     thumbnails = {key: record for key in sources if (record := store.read(key)) is not None}
-    data = viewer_data(plain, rows, Findings(found, thumbnails, scores, snakemake.params.links))
+    data = viewer_data(design, rows, Findings(found, thumbnails, scores, snakemake.params.links))
+    with ending_in_words(log):
+        require_code("the viewer", snakemake.params.code, viewer_code)
     write_viewer(Path(snakemake.output.folder), data, sources, store)
     log.info("%s cells, %s images, %s thumbnails", len(rows), len(sources), len(thumbnails))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from graftwork.jobs.generation import generate_images
 from graftwork.jobs.planned import ending_in_words
-from graftwork.jobs.record import open_log
+from graftwork.jobs.record import end_process, open_log
 from graftwork.planning.shards import ImageShard, read_shard
 from graftwork.store.layout import Store
 
@@ -19,3 +19,4 @@ def main(snakemake):
 
 if "snakemake" in globals():
     main(globals()["snakemake"])
+    end_process()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from graftwork.jobs.planned import ending_in_words
-from graftwork.jobs.record import all_failures, open_log
+from graftwork.jobs.record import all_failures, end_process, open_log
 from graftwork.jobs.statistics import measure_statistics
 from graftwork.planning.shards import StatisticsShard, read_shard
 from graftwork.store.layout import Store
@@ -20,3 +20,4 @@ def main(snakemake):
 
 if "snakemake" in globals():
     main(globals()["snakemake"])
+    end_process()

@@ -25,6 +25,7 @@ def main(snakemake):
     plan = plan_conditioning(designs, hardware, sharding, store, params.digest)
     line = (
         f"{plan.missing_hidden_states} layers to extract, {plan.missing_statistics} statistics to measure, "
+        f"{plan.missing_maps} maps to fit, "
         f"{plan.missing_recipes} conditionings to build"
     )
     log.info(line)

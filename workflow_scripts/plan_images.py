@@ -21,7 +21,7 @@ def main(snakemake):
     hardware, sharding = Hardware.model_validate(params.hardware), Sharding.model_validate(params.sharding)
     with ending_in_words(log):
         require_inputs(snakemake.wildcards.scope, params.digest, lambda: cells_digest(designs, hardware))
-    failures = all_failures(snakemake.input.conditioning)
+    failures = all_failures([*snakemake.input.captions, *snakemake.input.conditioning])
     plan = plan_images(designs, hardware, sharding, store, failures, params.keep_conditioning)
     if not params.keep_conditioning:
         drop_conditioning(plan, store)

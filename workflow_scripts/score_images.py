@@ -3,15 +3,18 @@
 from pathlib import Path
 
 from graftwork.core.derived import write_derived
-from graftwork.core.records import read_record
+from graftwork.core.records import from_json, read_record
 from graftwork.core.tables import write_table
 from graftwork.design.cells import Design
+from graftwork.design.settings import Hardware
 from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import all_failures, blaming_settings, open_log
 from graftwork.planning.plan import ImagePlan
+from graftwork.planning.scoring import read_answers
 from graftwork.reports import code as report_code
 from graftwork.reports.table import cell_rows
-from graftwork.scores.table import score_rows
+from graftwork.scores.questions import Scoring
+from graftwork.scores.table import Besides, score_rows
 from graftwork.store.layout import Store
 
 
@@ -20,10 +23,18 @@ def main(snakemake):
     design = read_record(Design, snakemake.input.design)
     plan = read_record(ImagePlan, snakemake.params.plan)
     failures = all_failures(snakemake.input.manifests)
-    cells = cell_rows(design, plan.cells, failures, Store(Path("results/store")))
+    store = Store(Path("results/store"))
+    cells = cell_rows(design, plan.cells, failures, store)
     images = {row["cell"]: row["image"] for row in cells}
+    answers = read_answers(
+        from_json(Scoring, snakemake.params.scoring),
+        Hardware.model_validate(snakemake.params.hardware),
+        store,
+        all_failures(snakemake.input.measured),
+    )
     with blaming_settings(log):
-        rows = score_rows(design.cells, images, design.references, snakemake.params.scores, Path())
+        besides = Besides(design.baselines, store.values, answers)
+        rows = score_rows(design.cells, images, design.references, snakemake.params.scores, Path(), besides)
     log.info("%s rows", len(rows))
     with ending_in_words(log):
         require_code("scores", snakemake.params.code, lambda: report_code.score_code(snakemake.params.scores))

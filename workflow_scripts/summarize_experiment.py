@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
-from graftwork.core.records import read_record
+from graftwork.core.records import read_record, write_record
 from graftwork.core.tables import read_table, write_table
 from graftwork.design.cells import Design
 from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import open_log, read_manifests, work_of
 from graftwork.planning.plan import ImagePlan
 from graftwork.reports import code as report_code
-from graftwork.reports.summary import NO_OP_COLUMNS, Report, compare_settings, no_op_rows, summarize
+from graftwork.reports.summary import NO_OP_COLUMNS, Report, card_of, compare_settings, no_op_rows, summarize
 from graftwork.scores.outputs import describe_scores
 
 
@@ -34,6 +34,7 @@ def main(snakemake):
         )
     write_atomic(Path(snakemake.output.no_ops), write_table(no_op_rows(found, differences), NO_OP_COLUMNS))
     write_atomic(Path(snakemake.output.summary), summarize(report))
+    write_record(Path(snakemake.output.card), card_of(report))
 
 
 if "snakemake" in globals():

@@ -1,5 +1,6 @@
 """Writes down which cells are not done, after everything that could be made was made."""
 
+import sys
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
@@ -20,6 +21,8 @@ def main(snakemake):
         ]
     for line in lines:
         log.error(line)
+    if lines and snakemake.params.fails:
+        sys.exit("\n".join([f"{len(lines)} of {total} cells are not done:", *lines]))
     head = f"{len(lines)} of {total} cells are not done" if lines else f"all {total} cells done"
     write_atomic(Path(snakemake.output.verdict), "\n".join([head, *lines, ""]))
 

@@ -12,7 +12,7 @@ from graftwork.statistics.sink import find_sinks
 def prompt_statistics(states: np.ndarray, roles: np.ndarray, with_covariance: bool) -> ReferenceStatistics:
     """Returns the statistics of a prompt's text embeddings without its attention sinks.
 
-    Of the few dozen tokens that a prompt has: a standard deviation per dimension is good to a tenth or two, and the
+    It rests on the few dozen tokens that a prompt has: a standard deviation per dimension is good to a tenth or two, and the
     covariance has no more directions than there are tokens.
 
     Args:

@@ -65,7 +65,7 @@ class KnownSketches:
         Args:
             apart: Things for which this differs are never the same.
             sketch: From the table of recipes; None, as in rows of earlier versions, is like nothing else.
-            name: What to remember it by.
+            name: name of the sketch.
         """
         if sketch is None:
             return name

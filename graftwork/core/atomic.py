@@ -5,6 +5,7 @@ name contains the process that writes it, so that the files of killed processes,
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -17,7 +18,47 @@ from pathlib import Path
 
 OUTSIDE_DIGESTS = "writes files; their content is computed elsewhere"
 
+_GO_ON = "start again: what is finished stays, and is not made again"
+# Number of an error -> why a file cannot be written, and what to do.
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", f"free some space, and {_GO_ON}"),
+    errno.EDQUOT: ("your share of the disk is used up", f"free some space, and {_GO_ON}"),
+    errno.EFBIG: (
+        "it would be longer than a file may be here",
+        f"raise the limit (ulimit -f), or use another file system, and {_GO_ON}",
+    ),
+    errno.EROFS: ("it is on a read-only file system", f"make it writable, and {_GO_ON}"),
+    errno.EIO: ("the disk reports an error", f"look at the disk, and {_GO_ON}"),
+}
+# HDF5 and safetensors say the number in the text of an error of their own.
+_NUMBER = re.compile(r"(?:errno = |os error )(\d+)")
+
 _TEMPORARY = re.compile(r"\.tmp-(?P<host>[^~]+)~(?P<pid>\d+)~(?P<start>\d+)~[0-9a-f]{8}$")
+
+
+class CannotWrite(OSError):
+    """A file cannot be written. The message is one sentence: which file, why, and what to do."""
+
+
+@contextlib.contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """Says which file it was where writing it fails for want of space or the like; systems give the number alone.
+
+    Raises:
+        CannotWrite: in the place of the error.
+    """
+    try:
+        yield
+    except CannotWrite:
+        raise
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number is None and (found := _NUMBER.search(str(error))):
+            number = int(found[1])
+        if number not in _REASONS:
+            raise
+        reason, remedy = _REASONS[number]
+        raise CannotWrite(f"{path} cannot be written: {reason}; {remedy}") from error
 
 
 @contextlib.contextmanager
@@ -26,24 +67,53 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     The file is flushed to disk before it is moved, so that a machine that loses power leaves no empty file under a
     final name. When the block fails, the temporary file is removed. A folder in the place of the file is moved aside.
+
+    Raises:
+        CannotWrite: where the disk is full or the like.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + _temporary_suffix())
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        _move_folder_aside(target)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with naming_file(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(target.name + _temporary_suffix())
+        try:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            _move_folder_aside(target)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_atomic(target: Path, data: bytes | str) -> None:
     """Writes `data` (text as UTF-8) so that readers see the old file or the new one, never a part."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Adds lines to a file that this process alone writes; they are on disk when it returns.
+
+    A process that is killed leaves whole lines, but for the last. Where there is no room the file stays as it was, so that
+    the next line begins where this one would have.
+
+    Raises:
+        CannotWrite: where the disk is full or the like.
+    """
+    with naming_file(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                if before == 0:
+                    path.unlink(missing_ok=True)
+                raise
 
 
 def remove_file(path: Path) -> None:

@@ -13,6 +13,7 @@ is looked up in a registry needs a digest of its own.
 
 import ast
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from graftwork.core.atomic import write_atomic
 from graftwork.core.identity import DIGEST_LENGTH
 
 OUTSIDE_DIGESTS = "names code"
@@ -111,6 +113,15 @@ def used_code(entry: str) -> "dict[str, Part]":
 
 @cache
 def _entry_digest(entry: str) -> str:
+    if entry in _kept:
+        return _kept[entry]
+    found = _hash_parts(entry)
+    if entry.partition(".")[0] in PACKAGES:
+        _computed[entry] = found
+    return found
+
+
+def _hash_parts(entry: str) -> str:
     """Hashes the parts with how they refer to each other; neither depends on which modules they stand in."""
     parts = used_code(entry)
     number = {name: index for index, name in enumerate(parts)}
@@ -119,6 +130,52 @@ def _entry_digest(entry: str) -> str:
         for part in parts.values()
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+# Entry point of this project -> its digest: what a former process has kept, and what this one has computed.
+_kept: dict[str, str] = {}
+_computed: dict[str, str] = {}
+
+
+def source_digest() -> str:
+    """Returns the digest of all source files of the project, with their comments and their places."""
+    found = hashlib.sha256()
+    for package in PACKAGES:
+        for file in sorted((REPOSITORY / package).rglob("*.py")):
+            content = file.read_bytes()
+            found.update(f"{file.relative_to(REPOSITORY).as_posix()} {len(content)}\n".encode() + content)
+    return found.hexdigest()
+
+
+def read_kept_digests(path: Path) -> None:
+    """Takes digests that a former process has kept, if every source file is what it was then.
+
+    Following the code takes seconds, and a start of the workflow needs all digests. Not for jobs: they ask later whether a file
+    that they have read was written since, and with digests from a file nothing is read.
+
+    Args:
+        path: file of `keep_digests`. Where it is missing, damaged or of other source, digests are computed.
+    """
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        digests, own = kept["digests"], kept["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if own == _seal(digests, source_digest()):
+        _kept.update(digests)
+
+
+def keep_digests(path: Path) -> None:
+    """Writes the digests of this process for the next one, unless they are there."""
+    digests = dict(sorted({**_kept, **_computed}.items()))
+    sealed = {"digests": digests, "sha256": _seal(digests, source_digest())}
+    text = json.dumps(sealed, indent=0)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, text)
+
+
+def _seal(digests: Mapping[str, str], source: str) -> str:
+    return hashlib.sha256(f"{source} {json.dumps(digests, sort_keys=True)}".encode()).hexdigest()
 
 
 def _is_ours(meaning: str) -> bool:
@@ -233,6 +290,8 @@ def changed_modules() -> list[str]:
 def forget_code() -> None:
     """Makes the next digests those of the code as it is on disk then."""
     _sources.clear()
+    _kept.clear()
+    _computed.clear()
     for function in (used_code, _entry_digest, _source, _module, _part, _is_marked):
         function.cache_clear()
 

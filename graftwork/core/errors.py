@@ -82,7 +82,7 @@ def explain(error: ValidationError, file: str, model: type[BaseModel], prefix: s
     """Turns a validation error into one line per problem: file, key, value, what is allowed.
 
     Args:
-        error: What validation raised.
+        error: error that validation raised.
         file: File that holds the values.
         model: Model that was validated.
         prefix: Key under which the values stand in the file; empty for the whole file.

@@ -6,12 +6,13 @@ facts are stored together with the stat of their file. A lost cache costs time, 
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from graftwork.core.atomic import write_atomic
+from graftwork.core.atomic import CannotWrite, naming_file, write_atomic
 from graftwork.core.locks import exclusive_lock
 
 
@@ -59,14 +60,21 @@ class FactCache:
         self._entries[str(path)] = self._new[str(path)] = {"stat": signature, "facts": facts}
 
     def save(self) -> None:
-        """Merges the facts of this process into the file, so that parallel processes do not lose any."""
+        """Merges the facts of this process into the file, so that parallel processes do not lose any.
+
+        Where the disk is full a warning says so, and they are found again the next time.
+        """
         if not self._new:
             return
-        with exclusive_lock(self.path.with_suffix(".lock")):
-            entries: Mapping[str, Any] = {**self._read(), **self._new}
-            text = _as_text(entries)
-            checked = {"entries": entries, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-            write_atomic(self.path, json.dumps(checked, sort_keys=True, indent=0, ensure_ascii=False))
+        try:
+            with naming_file(self.path), exclusive_lock(self.path.with_suffix(".lock")):
+                entries: Mapping[str, Any] = {**self._read(), **self._new}
+                text = _as_text(entries)
+                checked = {"entries": entries, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+                write_atomic(self.path, json.dumps(checked, sort_keys=True, indent=0, ensure_ascii=False))
+        except CannotWrite as error:
+            logging.getLogger("graftwork").warning("%s", error)
+            return
         self._new = {}
 
     def _read(self) -> dict[str, Any]:

@@ -7,9 +7,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 DIGEST_LENGTH = 32
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+# A sweep writes the same few values a million times.
+_MOST_REMEMBERED = 2**14
 
 
 def canonical_json(value: Any) -> str:
@@ -19,14 +24,34 @@ def canonical_json(value: Any) -> str:
         ValueError: for NaN and infinities, which have no JSON.
         TypeError: for keys that are not strings and for types without a JSON form.
     """
-    return json.dumps(
-        _canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    kind = type(value)
+    if kind in _SCALARS:
+        return _scalar_text(value)
+    if kind is dict and all(type(key) is str for key in value):
+        return (
+            "{"
+            + ",".join([f"{_scalar_text(key)}:{canonical_json(value[key])}" for key in sorted(value)])
+            + "}"
+        )
+    if kind is list or kind is tuple:
+        return "[" + ",".join(map(canonical_json, value)) + "]"
+    return _ENCODER.encode(_canonical(value))
 
 
 def digest(value: Any) -> str:
     """Returns the first 32 hex digits (128 bit) of the SHA-256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:DIGEST_LENGTH]
+    return digest_of_text(canonical_json(value))
+
+
+def digest_of_text(text: str) -> str:
+    """Returns the digest of the value that has this canonical JSON."""
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+@lru_cache(maxsize=_MOST_REMEMBERED, typed=True)
+def _scalar_text(value: Any) -> str:
+    """Returns the JSON of a text, number, truth value or None; equal values of other types have entries of their own."""
+    return _ENCODER.encode(_canonical(value))
 
 
 def _canonical(value: Any) -> Any:

@@ -5,6 +5,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 OUTSIDE_DIGESTS = "synchronizes processes"
 
@@ -34,3 +35,12 @@ def try_exclusive_lock(path: Path) -> int | None:
     # Children must not inherit it: a job that outlives a killed workflow would keep the next one out.
     os.set_inheritable(descriptor, False)
     return descriptor
+
+
+def try_lock(file: IO[bytes]) -> bool:
+    """Takes the lock on an open file until it is closed; returns whether it could be had."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,14 +1,15 @@
-"""What a parameter of a cell declares beside its type, default and bounds.
+"""Declaration of a cell's parameter beside its type, default and bounds.
 
 Parameters of cells stand in Pydantic models: those of transforms in the module of the transform, all others in
 `graftwork.design.schema`. Names of cells, tables, grids, documentation and checks are derived from what stands there.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from graftwork.core.labels import format_values
@@ -19,10 +20,22 @@ Text = Annotated[str, Field(pattern=r"\S")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def _with_numbers(value: Any) -> Any:
+    """Returns a mapping with numbers for keys, which files have as text."""
+    if not isinstance(value, dict):
+        return value
+    return {int(key) if re.fullmatch(r"-?\d+", str(key)) else key: item for key, item in value.items()}
+
+
+# For a mapping whose keys are layers of a generator.
+NumberedKeys = BeforeValidator(_with_numbers)
+
+
 class Strict(BaseModel):
     """Unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    # Built when first used: most jobs import these classes and check nothing with them.
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class GivenText(Strict):
@@ -51,13 +64,13 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a parameter declares.
+    """Declaration of a parameter.
 
     Attributes:
         neutral: The value at which the parameter reproduces what happened before it existed. A cell's name leaves the
             parameter out there. `ALWAYS` for a parameter that every name contains. It must never change: that would
             rename cells that exist. It is not the default: a changed default must make new cells.
-        label: What grids, plots and tables for people call it; None for the name itself, which experiments use.
+        label: name in grids, plots and tables for people; None for the name itself, which experiments use.
         unit: Unit of its values, for labels and documentation; empty for none.
         format: Writes values of the parameter for people, different values differently.
         in_baseline: Whether the image of the text alone depends on it.
@@ -95,7 +108,7 @@ def declaration_of(name: str, info: FieldInfo, owner: str) -> Declaration:
     Args:
         name: Name of the parameter.
         info: Its field.
-        owner: What the parameter belongs to, for the message, such as "blend 'linear'".
+        owner: owner of the parameter, for the message, such as "blend 'linear'".
 
     Raises:
         TypeError: where neutral value or description is missing.

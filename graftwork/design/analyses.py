@@ -1,9 +1,7 @@
 """Analyses: statistics of several encoders over one corpus, compared, for people to look at."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,13 +10,20 @@ from pydantic import Field, ValidationError
 from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.labels import slugify
 from graftwork.core.parameters import GivenText, Instruct, Strict, Text
-from graftwork.core.records import record_digest
 from graftwork.core.yaml_files import read_yaml
-from graftwork.design.cells import CorpusRecord, ModelRecord
+from graftwork.design.analysis_design import (
+    AnalysisDesign,
+    AnalysisEntry,
+    ComparedSide,
+    Comparison,
+    MassiveActivations,
+)
+from graftwork.design.cells import ModelRecord
 from graftwork.design.corpora import Corpora, CorpusInputs, check_class, check_corpus_for
 from graftwork.design.encoding import check_prompting, fill_in_formats
 from graftwork.design.statistics_of_cells import add_model, check_layer, not_neutral
 from graftwork.models.catalog import Model, ModelCatalog
+from graftwork.models.prompts import InputOptions
 from graftwork.transforms.reference_choice import TokenClass
 
 ANALYSIS_FOLDER = "config/statistics"
@@ -59,7 +64,7 @@ class AnalysisEncoder(Strict):
     )
 
 
-class Side(Strict):
+class SideEntry(Strict):
     """One side of a comparison."""
 
     encoder: str = Field(description="Name of one of the `encoders`.")
@@ -67,11 +72,19 @@ class Side(Strict):
     tokens: TokenClass = Field("all", description="Token class.")
 
 
-class Comparison(Strict):
+class ComparisonEntry(Strict):
     """Two sides that are compared; ratios are those of `a` to `b`."""
 
-    a: Side = Field(description="{encoder, hidden_layer, tokens}.")
-    b: Side = Field(description="{encoder, hidden_layer, tokens}, the one that is compared with.")
+    a: SideEntry = Field(description="{encoder, hidden_layer, tokens}.")
+    b: SideEntry = Field(description="{encoder, hidden_layer, tokens}, the one that is compared with.")
+
+
+class AnalysisChanges(Strict):
+    """What an analysis does otherwise with a family of models."""
+
+    corpus: str | None = Field(None, description="In place of `corpus`, where it is given.")
+    massive_magnitude: float | None = Field(None, description="In place of `massive_magnitude`.")
+    massive_factor: float | None = Field(None, description="In place of `massive_factor`.")
 
 
 class Analysis(Strict):
@@ -89,7 +102,7 @@ class Analysis(Strict):
         default_factory=lambda: ["all", "non_sink", "image", "prompt", "template"],
         description="Token classes that get a table; those that an encoder cannot have are left out for it.",
     )
-    comparisons: list[Comparison] = Field(
+    comparisons: list[ComparisonEntry] = Field(
         default_factory=list, description="Pairs of sides, {a, b}, each {encoder, hidden_layer, tokens}."
     )
     massive_magnitude: Annotated[float, Field(ge=0)] = Field(
@@ -98,46 +111,31 @@ class Analysis(Strict):
         " at least `massive_factor` times the median magnitude.",
     )
     massive_factor: Annotated[float, Field(ge=1)] = Field(1000.0, description="See `massive_magnitude`.")
-
-
-@dataclass(frozen=True)
-class AnalysisDesign:
-    """An analysis, resolved.
-
-    Attributes:
-        name: Name of its file.
-        title: Heading.
-        question: Question that it asks.
-        corpus: Digest.
-        corpora: Digest -> corpus.
-        entries: [{name, encoder (identity), hidden_layers, options, token_classes}].
-        comparisons: [{name, a, b}], sides {entry, hidden_layer, tokens}.
-        massive: {magnitude, factor}.
-        models: Identity -> model.
-        references: SHA-256 -> path.
-    """
-
-    name: str
-    title: str
-    question: str
-    corpus: str
-    corpora: dict[str, CorpusRecord]
-    entries: list[dict[str, Any]]
-    comparisons: list[dict[str, Any]]
-    massive: dict[str, float]
-    models: dict[str, ModelRecord] = field(default_factory=dict)
-    references: dict[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def digest(self) -> str:
-        """Stands for everything in it."""
-        return record_digest(self)
+    families: dict[str, AnalysisChanges] = Field(
+        default_factory=dict,
+        description="What changes with a family of models: name of the family, as in config/models.yaml, to changes.",
+    )
 
 
 class AnalysisReader:
     """Reads analyses against one set of models and corpora."""
 
-    def __init__(self, root: Path, models: ModelCatalog, corpora: Corpora):
+    def __init__(
+        self,
+        root: Path,
+        models: ModelCatalog,
+        corpora: Corpora,
+        of_family: Callable[[Any, str], Any] = lambda raw, file: raw,
+    ):
+        """Takes what analyses are read against.
+
+        Args:
+            root: folder of the project.
+            models: models by name.
+            corpora: corpora by name.
+            of_family: (content of a file, path of it) to the content as it is for the chosen family of models.
+        """
+        self._of_family = of_family
         self._root = root
         self._models = models
         self._corpora = corpora
@@ -159,77 +157,78 @@ class AnalysisReader:
             )
         analysis = self._validate(file)
         corpus = self._corpora.get(analysis.corpus, f"{file}: corpus")
-        design = AnalysisDesign(
+        models: dict[str, Model] = {}
+        records: dict[str, ModelRecord] = {}
+        entries: list[AnalysisEntry] = []
+        for index, encoder in enumerate(analysis.encoders):
+            where = f"{file}: encoders.{index}"
+            shown = encoder.name or encoder.encoder
+            if slugify(shown) in {slugify(other) for other in models}:
+                raise DesignError(
+                    f"{where}: name {shown!r} occurs more than once; give each encoder a name of its own"
+                )
+            model = models[shown] = self._models.get("encoder", encoder.encoder, f"{where}.encoder")
+            add_model(model, records)
+            entries.append(_entry(encoder, analysis.token_classes, model, corpus, where))
+        comparisons: dict[str, Comparison] = {}
+        for index, pair in enumerate(analysis.comparisons):
+            where = f"{file}: comparisons.{index}"
+            comparison = _comparison(pair, entries, models, corpus, where)
+            if comparison.name in comparisons:
+                raise DesignError(f"{where}: the same pair of sides occurs twice; remove one")
+            comparisons[comparison.name] = comparison
+        return AnalysisDesign(
             name,
             analysis.title or name,
             analysis.question,
             corpus.digest,
             {corpus.digest: corpus.record},
-            [],
-            [],
-            {"magnitude": analysis.massive_magnitude, "factor": analysis.massive_factor},
+            tuple(entries),
+            tuple(comparisons.values()),
+            MassiveActivations(analysis.massive_magnitude, analysis.massive_factor),
+            records,
+            {reference.sha256: reference.path for reference in corpus.references},
         )
-        for reference in corpus.references:
-            design.references[reference.sha256] = reference.path
-        models: dict[str, Model] = {}
-        for index, entry in enumerate(analysis.encoders):
-            where = f"{file}: encoders.{index}"
-            shown = entry.name or entry.encoder
-            if slugify(shown) in {slugify(other) for other in models}:
-                raise DesignError(
-                    f"{where}: name {shown!r} occurs more than once; give each encoder a name of its own"
-                )
-            model = models[shown] = self._models.get("encoder", entry.encoder, f"{where}.encoder")
-            add_model(model, design.models)
-            design.entries.append(_entry(entry, analysis.token_classes, model, corpus, where))
-        for index, comparison in enumerate(analysis.comparisons):
-            where = f"{file}: comparisons.{index}"
-            sides = _sides(comparison, design.entries, models, corpus, where)
-            name_of = comparison_name(sides)
-            if name_of in {other["name"] for other in design.comparisons}:
-                raise DesignError(f"{where}: the same pair of sides occurs twice; remove one")
-            design.comparisons.append({"name": name_of, **sides})
-        return design
 
     def _validate(self, file: str) -> Analysis:
         raw = read_yaml(self._root / file, file)
         if not isinstance(raw, dict):
             raise DesignError(f"{file} must be a mapping with the key `corpus`; it is {type(raw).__name__}")
         try:
-            return Analysis.model_validate(raw)
+            return Analysis.model_validate(self._of_family(raw, file))
         except ValidationError as error:
             raise explain(error, file, Analysis) from error
 
 
 def _entry(
-    entry: AnalysisEncoder, classes: list[str], model: Model, corpus: CorpusInputs, where: str
-) -> dict[str, Any]:
-    """Returns an encoder of an analysis, resolved and checked, as `AnalysisDesign` has it."""
-    for layer in entry.hidden_layers:
+    encoder: AnalysisEncoder, classes: list[str], model: Model, corpus: CorpusInputs, where: str
+) -> AnalysisEntry:
+    """Returns an encoder of an analysis, resolved and checked."""
+    for layer in encoder.hidden_layers:
         check_layer(layer, model, f"{where}.hidden_layers:")
     check_corpus_for(corpus, model)
-    options = fill_in_formats(entry.options.model_dump(), model, model)
+    options = fill_in_formats(encoder.options.model_dump(), model, model)
     check_prompting(options, model, "", f"{where}.options")
-    return {
-        "name": entry.name or entry.encoder,
-        "encoder": model.identity,
-        "hidden_layers": list(dict.fromkeys(entry.hidden_layers)),
-        "options": not_neutral(options),
-        "token_classes": [tokens for tokens in classes if _possible(corpus, model, tokens)],
-    }
+    return AnalysisEntry(
+        encoder.name or encoder.encoder,
+        model.identity,
+        tuple(dict.fromkeys(encoder.hidden_layers)),
+        InputOptions(**not_neutral(options)),
+        tuple(tokens for tokens in classes if _possible(corpus, model, tokens)),
+    )
 
 
-def _sides(
-    comparison: Comparison,
-    entries: list[dict[str, Any]],
+def _comparison(
+    pair: ComparisonEntry,
+    entries: list[AnalysisEntry],
     models: Mapping[str, Model],
     corpus: CorpusInputs,
     where: str,
-) -> dict[str, Any]:
-    """Returns both sides of a comparison, checked: {a, b}, each {entry, hidden_layer, tokens}."""
-    layers = {entry["name"]: entry["hidden_layers"] for entry in entries}
-    sides = {}
-    for key, side in (("a", comparison.a), ("b", comparison.b)):
+) -> Comparison:
+    """Returns a comparison, resolved and checked."""
+    layers = {entry.name: entry.hidden_layers for entry in entries}
+    sides = []
+    for key, side in (("a", pair.a), ("b", pair.b)):
         require_known(side.encoder, models, "encoder", f"{where}.{key}.encoder")
         if side.hidden_layer not in layers[side.encoder]:
             raise DesignError(
@@ -237,25 +236,15 @@ def _sides(
                 f"allowed: {', '.join(map(str, layers[side.encoder]))}"
             )
         check_class(corpus, models[side.encoder], side.tokens, f"{where}.{key}.tokens")
-        sides[key] = {"entry": side.encoder, "hidden_layer": side.hidden_layer, "tokens": side.tokens}
-    widths = {models[side["entry"]].facts.hidden_size for side in sides.values()}
+        sides.append(ComparedSide(side.encoder, side.hidden_layer, side.tokens))
+    widths = {models[side.entry].facts.hidden_size for side in sides}
     if len(widths) > 1:
         raise DesignError(
             f"{where}: the sides have hidden states of widths {' and '.join(map(str, sorted(widths)))}; compare "
             "encoders of one width"
         )
-    return sides
+    return Comparison.of(*sides)
 
 
 def _possible(corpus: CorpusInputs, model: Model, tokens: str) -> bool:
     return tokens != "image" or bool(model.facts.accepts_images and corpus.references)
-
-
-def side_name(side: dict[str, Any]) -> str:
-    """Returns a part of a file's name for an encoder, a layer and a token class."""
-    return f"{slugify(side['entry'])}_layer{side['hidden_layer']}_{side['tokens']}"
-
-
-def comparison_name(sides: dict[str, Any]) -> str:
-    """Returns the name of a comparison's files."""
-    return f"{side_name(sides['a'])}_vs_{side_name(sides['b'])}"

@@ -9,6 +9,7 @@ from graftwork.core.identity import digest
 from graftwork.core.records import ALWAYS, record_form, to_json
 from graftwork.models.catalog import Model
 from graftwork.models.families import Facts
+from graftwork.scores.questions import Scoring
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,39 @@ class CorpusRecord:
     references: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class MapRecord:
+    """A fitted map of a design.
+
+    Attributes:
+        corpus: digest of the corpus that it is fitted on.
+        prompts: how many of its prompts, the first ones; None for all.
+        encoder: identity of the encoder that is mapped.
+        hidden_layers: layers as people say them; one, but for maps over layers.
+        options: what the encoder is shown besides, and how.
+        text_encoder: identity of the encoder that it is mapped to.
+        text_hidden_layer: layer as people say it.
+        text_options: as `options`.
+        generator: identity of the generator whose text encoder that is.
+        normalization: what is done to states first.
+        method: what fits it.
+        parameters: of the method.
+    """
+
+    corpus: str
+    prompts: int | None
+    encoder: str
+    hidden_layers: tuple[int, ...]
+    options: Mapping[str, Any]
+    text_encoder: str
+    text_hidden_layer: int
+    text_options: Mapping[str, Any]
+    generator: str
+    normalization: str
+    method: str
+    parameters: Mapping[str, Any]
+
+
 @dataclass
 class Design(Expansion):
     """An experiment, expanded. `Expander` fills it; afterwards nothing changes it.
@@ -72,18 +106,24 @@ class Design(Expansion):
         models: identity -> model.
         references: SHA-256 -> path, of single images.
         scores: what is measured of the images. Neither in design.json nor in `digest`: it makes no image and no plan.
+        scoring: what scorers are asked; as little in them as `scores`.
         notes: what may be meant otherwise, one line each; no error.
         corpora: digest -> corpus.
-        statistics_files: SHA-256 of a file of statistics -> path.
+        statistics_files: SHA-256 of a file of statistics or a vector -> path.
+        look_for: which images answer the question.
+        maps: digest -> fitted map.
     """
 
     grids: list[Grid]
     models: dict[str, ModelRecord] = field(default_factory=dict, metadata=ALWAYS)
     references: dict[str, str] = field(default_factory=dict, metadata=ALWAYS)
     scores: list[str] = field(default_factory=list)
+    scoring: Scoring = field(default_factory=Scoring)
     notes: list[str] = field(default_factory=list, metadata=ALWAYS)
     corpora: dict[str, CorpusRecord] = field(default_factory=dict, metadata=ALWAYS)
     statistics_files: dict[str, str] = field(default_factory=dict, metadata=ALWAYS)
+    look_for: str = ""
+    maps: dict[str, MapRecord] = field(default_factory=dict)
 
     @property
     def lengths(self) -> dict[str, int]:
@@ -92,13 +132,13 @@ class Design(Expansion):
 
     @property
     def written(self) -> "Design":
-        """What design.json holds."""
-        return replace(self, scores=[])
+        """The content of design.json."""
+        return replace(self, scores=[], scoring=Scoring())
 
     @property
     def digest(self) -> str:
         """Stands for everything in the design, cells by their names and what is shown of them, and for the form it has."""
-        apart = ("cells", "positions", "baselines", "scores")
+        apart = ("cells", "positions", "baselines", "scores", "scoring")
         plain = {name: to_json(value) for name, value in vars(self).items() if name not in apart}
         plain["cells"] = [[cell.cell, cell.role] for cell in self.cells]
         plain["shown"] = [self.cells[0].shown, self.cells[-1].shown]

@@ -59,7 +59,7 @@ class CorpusInputs:
 
     @cached_property
     def record(self) -> CorpusRecord:
-        """What a design keeps of it, under its digest."""
+        """Record in a design, under its digest."""
         return CorpusRecord(
             self.name,
             tuple(prompt.text for prompt in self.prompts),

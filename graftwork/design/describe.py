@@ -12,9 +12,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from graftwork.design.analyses import Analysis, AnalysisEncoder, Comparison, Side
+from graftwork.core.shipped import HOME
+from graftwork.design.analyses import Analysis, AnalysisEncoder, ComparisonEntry, SideEntry
 from graftwork.design.corpora import Corpus
 from graftwork.design.examples import EXPERIMENT, experiment_text
+from graftwork.design.maps import Maps, MapStudy
 from graftwork.design.schema import (
     Base,
     CellParameters,
@@ -26,20 +28,33 @@ from graftwork.design.schema import (
     SourceParameters,
     TransformChoices,
 )
-from graftwork.design.settings import EncoderEntry, GeneratorEntry, Models, Settings
+from graftwork.design.settings import (
+    EncoderEntry,
+    GeneratorEntry,
+    HardwarePreset,
+    Models,
+    ScorerEntry,
+    Settings,
+)
+from graftwork.maps.registry import methods
 from graftwork.scores.registry import scores
 from graftwork.transforms.context import NEEDS
 from graftwork.transforms.reference_choice import CorpusStatistics, FileStatistics
 from graftwork.transforms.registry import STAGES, transforms
 from graftwork.transforms.schedules import AlphaSchedule
+from graftwork.transforms.vector_choice import ContrastVector, FileVector
 
+# How the scorers of the miniature agree with its scene reader, as the rule calibrate_miniature measured it.
+_CALIBRATION = "resources/miniature/calibration.json"
 REFERENCE = "docs/reference.md"
 SCHEMAS = {
     "config": Settings,
+    "hardware": HardwarePreset,
     "models": Models,
     "experiment": Experiment,
     "corpus": Corpus,
     "statistics": Analysis,
+    "maps": Maps,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -53,12 +68,14 @@ Every key of every configuration file, every transform and every score. This pag
 | file | defines |
 | --- | --- |
 | `config/config.yaml` | [what to build, defaults, hardware, limits](#configyaml) |
+| `config/hardware/*.yaml` | [hardware settings by name](#hardware-presets) |
 | `config/models.yaml` | [encoders and generators by name](#modelsyaml) |
 | `config/experiments/*.yaml` | [one experiment each](#experiments) |
 | `config/prompts/*.yaml` | prompts that experiments share: a list of texts, or a mapping of names to texts |
 | `config/references/` | your reference images; more are in `resources/references/` |
 | `config/corpora/*.yaml` | [prompts and references that statistics are measured on](#corpora) |
 | `config/statistics/*.yaml` | [analyses: statistics of encoders over a corpus, compared](#analyses) |
+| `config/maps/*.yaml` | [maps between encoders, fitted on a corpus](#maps) |
 | `config/schema/*.json` | JSON schemas of these files, for editors |
 
 Unknown keys and wrong types are errors that name the file, the key and what is allowed. `{a, b}` in the column *value* is a
@@ -128,7 +145,13 @@ def reference_text() -> str:
             "## Corpora", "A file in `config/corpora/`; its name is the name of the corpus.", Corpus
         ),
         *_analysis_sections(),
+        *_map_sections(),
         *_model_section("## config.yaml", "What to build and on which hardware.", Settings),
+        *_model_section(
+            "## Hardware presets",
+            "A file in `config/hardware/`; its name is a value of `hardware.preset`. The other keys are those of `hardware`.",
+            HardwarePreset,
+        ),
         "## models.yaml",
         "A model is a local folder (`path`) or a hub repository at a commit (`repo` and `revision`).",
         *_model_section("### `encoders`", "", EncoderEntry),
@@ -136,6 +159,9 @@ def reference_text() -> str:
             "### `generators`",
             "A generator is a complete diffusers pipeline. Its text encoder is an entry of `encoders`.",
             GeneratorEntry,
+        ),
+        *_model_section(
+            "### `scorers`", "What images are measured with, see [scores.md](scores.md).", ScorerEntry
         ),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
@@ -177,6 +203,14 @@ def _experiment_sections() -> Iterator[str]:
     yield from _model_section(
         "### Statistics from a file", "`statistics: {npz: path}`, with these keys:", FileStatistics
     )
+    yield from _model_section(
+        "### Vectors from a file", "`vector: {file: path}`, with these keys:", FileVector
+    )
+    yield from _model_section(
+        "### Vectors from prompts",
+        "`vector: {towards: prompts, away_from: prompts}`, with these keys:",
+        ContrastVector,
+    )
 
 
 def _transform_sections() -> Iterator[str]:
@@ -187,6 +221,10 @@ def _transform_sections() -> Iterator[str]:
         yield f"{stage.meaning} The default is `{stage.default}`."
         yield _table(("name", "formula", "source", "needs"), _transform_rows(stage.name))
         yield _parameter_table_of(stage.name)
+        for entry in transforms(stage.name).values():
+            if entry.is_mapping:
+                yield f"`{{{entry.name}: ...}}` is a mapping with these keys:"
+                yield _parameter_table(_rows(entry.parameters))
 
 
 def _transform_rows(stage: str) -> Iterator[tuple[str, ...]]:
@@ -200,7 +238,7 @@ def _parameter_table_of(stage: str) -> str:
     users: dict[str, list[str]] = {}
     neutral: dict[str, Any] = {}
     for entry in transforms(stage).values():
-        for name in entry.defaults:
+        for name in entry.defaults if not entry.is_mapping else ():
             users.setdefault(name, []).append(entry.name)
         neutral |= entry.neutral
     if not users:
@@ -228,6 +266,31 @@ def _score_sections() -> Iterator[str]:
             for column in score.columns
         )
         yield _table(("column", "meaning", "unit"), columns)
+        yield from _agreement({column.name for column in score.columns})
+
+
+def _agreement(columns: set[str]) -> Iterator[str]:
+    """Yields how columns agree with the scene reader of the miniature, as far as that was measured."""
+    found = json.loads((HOME / _CALIBRATION).read_text(encoding="utf-8"))["agreements"]
+    rows = [
+        (
+            f"`{one['column']}`",
+            one["claim"],
+            f"{one['level']:g}",
+            f"{one['have']} of {one['images']}",
+            "" if one["auc"] is None else f"{one['auc']:.2f}",
+            "" if one["low"] is None else f"{one['low']:.2f} to {one['high']:.2f}",
+            one["verdict"],
+        )
+        for one in found
+        if one["column"] in columns
+    ]
+    if rows:
+        yield (
+            "How often it puts an image of the miniature that has something before one that has not, by the scene reader, with a "
+            "pattern of so many grey levels planted ([scores.md](scores.md#agreement-with-the-scene-reader)):"
+        )
+        yield _table(("column", "an image", "grey levels", "images", "AUC", "95 % interval", "verdict"), rows)
 
 
 def _analysis_sections() -> Iterator[str]:
@@ -235,8 +298,29 @@ def _analysis_sections() -> Iterator[str]:
         "## Analyses", "A file in `config/statistics/`; its name is the name of the analysis.", Analysis
     )
     yield from _model_section("### Encoders of an analysis", "An item of `encoders`.", AnalysisEncoder)
-    yield from _model_section("### Comparisons", "An item of `comparisons`.", Comparison)
-    yield from _model_section("### Sides of a comparison", "`a` and `b`.", Side)
+    yield from _model_section("### Comparisons", "An item of `comparisons`.", ComparisonEntry)
+    yield from _model_section("### Sides of a comparison", "`a` and `b`.", SideEntry)
+
+
+def _map_sections() -> Iterator[str]:
+    yield from _model_section("## Maps", "A file in `config/maps/`; its name is the name of the maps.", Maps)
+    yield from _model_section(
+        "### `study` of maps", "Measurements for the report of the target `maps`.", MapStudy
+    )
+    yield "### Methods of maps"
+    yield (
+        "Items of `methods`: {`method`: one of these, and its parameters}. States are normalized as the file says. `W` and `b` are "
+        "fitted with x and y standardized. Controls are there to be compared with."
+    )
+    rows = (
+        (f"`{one.name}`", one.formula, one.source, "yes" if one.is_control else "")
+        for one in methods().values()
+    )
+    yield _table(("method", "formula", "source", "control"), rows)
+    for one in methods().values():
+        if one.parameters.model_fields:
+            yield f"Parameters of `{one.name}`:"
+            yield _parameter_table(_rows(one.parameters))
 
 
 def _model_section(heading: str, introduction: str, model: type[BaseModel]) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""What the encoders of a cell are shown, and how: filled in, and checked before a model is loaded."""
+"""Inputs of a cell's encoders and their format: filled in, and checked before a model is loaded."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,38 @@ import numpy as np
 from graftwork.core.errors import DesignError
 from graftwork.core.inputs import Prompt
 from graftwork.design.inputs import check_control_tokens
+from graftwork.design.layers import replacements
 from graftwork.design.parameters import NEUTRAL
 from graftwork.design.sampling import negative_prompts
 from graftwork.models.catalog import Model
 from graftwork.models.description import locate_model
-from graftwork.models.families import encoder_family, families_with_images
-from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions, count_prompt_tokens, text_around_prompt
-from graftwork.models.tokens import ROLE_CODES, ROLES
+from graftwork.models.families import encoder_family, families_with_images, generator_family
+from graftwork.models.prompts import (
+    NEUTRAL_OPTIONS,
+    InputOptions,
+    count_prompt_tokens,
+    has_tokenizer,
+    text_around_prompt,
+)
+from graftwork.models.tokens import ROLE_CODES, SOURCE_ROLES
 from graftwork.transforms.context import TEXT_TOKENS
 from graftwork.transforms.registry import transform, transforms
 
 # Parameters that put a text before an encoder; those of the generator's own text encoder begin with `text_`.
 PROMPTING = ("prompt_format", "system_prompt", "think_block")
 _WRITTEN = ("source_text", *PROMPTING, *(f"text_{name}" for name in PROMPTING))
+
+
+def fill_in_template(values: Mapping[str, Any], generator: Model) -> dict[str, Any]:
+    """Returns a cell's parameters with what its generator's text encoder is shown around a prompt filled in."""
+    captions = generator_family(generator.facts.family).captions
+    filled = dict(values)
+    if filled.get("text_think_block") == "natural":
+        is_chat = filled.get("text_prompt_format") in (None, "chat", "natural")
+        filled["text_think_block"] = captions.think_block if is_chat else NEUTRAL["text_think_block"]
+    if "text_system_prompt" in filled and filled["text_system_prompt"] is None:
+        filled["text_system_prompt"] = captions.system_prompt
+    return filled
 
 
 def fill_in_formats(values: Mapping[str, Any], text: Model, encoder: Model | None) -> dict[str, Any]:
@@ -131,7 +151,7 @@ def _check_vision_tower(values: Mapping[str, Any], encoder: Model, file: str) ->
         problem = f"encoder {encoder.name!r} is a text encoder and has none; choose an encoder of family {families_with_images()}"
     elif values["reference"] is None:
         problem = "there is no reference to look at; give base.references"
-    elif isinstance(values["hidden_layer"], list):
+    elif any(isinstance(layer, list) for layer in (values["hidden_layer"], *replacements(values).values())):
         problem = (
             f"it has no layers to choose from, but hidden_layer is {values['hidden_layer']}; give one layer"
         )
@@ -143,7 +163,7 @@ def _check_vision_tower(values: Mapping[str, Any], encoder: Model, file: str) ->
 
 def possible_roles(image_alone: bool, has_text: bool, has_image: bool) -> frozenset[str]:
     """Returns the roles that tokens of a source can have."""
-    roles = {"image"} if image_alone else set(ROLES)
+    roles = {"image"} if image_alone else set(SOURCE_ROLES)
     if not has_text:
         roles -= {"prompt"}
     if not has_image:
@@ -193,7 +213,7 @@ def check_texts(
                 check_control_tokens([Prompt(content, content)], tokens, f"{file}: {name}", "text")
             check_control_tokens(negatives, tokens, f"{file}: negative_prompt", "text")
         for model, prefix in [(text, "text_"), *((encoder, "") for encoder in encoders)]:
-            for options in _all_options(axes, constant, model, prefix):
+            for options in _all_options(axes, constant, model, generator if prefix else None):
                 _check_template(model, options, file)
                 if prefix:
                     _check_length(axes["prompt"], generator, text, options, f"{file}: prompts")
@@ -202,18 +222,21 @@ def check_texts(
 
 
 def _all_options(
-    axes: Mapping[str, Sequence[Any]], constant: Mapping[str, Any], model: Model, prefix: str
+    axes: Mapping[str, Sequence[Any]], constant: Mapping[str, Any], model: Model, generator: Model | None
 ) -> list[InputOptions]:
+    """Returns how an encoder is shown texts; `generator` is that of its own text encoder."""
+    prefix = "text_" if generator else ""
     names = [f"{prefix}{name}" for name in PROMPTING]
     found = []
     for values in itertools.product(*(axes.get(name, [constant[name]]) for name in names)):
         filled = fill_in_formats(dict(zip(names, values, strict=True)), model, model)
+        filled = fill_in_template(filled, generator) if generator else filled
         found.append(prompting_options(filled, prefix))
     return found
 
 
 def _check_template(model: Model, options: InputOptions, file: str) -> None:
-    folder = locate_model(model.name, model.entry)
+    folder = _folder_with_tokenizer(model)
     if options == NEUTRAL_OPTIONS or folder is None:
         return
     try:
@@ -222,14 +245,21 @@ def _check_template(model: Model, options: InputOptions, file: str) -> None:
         raise DesignError(f"{file}: encoder {model.name!r}: {error}") from error
 
 
+def _folder_with_tokenizer(model: Model) -> Path | None:
+    """Returns the folder of an encoder; None where it is not here, or has no tokenizer to ask."""
+    folder = locate_model(model.name, model.entry)
+    return folder if folder is not None and has_tokenizer(model.entry, folder) else None
+
+
 def _check_length(
     prompts: Iterable[Prompt], generator: Model, text: Model, options: InputOptions, where: str
 ) -> None:
-    limit = generator.facts.max_caption_tokens
+    dropped = generator_family(generator.facts.family).captions.dropped_prefix
+    limit = generator.facts.max_caption_tokens + dropped
     # A byte-level tokenizer makes at most one token of a byte: short texts need no tokenizer.
     around = 64 + sum(len(str(value).encode()) for value in vars(options).values() if value is not None)
     doubtful = [prompt for prompt in prompts if len(prompt.text.encode()) + around > limit]
-    folder = locate_model(text.name, text.entry)
+    folder = _folder_with_tokenizer(text)
     if not doubtful or folder is None:
         return
     counts = count_prompt_tokens(text.entry, folder, [prompt.text for prompt in doubtful], options)
@@ -243,7 +273,7 @@ def _check_length(
 
 def _check_not_empty(negatives: Iterable[Prompt], text: Model, options: InputOptions, where: str) -> None:
     """Refuses a negative prompt of no tokens, which a generator cannot take; a template has always some."""
-    folder = locate_model(text.name, text.entry)
+    folder = _folder_with_tokenizer(text)
     if options.prompt_format != "raw" or folder is None:
         return
     for prompt in negatives:

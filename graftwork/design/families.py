@@ -13,6 +13,9 @@ from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.design.schema import Base, FamilyChanges
 from graftwork.design.settings import Family, Models
 
+# Keys of a family's changes that take the place of the experiment's as a whole.
+_REPLACED = ("grids", "scores", "controls", "words", "edit", "ip_adapter")
+
 
 def check_families(models: Models, chosen: str | None, models_file: str, file: str) -> None:
     """Refuses families whose roles are models themselves or stand for none, and a family that there is not.
@@ -36,6 +39,8 @@ def check_families(models: Models, chosen: str | None, models_file: str, file: s
                 raise DesignError(
                     f"{where}.encoders: {role!r} is an encoder itself; give the role another name"
                 )
+        for role, scorer in family.scorers.items():
+            require_known(scorer, models.scorers, "scorer", f"{where}.scorers.{role}")
         try:
             Base.model_validate({"prompts": ["any"], **family.defaults})
         except ValidationError as error:
@@ -45,7 +50,7 @@ def check_families(models: Models, chosen: str | None, models_file: str, file: s
 def experiment_of_family(raw: Any, chosen: str | None, families: Mapping[str, Family], file: str) -> Any:
     """Returns the content of an experiment file as it is for one family.
 
-    What the file says under `families` takes the place of what it says elsewhere, one parameter, axis or setting at a
+    Entries under `families` take the place of entries elsewhere in the file, one parameter, axis or setting at a
     time; then roles are replaced by names of models.
 
     Args:
@@ -69,12 +74,45 @@ def experiment_of_family(raw: Any, chosen: str | None, families: Mapping[str, Fa
             raise explain(error, file, FamilyChanges, f"families.{name}") from error
     if chosen is None:
         return plain
-    return _with_names(_changed(plain, changes.get(chosen, {})), families[chosen].encoders)
+    family = families[chosen]
+    changed = _changed(plain, changes.get(chosen, {}))
+    if family.words is not None and changed.get("controls") and changed.get("words") is None:
+        changed["words"] = family.words.model_dump()
+    named = _with_names(changed, family.encoders)
+    own = named.get("scorers", {})
+    if family.scorers and isinstance(own, dict):
+        named["scorers"] = {**family.scorers, **own}
+    return named
+
+
+def analysis_of_family(raw: Any, chosen: str | None, families: Mapping[str, Family], file: str) -> Any:
+    """Returns the content of an analysis file as it is for one family: its changes, and names in place of roles.
+
+    Args:
+        raw: content of the file, not validated.
+        chosen: name of the family, or None: then roles are not known, and nothing is changed.
+        families: all families of config/models.yaml by name.
+        file: path of the file, for messages.
+
+    Raises:
+        DesignError: for a family that config/models.yaml does not have.
+    """
+    changes = raw.get("families") if isinstance(raw, dict) else None
+    if isinstance(changes, dict):
+        for name in changes:
+            require_known(name, families, "family", f"{file}: families")
+    if chosen is None or not isinstance(raw, dict):
+        return raw
+    change = changes.get(chosen) if isinstance(changes, dict) else None
+    given = (
+        {key: value for key, value in change.items() if value is not None} if isinstance(change, dict) else {}
+    )
+    return _with_names({**raw, **given}, families[chosen].encoders)
 
 
 def _changed(plain: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the content with the changes of a family; null takes an axis or a setting away."""
-    result = {**plain, **{key: change[key] for key in ("grids", "scores") if key in change}}
+    result = {**plain, **{key: change[key] for key in _REPLACED if key in change}}
     for key in ("base", "axes"):
         if key in change:
             result[key] = {**plain.get(key, {}), **change[key]}

@@ -10,12 +10,13 @@ from pydantic import ValidationError
 from graftwork.core.errors import DesignError, expected
 from graftwork.core.inputs import Reference
 from graftwork.design.inputs import parts_of
+from graftwork.design.layers import layers_of, replacements
 from graftwork.models.catalog import Model, image_problem, image_tokens
 from graftwork.models.description import resolve_layer
-from graftwork.models.families import families_with_images
+from graftwork.models.families import encoder_family, families_with_images, generator_family
 from graftwork.models.tokens import ROLE_CODES
-from graftwork.transforms.context import IMAGE_TOKENS
-from graftwork.transforms.registry import STAGES, Transform, transform
+from graftwork.transforms.context import FITTED_MAP, IMAGE_TOKENS, VECTOR
+from graftwork.transforms.registry import STAGES, Transform, choice_of, transform
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class CellModels:
     """The models of a cell.
 
     Attributes:
-        generator: What makes the image.
+        generator: model that makes the image.
         text: Its text encoder.
-        encoder: What is blended in, or None.
+        encoder: model whose hidden states are blended in, or None.
         file: Path of the models file, for messages.
     """
 
@@ -33,11 +34,6 @@ class CellModels:
     text: Model
     encoder: Model | None
     file: str
-
-
-def layers_of(hidden_layer: int | list[int]) -> tuple[int, ...]:
-    """Returns the layers that a cell's source is made of."""
-    return tuple(hidden_layer) if isinstance(hidden_layer, list) else (hidden_layer,)
 
 
 def check_fit(values: Mapping[str, Any], models: CellModels, file: str) -> None:
@@ -52,8 +48,10 @@ def check_fit(values: Mapping[str, Any], models: CellModels, file: str) -> None:
         DesignError: naming the value, what is allowed, and the key.
     """
     _check_layers(values["text_hidden_layer"], "text_hidden_layer", models.text, models, file)
+    _check_template(values, models, file)
     if models.encoder is not None:
-        _check_layers(values["hidden_layer"], "hidden_layer", models.encoder, models, file)
+        for chosen in replacements(values).values():
+            _check_layers(chosen, "hidden_layer", models.encoder, models, file)
     _check_size(values, models.generator, file)
     _check_steps(values, models.generator, file)
     if "reference" in values:
@@ -68,16 +66,18 @@ def facts_of(values: Mapping[str, Any], generator: Model) -> dict[str, Any]:
 
     Args:
         values: Parameters of the cell.
-        generator: What makes the image.
+        generator: model that makes the image.
 
     Returns:
         `width` of hidden states; `most_tokens` of the generator; how many `references` and `layers` the source is made of.
     """
+    # A map over layers makes one source of them.
+    takes_map = FITTED_MAP in choice_of("mapping", values).needs
     return {
         "width": generator.facts.caption_channels,
         "most_tokens": generator.facts.max_caption_tokens,
         "references": len(parts_of(values["reference"])) or 1,
-        "layers": len(layers_of(values["hidden_layer"])),
+        "layers": 1 if takes_map else max(len(layers_of(chosen)) for chosen in replacements(values).values()),
     }
 
 
@@ -104,6 +104,22 @@ def _check_layers(
         raise DesignError(
             f"{file}: {key} {hidden_layer} has one layer twice, for {model.name!r} has {layers} layers; allowed: "
             "different layers"
+        )
+
+
+def _check_template(values: Mapping[str, Any], models: CellModels, file: str) -> None:
+    """Refuses a text encoder without the states of pads that a generator sees, and another prefix than it leaves out."""
+    captions = generator_family(models.generator.facts.family).captions
+    if captions.dropped_prefix and values["text_system_prompt"] != captions.system_prompt:
+        raise DesignError(
+            f"{file}: text_system_prompt cannot be set for generator {models.generator.name!r}, which leaves out the first "
+            f"{captions.dropped_prefix} tokens of its own system turn; set text_system_prompt: null"
+        )
+    family = encoder_family(models.text.facts.family)
+    if models.generator.facts.caption_padding and not family.pads_texts:
+        raise DesignError(
+            f"{file}: generator {models.generator.name!r} sees the states of pads, which encoders of family {family.name} "
+            f"do not give; set another text_encoder in {models.file}: generators.{models.generator.name}"
         )
 
 
@@ -174,7 +190,8 @@ def _check_own_length(values: Mapping[str, Any], models: CellModels, file: str) 
 def _check_source(values: Mapping[str, Any], encoder: Model | None, file: str) -> None:
     reference, mode = values["reference"], transform("token_mode", values["token_mode"])
     if encoder is None:
-        if values["alpha"] != 0.0:
+        # A vector is of the text encoder where there is no other.
+        if values["alpha"] != 0.0 and VECTOR not in transform("blend", values["blend"]).needs:
             raise DesignError(
                 f"{file}: alpha {values['alpha']} needs an encoder to take hidden states from; set base.encoder, or "
                 "alpha: 0 for the text alone"

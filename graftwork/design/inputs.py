@@ -12,6 +12,7 @@ from typing import Any
 from graftwork.core.errors import DesignError, shorten, suggest
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.inputs import Prompt, Reference, ReferenceSet
+from graftwork.core.shipped import own_or_shipped
 from graftwork.core.yaml_files import read_yaml
 
 REFERENCE_FOLDERS = ("config/references", "resources/references")
@@ -116,8 +117,9 @@ def find_reference(name: str, root: Path, facts: FactCache, where: str) -> Refer
 
 def _locate(name: str, root: Path, where: str) -> Path:
     """Returns the file that a name or path of a reference stands for."""
-    listed = {folder: _images_in(root / folder) for folder in REFERENCE_FOLDERS}
-    given = [root / name, *(root / folder / name for folder in REFERENCE_FOLDERS)]
+    folders = {folder: own_or_shipped(root, folder) for folder in REFERENCE_FOLDERS}
+    listed = {folder: _images_in(path) for folder, path in folders.items()}
+    given = [root / name, *(path / name for path in folders.values())]
     path = next((path for path in given if path.suffix and _is_there(path, Path.is_file)), None)
     if path is not None:
         return path
@@ -207,7 +209,7 @@ def reference_notes(references: Mapping[str, str], root: Path, facts: FactCache)
     Args:
         references: SHA-256 -> path, of files that were found.
         root: Folder that paths are relative to.
-        facts: What is known of them.
+        facts: cache of facts about them.
     """
     found = ((path, (facts.known(root / path) or {}).get("warning")) for path in references.values())
     return [f"{path}: {warning}" for path, warning in found if warning]

@@ -1,4 +1,4 @@
-"""What is derived from the declarations of a cell's parameters: names of cells, order, labels, and what takes part.
+"""Facts that follow from the declarations of a cell's parameters: names of cells, order, labels, and what takes part.
 
 A cell is named by what makes its image, so that the same cell has the same name in every experiment, on every machine and
 after every refactoring.
@@ -7,7 +7,7 @@ after every refactoring.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from graftwork.core.identity import canonical_json, digest
+from graftwork.core.identity import canonical_json, digest, digest_of_text
 from graftwork.core.labels import format_values
 from graftwork.core.parameters import ALWAYS
 from graftwork.design.schema import DECLARATIONS
@@ -34,12 +34,37 @@ def cell_id(parameters: Mapping[str, Any]) -> str:
         parameters: Resolved: prompts as text, references as content hashes, models as identities. A parameter at
             its neutral value is left out, so that parameters added later rename nothing.
     """
-    explicit = {
+    return digest(_explicit(parameters))[:CELL_ID_LENGTH]
+
+
+def _explicit(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters that are not at their neutral value."""
+    return {
         name: value
         for name, value in parameters.items()
         if not (name in NEUTRAL and canonical_json(NEUTRAL[name]) == canonical_json(value))
     }
-    return digest(explicit)[:CELL_ID_LENGTH]
+
+
+def cell_ids_beside(parameters: Mapping[str, Any]) -> Callable[[str, int], str]:
+    """Returns what names cells that differ from one in prompt and seed alone: (prompt, seed) -> `cell_id`.
+
+    Args:
+        parameters: Resolved parameters of the one cell.
+    """
+    texts = {name: canonical_json(value) for name, value in sorted(_explicit(parameters).items())}
+    names = list(texts)
+    first, second = sorted(names.index(name) for name in ("prompt", "seed"))
+    members = [f"{canonical_json(name)}:{text}" for name, text in texts.items()]
+    before = "{" + "".join(f"{member}," for member in members[:first]) + '"prompt":'
+    between = "".join(f",{member}" for member in members[first + 1 : second]) + ',"seed":'
+    after = "".join(f",{member}" for member in members[second + 1 :]) + "}"
+
+    def name_of(prompt: str, seed: int) -> str:
+        text = f"{before}{canonical_json(prompt)}{between}{canonical_json(seed)}{after}"
+        return digest_of_text(text)[:CELL_ID_LENGTH]
+
+    return name_of
 
 
 def acting_with(name: str) -> list[str]:

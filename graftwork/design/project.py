@@ -11,20 +11,28 @@ from pydantic import ValidationError
 
 from graftwork.core.errors import DesignError, explain, require_known, suggest
 from graftwork.core.fact_cache import FactCache
+from graftwork.core.inputs import Reference
+from graftwork.core.shipped import own_or_shipped
 from graftwork.core.yaml_files import checked_values, read_yaml
 from graftwork.design.analyses import ANALYSIS_FOLDER, AnalysisReader
 from graftwork.design.cells import Design
 from graftwork.design.corpora import Corpora
-from graftwork.design.families import check_families, experiment_of_family
+from graftwork.design.families import analysis_of_family, check_families, experiment_of_family
+from graftwork.design.hardware import choose_hardware
+from graftwork.design.inputs import find_reference
+from graftwork.design.maps import MapsReader
+from graftwork.design.needed import ModelNeeds, NeededModels
 from graftwork.design.schema import Base
 from graftwork.design.settings import Models, Settings
 from graftwork.design.sweep import Expander
 from graftwork.models.acceleration import find_conflict
-from graftwork.models.catalog import ModelCatalog
+from graftwork.models.catalog import Model, ModelCatalog
 
 EXPERIMENT_FOLDER = "config/experiments"
+# In place of a list of experiments.
+EVERY = "all"
 # Folders of results, and what stands for the experiments of config/config.yaml.
-TAKEN = ("all", "models", "plan", "statistics", "store")
+TAKEN = ("all", "maps", "models", "plan", "statistics", "store", "studies")
 FACTS_FOLDER = "results/store/facts"
 
 
@@ -43,8 +51,12 @@ class Project:
             DesignError: where the settings or the models file say something that is not allowed.
         """
         self.root = root
+        values = checked_values(dict(config), file)
+        if values.get("experiments") == EVERY:
+            values = {**values, "experiments": self.experiment_names()}
+        self.hardware = choose_hardware(values.get("hardware", {}), root, file)
         try:
-            self.settings = Settings.model_validate(checked_values(dict(config), file))
+            self.settings = Settings.model_validate({**values, "hardware": self.hardware.settings})
         except ValidationError as error:
             raise explain(error, file, Settings) from error
         conflict = find_conflict(self.settings.hardware.generation.model_dump())
@@ -57,27 +69,58 @@ class Project:
             raise explain(error, file, Base, "defaults") from error
         models_file = self.settings.models
         try:
-            models = Models.model_validate(read_yaml(root / models_file, models_file))
+            models = Models.model_validate(read_yaml(own_or_shipped(root, models_file), models_file))
         except ValidationError as error:
             raise explain(error, models_file, Models) from error
         self._families = models.families
         check_families(models, self.settings.family, models_file, file)
-        defaults = {**self._family_defaults(), **self.settings.defaults}
+        self._entries = models.model_dump()
+        self._defaults = {**self._family_defaults(), **self.settings.defaults}
         facts = root / FACTS_FOLDER
         self._references = FactCache(facts / "inputs.json")
-        self.models = ModelCatalog(models.model_dump(), models_file, facts)
-        self._expander = Expander(root, self.models, self._references, self.settings.limits, defaults)
+        self.models = ModelCatalog(self._entries, models_file, facts)
+        corpora = Corpora(root, self._references)
+        roles = self._families[self.settings.family].encoders if self.settings.family else {}
+        self.maps = MapsReader(root, self.models, corpora, self._defaults, self.settings.family, roles)
+        self._expander = Expander(
+            root, self.models, self._references, self.settings.limits, self._defaults, self.maps
+        )
         self.design = cache(self._design)
-        self._analyses = AnalysisReader(root, self.models, Corpora(root, self._references))
+        self._analyses = AnalysisReader(
+            root,
+            self.models,
+            corpora,
+            lambda raw, file: analysis_of_family(raw, self.settings.family, self._families, file),
+        )
         self.analysis = cache(self._analyses.read)
-        for key in ("experiments", "statistics"):
+        self._check_names(file)
+
+    def _check_names(self, file: str) -> None:
+        """Refuses names of experiments, analyses and maps that occur twice or that no file has."""
+        for key in ("experiments", "statistics", "maps"):
             repeated = [name for name, count in Counter(getattr(self.settings, key)).items() if count > 1]
             if repeated:
                 raise DesignError(f"{file}: {key}: {repeated[0]!r} occurs more than once; remove it once")
         for name in self.settings.statistics:
             require_known(name, self.analysis_names(), f"file in {ANALYSIS_FOLDER}/", f"{file}: statistics")
+        for name in self.settings.maps:
+            self.maps.require(name, f"{file}: maps")
         for name in self.settings.experiments:
             self.require_experiment(name, f"{file}: experiments")
+
+    def encoder(self, name: str, where: str) -> Model:
+        """Returns an encoder by its name, or by its role in the chosen family.
+
+        Args:
+            name: Name or role.
+            where: file and key that ask for it, for the message.
+        """
+        roles = self._families[self.settings.family].encoders if self.settings.family else {}
+        return self.models.get("encoder", roles.get(name, name), where)
+
+    def reference(self, name: str, where: str) -> Reference:
+        """Returns a reference image by its name or path; `where` is what asks for it, for the message."""
+        return find_reference(name, self.root, self._references, where)
 
     def experiment_names(self) -> list[str]:
         """Returns the names of all experiment files, whether or not the default target builds them."""
@@ -114,13 +157,44 @@ class Project:
                 f"{file}: an experiment cannot be called {experiment!r}, for its results are in results/{experiment}; "
                 f"allowed: up to 100 letters, digits, _ and -, but not {', '.join(TAKEN)}"
             )
-        raw = experiment_of_family(
+        return self._expander.expand(experiment, self._raw(file), file)
+
+    def _raw(self, file: str) -> Any:
+        """Returns the content of an experiment file for the chosen family."""
+        return experiment_of_family(
             read_yaml(self.root / file, file), self.settings.family, self._families, file
         )
-        return self._expander.expand(experiment, raw, file)
+
+    def needed_models(self) -> NeededModels:
+        """Returns the models that the experiments and analyses of the settings need, whether or not they are here."""
+        needs = ModelNeeds(self._entries, self.settings.models)
+        for name in self.settings.experiments:
+            file = f"{EXPERIMENT_FOLDER}/{name}.yaml"
+            needs.add_experiment(self._raw(file), self._defaults, file)
+        for name in self.settings.statistics:
+            file = f"{ANALYSIS_FOLDER}/{name}.yaml"
+            needs.add_analysis(read_yaml(self.root / file, file), file)
+        return needs.collected()
 
     def _family_defaults(self) -> dict[str, Any]:
         return self._families[self.settings.family].defaults if self.settings.family else {}
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role -> encoder in the chosen family of models; empty without one."""
+        return dict(self._families[self.settings.family].encoders) if self.settings.family else {}
+
+    def model_identities(self) -> list[list[str]]:
+        """Returns kind, name and identity of every model that is on this machine; of others why not."""
+        found = []
+        for kind in ("encoder", "generator"):
+            for name in self.models.names(kind):
+                try:
+                    identity = self.models.get(kind, name, self.settings.models).identity
+                except DesignError as error:
+                    identity = f"not here: {error}"
+                found.append([kind, name, identity])
+        return found
 
     def save_facts(self) -> None:
         """Keeps hashes and decoded facts for the next start."""

@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING, Any
 from graftwork.core.errors import DesignError
 from graftwork.design.parameters import NEUTRAL, acting_with
 from graftwork.design.schema import DECLARATIONS
-from graftwork.models.families import first_step
+from graftwork.models.families import first_step, generator_family
 from graftwork.transforms.context import WHOLE_SOURCE
 from graftwork.transforms.registry import transform
 from graftwork.transforms.schedules import AlphaSchedule
 
 if TYPE_CHECKING:
     from graftwork.core.inputs import Reference, ReferenceSet
+    from graftwork.design.cells import ModelRecord
     from graftwork.models.catalog import Model
 
 # The value of `init_image` that stands for a cell's own reference.
 OWN_REFERENCE = "reference"
+# Parameters of guidance that not every family has.
+_GUIDANCE_OPTIONS = ("cfg_normalization", "cfg_truncation")
 # Settings of a scheduler that spread sigmas between the first and the last: a part of a schedule is no part of these.
 _SPREADING = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
-GUIDANCE_NOTE = (
-    "guidance_scale above 0: Z-Image-Turbo was distilled to do without guidance, so that its images may get worse; each "
-    "step runs the transformer on twice as many rows"
-)
 
 
 def find_init_image(
@@ -82,6 +81,7 @@ def check_sampling(values: Mapping[str, Any], generator: "Model", file: str) -> 
         DesignError: naming the value, what is allowed, and the key.
     """
     steps = values["num_inference_steps"]
+    _check_options(values, generator, file)
     if values["init_image"] is not None:
         first = first_step(steps, values["strength"])
         if first >= steps:
@@ -98,6 +98,34 @@ def check_sampling(values: Mapping[str, Any], generator: "Model", file: str) -> 
             )
     if values.get("alpha_schedule") is not None:
         _check_schedule(values, file)
+
+
+def _check_options(values: Mapping[str, Any], generator: "Model", file: str) -> None:
+    """Refuses what the family of a generator cannot do."""
+    family = generator_family(generator.facts.family)
+    options, which = family.sampling, f"generator {generator.name!r}"
+    if values["guidance_scale"] > 0:
+        problem = options.guidance_problem(generator.facts)
+        if problem is not None:
+            raise DesignError(
+                f"{file}: guidance_scale {values['guidance_scale']} cannot be used with {which}: {problem}; allowed: 0"
+            )
+        for name in _GUIDANCE_OPTIONS:
+            if name not in options.guidance_options and values[name] != NEUTRAL[name]:
+                raise DesignError(
+                    f"{file}: {name} {values[name]} cannot be used with {which}, whose family {family.name} has no such "
+                    f"option; set {name}: {NEUTRAL[name]}"
+                )
+    if values["init_image"] is not None and not options.starts_from_images:
+        raise DesignError(
+            f"{file}: init_image cannot be used with {which}, whose family {family.name} starts from noise; set "
+            "init_image: null"
+        )
+    if values.get("alpha_schedule") is not None and not family.captions.changes_between_steps:
+        raise DesignError(
+            f"{file}: alpha_schedule cannot be used with {which}, whose family {family.name} has one caption for all "
+            "steps; set alpha_schedule: null"
+        )
 
 
 def _check_schedule(values: Mapping[str, Any], file: str) -> None:
@@ -197,15 +225,28 @@ def sampling_warnings(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def sampling_notes(cells: Iterable[Mapping[str, Any]]) -> list[str]:
+def guidance_note(generator: "ModelRecord") -> str | None:
+    """Returns what guidance does to a generator that was not trained with it; None where it was."""
+    if generator.facts.is_distilled is False:
+        return None
+    known = "was" if generator.facts.is_distilled else "may have been"
+    return (
+        f"guidance_scale above 0: generator {generator.name!r} {known} distilled to do without guidance, so that its images "
+        "may get worse; each step runs the transformer on twice as many rows"
+    )
+
+
+def sampling_notes(cells: Iterable[Mapping[str, Any]], models: "Mapping[str, ModelRecord]") -> list[str]:
     """Returns notes on an experiment, each once.
 
     Args:
         cells: Resolved parameters of its cells.
+        models: Identity -> model.
     """
     notes: dict[str, None] = {}
     for values in cells:
-        if values["guidance_scale"] > 0:
-            notes[GUIDANCE_NOTE] = None
+        note = guidance_note(models[values["generator"]]) if values["guidance_scale"] > 0 else None
+        if note is not None:
+            notes[note] = None
         notes |= dict.fromkeys(sampling_warnings(values))
     return list(notes)

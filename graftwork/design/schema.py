@@ -1,4 +1,4 @@
-"""What configuration files may say: one definition, with a description for every field.
+"""Keys of configuration files: one definition, with a description for every field.
 
 The JSON schemas in config/schema/ and docs/reference.md are generated from these models
 (`python -m workflow_scripts.describe_config --fix`).
@@ -14,6 +14,7 @@ from graftwork.core.parameters import (
     ALWAYS,
     GivenText,
     Instruct,
+    NumberedKeys,
     Seed,
     Share,
     Strict,
@@ -21,7 +22,7 @@ from graftwork.core.parameters import (
     declarations,
     parameter,
 )
-from graftwork.design.settings import MOST_IMAGES
+from graftwork.design.settings import MOST_IMAGES, IpAdapterControl, ReferenceControl, Words
 from graftwork.scores.registry import scores
 from graftwork.transforms.context import NEUTRAL_SOURCE
 from graftwork.transforms.registry import STAGES, Transform, names_of, parameter_fields, transforms
@@ -103,6 +104,10 @@ def _different(layers: list[int]) -> list[int]:
 Layers = Annotated[list[int], Field(min_length=2), AfterValidator(_different)]
 
 
+# Layer of the generator -> what takes its place.
+LayerMapping = Annotated[dict[int, int | Layers], Field(min_length=1), NumberedKeys]
+
+
 class SourceParameters(Strict):
     """Which hidden states are taken, and how far they replace the text's."""
 
@@ -117,17 +122,21 @@ class SourceParameters(Strict):
         description="What is taken of the encoder: hidden states of its language model, or the output of its vision tower, "
         "which no text and no layer has a part in.",
     )
-    hidden_layer: int | Layers = parameter(
-        -2,
+    hidden_layer: int | Literal["same"] | Layers | LayerMapping | None = parameter(
+        None,
         neutral=ALWAYS,
         description="Layer of the encoder: -1 is the last, with the final norm; 0 the embeddings. A list of layers for "
-        f"combination {_named('combination', lambda entry: entry.combines == 'hidden_layer')}.",
+        f"combination {_named('combination', lambda entry: entry.combines == 'hidden_layer')}. Where the generator has "
+        "several layers, it takes the place of each; `same` puts the layers of `text_hidden_layer` in place of themselves, "
+        "{9: -2, 27: -10} one layer in place of another, and those that are not named stay the text. `null` for the layers "
+        "that the generator was trained on.",
     )
-    text_hidden_layer: int = parameter(
-        -2,
+    text_hidden_layer: int | Layers | None = parameter(
+        None,
         neutral=-2,
         in_baseline=True,
-        description="Layer of the generator's own text encoder; -2 is what Z-Image was trained on.",
+        description="Layer of the generator's own text encoder, or a list of as many layers as the generator takes; `null` "
+        "for what it was trained on.",
     )
     neutral_reference: str | None = parameter(
         "grey",
@@ -160,7 +169,7 @@ _SYSTEM = "Text of a system turn before the prompt; `null` for none of ours."
 
 
 class EncodingParameters(Strict):
-    """What the encoders are shown, and how."""
+    """Inputs of the encoders, and their format."""
 
     source_text: Literal["prompt", "none"] | GivenText = parameter(
         "prompt",
@@ -195,21 +204,29 @@ class EncodingParameters(Strict):
         None,
         neutral=None,
         in_baseline=True,
-        description="Like `system_prompt`, for the generator's own text encoder.",
+        description="Like `system_prompt`, for the generator's own text encoder; `null` for what the generator was trained "
+        "with.",
     )
-    text_think_block: Literal["template", "empty"] | GivenText = parameter(
-        "template",
+    text_think_block: Literal["natural", "template", "empty"] | GivenText = parameter(
+        "natural",
         neutral="template",
         in_baseline=True,
-        description="Like `think_block`, for the generator's own text encoder.",
+        description="Like `think_block`, for the generator's own text encoder; `natural` is what the generator was trained "
+        "with.",
     )
 
 
 def _transform_fields() -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for stage in STAGES.values():
-        choice = parameter(stage.default, neutral=stage.neutral, description=stage.description)
-        fields[stage.name] = (Literal[tuple(transforms(stage.name))], choice)
+        choice = parameter(
+            stage.default, neutral=stage.neutral, description=stage.description, format=stage.format
+        )
+        entries = transforms(stage.name)
+        kinds: Any = Literal[tuple(name for name, entry in entries.items() if not entry.is_mapping)]  # type: ignore[valid-type]
+        for entry in entries.values():
+            kinds = kinds | entry.parameters if entry.is_mapping else kinds
+        fields[stage.name] = (kinds, choice)
     fields |= parameter_fields()
     return fields
 
@@ -228,8 +245,22 @@ class CellParameters(SourceParameters, EncodingParameters, TransformChoices, Sam
     )
 
 
+class ControlParameters(Strict):
+    """The parameter of a control cell, which `controls` of an experiment gives and nothing else sets."""
+
+    control: dict[str, Any] | None = parameter(
+        None,
+        neutral=None,
+        description="What stands in the place of the source: {noise: seed}, {words: how the reference was put into words}, "
+        "or {edit: {}} and {ip_adapter: {scale: strength}} for the reference itself, shown to a generator that was trained to "
+        "take one.",
+    )
+
+
 # Every parameter that an experiment may set has decided how it takes part in the names of cells.
-DECLARATIONS = declarations(CellParameters.model_fields, "parameters of cells")
+DECLARATIONS = declarations(
+    {**CellParameters.model_fields, **ControlParameters.model_fields}, "parameters of cells"
+)
 
 
 class NamedPrompt(Strict):
@@ -240,7 +271,7 @@ class NamedPrompt(Strict):
 
 
 class Base(CellParameters):
-    """What is constant in an experiment, and its prompts, references and seeds."""
+    """Constants of an experiment, and its prompts, references and seeds."""
 
     prompts: str | list[str | NamedPrompt] = Field(
         description="Name of a file in config/prompts/, or a list of prompts, each a text or {name, text}."
@@ -271,11 +302,12 @@ class Grid(Strict):
     )
 
 
+ControlName = Literal["noise", "words", "edit", "ip_adapter"]
 ScoreName = Literal[tuple(scores())]  # type: ignore[valid-type]
 
 
 class FamilyChanges(Strict):
-    """What an experiment does otherwise with a family of models."""
+    """Changes of an experiment for a family of models."""
 
     base: dict[str, Any] = Field(
         default_factory=dict, description="Values that take the place of those in `base`."
@@ -292,6 +324,14 @@ class FamilyChanges(Strict):
     scores: list[ScoreName] = Field(
         default_factory=list, description="In place of `scores`, where it is given."
     )
+    controls: list[ControlName] = Field(
+        default_factory=list, description="In place of `controls`, where it is given."
+    )
+    words: Words | None = Field(None, description="In place of `words`, where it is given.")
+    edit: ReferenceControl | None = Field(None, description="In place of `edit`, where it is given.")
+    ip_adapter: IpAdapterControl | None = Field(
+        None, description="In place of `ip_adapter`, where it is given."
+    )
 
 
 class Experiment(Strict):
@@ -299,6 +339,7 @@ class Experiment(Strict):
 
     title: str = Field("", description="Heading of grids and tables; the file's name where it is empty.")
     question: str = Field("", description="What the experiment asks, shown under the title.")
+    look_for: str = Field("", description="Which images answer the question, for somebody who looks at them.")
     base: Base = Field(description="Prompts, references, seeds and constant parameters.")
     axes: dict[str, list[Any] | Range] = Field(
         default_factory=dict, description="Parameters that vary: name to list of values, or {range, count}."
@@ -311,6 +352,39 @@ class Experiment(Strict):
     grids: list[Grid] = Field(default_factory=list, description="Grids to draw.")
     scores: list[ScoreName] = Field(
         default_factory=list, description="What to measure of the images; see the table of scores."
+    )
+    controls: list[ControlName] = Field(
+        default_factory=list,
+        description="What every cell is compared with, as cells of role `control`: `noise` changes each token as much, in a "
+        "random direction; `words` shows the generator the prompt with the reference put into words, and no source; `edit` shows a generator "
+        "that was trained to edit images the prompt and the reference itself, `ip_adapter` one with an adapter for references.",
+    )
+    noise_seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
+        default_factory=lambda: [0],
+        description="Seeds of the control `noise`; each makes a control of its own.",
+    )
+    words: Words | None = Field(
+        None,
+        description="For the control `words`; `null` for what the family in config/models.yaml says, else a caption of one "
+        "sentence that is appended to the prompt.",
+    )
+    edit: ReferenceControl | None = Field(
+        None,
+        description="For the control `edit`: the generator that is shown the reference, and how it is sampled.",
+    )
+    ip_adapter: IpAdapterControl | None = Field(
+        None,
+        description="For the control `ip_adapter`: the generator that is shown the reference, how it is sampled, and how strong "
+        "the reference is.",
+    )
+    scorers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Which scorer is asked for a role: role to a name under `scorers` in config/models.yaml. The chosen "
+        "family of models has defaults.",
+    )
+    reference_captions: dict[str, str] = Field(
+        default_factory=dict,
+        description="What references show, in words, for scores that ask for it: name to text.",
     )
     families: dict[str, FamilyChanges] = Field(
         default_factory=dict,

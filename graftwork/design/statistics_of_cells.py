@@ -1,12 +1,11 @@
-"""What cells take statistics of: names become content, and what cannot be measured is refused.
+"""Statistics that cells use: names become content, and statistics that cannot be measured are refused.
 
 `statistics` and `fix_corpus` in a resolved cell name a corpus by its digest, an encoder by its identity and a file by
 its SHA-256, so that a cell's name follows what the statistics are of.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,22 @@ from graftwork.design.cells import ModelRecord
 from graftwork.design.corpora import Corpora, CorpusInputs, check_class, check_corpus_for
 from graftwork.design.encoding import PROMPTING, check_prompting, fill_in_formats
 from graftwork.design.fit import CellModels
+from graftwork.design.layers import replacements
 from graftwork.design.parameters import NEUTRAL
 from graftwork.models.catalog import Model, ModelCatalog
 from graftwork.models.description import resolve_layer
-from graftwork.models.prompts import NEUTRAL_OPTIONS
+from graftwork.models.prompts import CELL_OPTIONS, NEUTRAL_OPTIONS
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.store.statistics import read_statistics_file
 from graftwork.transforms.context import FIT_STATISTICS, STATISTICS_WITH
 from graftwork.transforms.registry import STAGES, Transform, transform
 
 # Options of the encoder that is blended in; those of the generator's own begin with `text_`.
-_SOURCE_OPTIONS = tuple(vars(NEUTRAL_OPTIONS))
+_SOURCE_OPTIONS = CELL_OPTIONS
 # Of an encoder that is none of the cell's.
-NATURAL_OPTIONS = replace(NEUTRAL_OPTIONS, prompt_format="natural")
+NATURAL_OPTIONS = {name: getattr(NEUTRAL_OPTIONS, name) for name in CELL_OPTIONS} | {
+    "prompt_format": "natural"
+}
 _MOST_NAMED = 3
 
 
@@ -86,7 +88,7 @@ class StatisticsOfCells:
         for fitted in _choices(values):
             if FIT_STATISTICS not in fitted.needs or models.encoder is None:
                 continue
-            if isinstance(values["hidden_layer"], list):
+            if any(isinstance(chosen, list) for chosen in replacements(values).values()):
                 raise DesignError(
                     f"{file}: {fitted.stage} {fitted.name!r} is fitted on one layer, but hidden_layer is "
                     f"{values['hidden_layer']}; give one layer, or set {fitted.stage}: {STAGES[fitted.stage].default}"
@@ -103,7 +105,9 @@ class StatisticsOfCells:
         corpus = self.corpora.get(chosen["corpus"], f"{where}.corpus")
         model, layer, options = self._measured(values, models, where)
         width = models.generator.facts.caption_channels
-        if isinstance(layer, list):
+        # None of a generator with several layers: each of them has statistics of its own.
+        measured = list(layer) if isinstance(layer, tuple) else [layer]
+        if any(isinstance(one, list) for one in measured):
             raise DesignError(
                 f"{where}.hidden_layer is missing: the cell has the layers {layer} of encoder {model.name!r}, and statistics "
                 f"are of one; allowed: {_layers(model)}"
@@ -113,7 +117,8 @@ class StatisticsOfCells:
                 f"{where}.encoder {model.name!r} has hidden states of width {model.facts.hidden_size}, but the "
                 f"generator takes {width}; choose an encoder of that width in {self._models.file}"
             )
-        check_layer(layer, model, f"{where}.hidden_layer")
+        for one in measured:
+            check_layer(one, model, f"{where}.hidden_layer")
         check_class(corpus, model, chosen["tokens"], f"{where}.tokens")
         check_corpus_for(corpus, model)
         self._add(corpus, design)
@@ -121,7 +126,7 @@ class StatisticsOfCells:
         resolved = {
             "corpus": corpus.digest,
             "encoder": model.identity,
-            "hidden_layer": layer,
+            "hidden_layer": None if isinstance(layer, tuple) else layer,
             "tokens": chosen["tokens"],
         }
         changed = not_neutral(options)
@@ -136,11 +141,12 @@ class StatisticsOfCells:
         model = models.text if name is None else self._models.get("encoder", name, f"{where}.encoder")
         if model.identity == models.text.identity:
             options = {option: values[f"text_{option}"] for option in PROMPTING}
-            return model, values["text_hidden_layer"] if layer is None else layer, options
+            return model, _one_or_all(replacements(values)) if layer is None else layer, options
         if models.encoder is not None and model.identity == models.encoder.identity:
             options = {option: values[option] for option in _SOURCE_OPTIONS}
-            return model, values["hidden_layer"] if layer is None else layer, options
-        options = fill_in_formats(vars(NATURAL_OPTIONS), model, model)
+            chosen_layers = list(replacements(values).values())
+            return model, _one_or_all(chosen_layers) if layer is None else layer, options
+        options = fill_in_formats(NATURAL_OPTIONS, model, model)
         check_prompting(options, model, "", f"{where}.encoder")
         if layer is None:
             raise DesignError(
@@ -208,6 +214,12 @@ class StatisticsOfCells:
                 "fitted and judged on the same texts"
             )
         return lines
+
+
+def _one_or_all(layers: Iterable[Any]) -> Any:
+    """Returns the layer of a cell, or those of a generator with several as a tuple."""
+    found = tuple(layers)
+    return found if len(found) > 1 else found[0]
 
 
 def _choices(values: Mapping[str, Any]) -> list[Transform]:

@@ -3,13 +3,14 @@
 import itertools
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from graftwork.core.cells import Axis, Cell
+from graftwork.core.cells import CONTROL, Axis, Cell, SharedParameters
 from graftwork.core.errors import DesignError, explain, require_known
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.inputs import Prompt, Reference, ReferenceSet
@@ -21,8 +22,10 @@ from graftwork.design.axes import (
     spread_range,
     validate_value,
 )
+from graftwork.design.baselines import Baselines
 from graftwork.design.cells import Design, Grid, ModelRecord
-from graftwork.design.encoding import check_encoding, check_texts, fill_in_formats
+from graftwork.design.controls import ControlCells, Member
+from graftwork.design.encoding import check_encoding, check_texts, fill_in_formats, fill_in_template
 from graftwork.design.fit import CellModels, check_fit
 from graftwork.design.inputs import (
     distinct_names,
@@ -32,7 +35,9 @@ from graftwork.design.inputs import (
     reference_notes,
     renamed,
 )
-from graftwork.design.parameters import BASELINE_PARAMETERS, NEUTRAL, cell_id
+from graftwork.design.layers import fill_in_layers
+from graftwork.design.maps import MapsOfCells, MapsReader
+from graftwork.design.parameters import NEUTRAL, cell_id, cell_ids_beside
 from graftwork.design.sampling import (
     OWN_REFERENCE,
     check_sampling,
@@ -42,8 +47,10 @@ from graftwork.design.sampling import (
     sampling_notes,
 )
 from graftwork.design.schema import CellParameters, Experiment, Range
+from graftwork.design.scoring import choose_scorers
 from graftwork.design.settings import Limits
 from graftwork.design.statistics_of_cells import StatisticsOfCells, without_nulls
+from graftwork.design.vectors import VectorsOfCells
 from graftwork.models.catalog import Model, ModelCatalog, same_weights
 from graftwork.models.images import GREY, grey_reference
 from graftwork.scores.registry import ScoreInputs, check_scores
@@ -52,6 +59,9 @@ from graftwork.transforms.registry import fill_in_defaults, transform
 
 # Parameters that come as lists in `base`, and the key there.
 INPUT_AXES = {"prompt": "prompts", "reference": "references", "seed": "seeds"}
+
+# Axes whose values change nothing else about a cell, and are checked by themselves.
+_DECIDE_NOTHING_ELSE = ("prompt", "seed")
 
 
 class Expander:
@@ -64,6 +74,7 @@ class Expander:
         references: FactCache,
         limits: Limits,
         defaults: dict[str, Any],
+        maps: MapsReader | None = None,
     ):
         self._root = root
         self._models = models
@@ -71,6 +82,8 @@ class Expander:
         self._limits = limits
         self._defaults = defaults
         self._statistics = StatisticsOfCells(root, models, references)
+        self._maps = MapsOfCells(maps)
+        self._vectors = VectorsOfCells(root)
 
     def expand(self, name: str, raw: Any, file: str) -> Design:
         """Returns the design of one experiment.
@@ -90,28 +103,37 @@ class Expander:
         self._check_size(experiment, {name: len(values) for name, values in axes.items()}, file)
         _check_repeated(experiment, axes, file)
         names = self._tell_apart(axes, experiment, file)
-        grids = self._check_grids(experiment, axes, file)
+        controls = ControlCells(experiment, file)
+        grids = self._check_grids(experiment, [*axes, *([controls.axis.name] if controls.axis else [])], file)
         design = Design(
             name,
             experiment.title or name,
             experiment.question,
-            [Axis(axis, plain_values(values), axis_labels(axis, values)) for axis, values in axes.items()],
+            [
+                *(
+                    Axis(axis, plain_values(values), axis_labels(axis, values))
+                    for axis, values in axes.items()
+                ),
+                *([controls.axis] if controls.axis else []),
+            ],
             [],
             [],
             {},
             grids,
             scores=list(experiment.scores),
+            look_for=experiment.look_for,
         )
         constant = experiment.base.model_dump(exclude=set(INPUT_AXES.values()))
         varied = every_value_of(axes, constant)
-        hosts, encoders = self._models_used(constant, varied, file)
+        hosts, encoders = self._models_used(constant, varied, controls.generators, file)
         check_texts(varied, constant, hosts, encoders, experiment.allow_control_tokens, file)
         check_what_acts(varied, constant, file)
         design.notes = same_weights([*itertools.chain(*hosts), *encoders], self._models.file)
-        self._check_scores(experiment, varied, file)
+        self._choose_scores(experiment, varied, design, file)
         cells: dict[str, Cell] = {}
-        baselines: dict[str, Cell] = {}
-        resolved: dict[str, Cell] = {}
+        baselines = Baselines(lambda values: self._resolve(dict(values), "baseline", design, file))
+        others: dict[str, Cell] = {}
+        resolve = self._resolved_once()
         for indices in itertools.product(*(range(len(values)) for values in axes.values())):
             chosen = {axis: axes[axis][index] for axis, index in zip(axes, indices, strict=True)}
             setting = chosen.pop(SETTING, None)
@@ -122,7 +144,10 @@ class Expander:
                 place = f"settings.{setting['name']}"
             image = find_init_image(values, self._reference, f"{file}: {place}.init_image")
             values["init_image"] = renamed(image, names)
-            cell = self._resolve(values, "cell", design, file)
+            place_of_others = tuple(
+                index for axis, index in zip(axes, indices, strict=True) if axis not in _DECIDE_NOTHING_ELSE
+            )
+            cell = resolve(place_of_others, values, design, file)
             if setting:
                 cell = replace(cell, shown={**cell.shown, SETTING: setting["name"]})
                 known = cells.get(cell.cell)
@@ -132,23 +157,48 @@ class Expander:
                         "every parameter the same value; remove one of them"
                     )
             cells.setdefault(cell.cell, cell)
-            design.positions.append((list(indices), cell.cell))
-            if experiment.baseline:
-                parameters = {key: values[key] for key in BASELINE_PARAMETERS}
-                choice = repr(parameters)  # Values may be structured, which a key may not.
-                if choice not in resolved:
-                    resolved[choice] = self._resolve({**parameters, "alpha": 0.0}, "baseline", design, file)
-                baseline = resolved[choice]
-                baselines.setdefault(baseline.cell, baseline)
-                design.baselines[cell.cell] = baseline.cell
+            if not experiment.baseline and controls.axis is None:
+                design.positions.append((list(indices), cell.cell))
+                continue
+            members = controls.of(cell, values, baselines, design.models)
+            _place(design, list(indices), members, experiment.baseline)
+            others |= {member.cell.cell: member.cell for member in members[1:]}
+        controls.check(list(cells.values()), design.models, file)
+        texts = baselines.cells if experiment.baseline else {}
         design.cells = [
-            *(cell for cell in baselines.values() if cell.cell not in cells),
+            *(cell for cell in texts.values() if cell.cell not in cells),
             *cells.values(),
+            *(other for name, other in others.items() if name not in cells and name not in texts),
         ]
-        design.notes += sampling_notes(cell.parameters for cell in design.cells)
+        design.notes += sampling_notes((cell.parameters for cell in design.cells), design.models)
         design.notes += self._statistics.notes(design)
+        design.notes += self._maps.notes(design)
         design.notes += reference_notes(design.references, self._root, self._references)
         return design
+
+    def _resolved_once(self) -> Callable[[tuple[int, ...], dict[str, Any], Design, str], Cell]:
+        """Returns what resolves a cell, and for cells that differ in prompt and seed alone does so once.
+
+        Its arguments are the place of the cell on all other axes, and those of `_resolve` but the role.
+        """
+        known: dict[tuple[int, ...], tuple[Cell, Callable[[str, int], str]]] = {}
+
+        def resolve(place: tuple[int, ...], values: dict[str, Any], design: Design, file: str) -> Cell:
+            if place not in known:
+                cell = self._resolve(values, "cell", design, file)
+                known[place] = cell, cell_ids_beside(cell.parameters)
+                return cell
+            (first, name_of), prompt = known[place], values["prompt"]
+            own = {"prompt": prompt.text, "seed": values["seed"]}
+            parameters = SharedParameters(first.parameters, own)
+            shown = {
+                **first.shown,
+                **own,
+                "prompt_name": prompt.name if prompt.name != prompt.text else None,
+            }
+            return Cell(name_of(prompt.text, values["seed"]), "cell", parameters, shown)
+
+        return resolve
 
     def _validate(self, raw: Any, file: str) -> Experiment:
         if not isinstance(raw, dict):
@@ -261,7 +311,7 @@ class Expander:
                 f"max_images: {count} in {file} (the limit comes from {key})"
             )
 
-    def _check_grids(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> list[Grid]:
+    def _check_grids(self, experiment: Experiment, axes: Sequence[str], file: str) -> list[Grid]:
         grids = []
         for index, grid in enumerate(experiment.grids):
             for side in (grid.x, grid.y):
@@ -275,15 +325,18 @@ class Expander:
         return grids
 
     def _models_used(
-        self, constant: dict[str, Any], axes: dict[str, list[Any]], file: str
+        self, constant: dict[str, Any], axes: dict[str, list[Any]], of_controls: Sequence[str], file: str
     ) -> tuple[list[tuple[Model, Model]], list[Model]]:
         """Returns the generators, each with its text encoder, and the encoders that are blended in."""
-        generators = [self._generator(name, file) for name in axes.get("generator", [constant["generator"]])]
+        named = dict.fromkeys([*axes.get("generator", [constant["generator"]]), *of_controls])
+        generators = [self._generator(name, file) for name in named]
         names = [name for name in axes.get("encoder", [constant["encoder"]]) if name]
         encoders = [self._models.get("encoder", name, f"{file}: encoder") for name in names]
         return [(generator, self._text_encoder(generator)) for generator in generators], encoders
 
-    def _check_scores(self, experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:
+    def _choose_scores(
+        self, experiment: Experiment, axes: dict[str, list[Any]], design: Design, file: str
+    ) -> None:
         names = experiment.scores
         if len(set(names)) < len(names):
             raise DesignError(f"{file}: scores: {max(names, key=names.count)!r} occurs more than once")
@@ -291,6 +344,9 @@ class Expander:
         sizes = list(itertools.product(*sides))
         references = [part for reference in axes["reference"] for part in parts_of(reference)]
         check_scores(names, ScoreInputs(axes["prompt"], references, sizes, self._root, file))
+        design.scoring = choose_scorers(
+            names, experiment.scorers, experiment.reference_captions, references, self._models, file
+        )
 
     def _generator(self, name: str | None, file: str) -> Model:
         if name is None:
@@ -313,7 +369,8 @@ class Expander:
         reference: Reference | ReferenceSet | None = values.get("reference")
         init_image: Reference | None = values["init_image"]
         prompt: Prompt = values["prompt"]
-        values = fill_in_sampling(fill_in_formats(fill_in_defaults(values), text, encoder))
+        values = fill_in_template(fill_in_formats(fill_in_defaults(values), text, encoder), generator)
+        values = fill_in_layers(fill_in_sampling(values), generator, file)
         models = CellModels(generator, text, encoder, self._models.file)
         check_fit(values, models, file)
         check_encoding(values, text, encoder, file)
@@ -341,10 +398,22 @@ class Expander:
             "text_encoder": text.identity,
             "encoder": encoder.identity if encoder else None,
             **self._statistics.resolve(values, models, design, file),
+            **self._maps.resolve(values, models, design, file),
+            **self._vectors.resolve(values, models, design, file),
         }
         if "neutral_reference" in values:
             parameters["neutral_reference"] = self._neutral_references(values, references, design, file)
         return Cell(cell_id(parameters), role, parameters, shown)
+
+
+def _place(design: Design, indices: list[int], members: Sequence[Member], has_baselines: bool) -> None:
+    """Puts a cell and its controls where they are in the design, and says what each is compared with."""
+    has_controls = any(axis.name == CONTROL for axis in design.axes)
+    for place, member in enumerate(members):
+        name, text = member.cell.cell, member.text_alone.cell
+        design.positions.append(([*indices, place] if has_controls else indices, name))
+        if has_baselines and (place == 0 or name != text):
+            design.baselines[name] = text
 
 
 def _check_repeated(experiment: Experiment, axes: dict[str, list[Any]], file: str) -> None:

@@ -22,7 +22,14 @@ from graftwork.design.cells import Design
 from graftwork.design.settings import Hardware
 from graftwork.jobs.conditioning import Ingredients, build, store_conditioning
 from graftwork.jobs.generation import generate_images
-from graftwork.planning.plan import MergedDesigns, PlanEntry, paths_of_init_images, resolve_images
+from graftwork.planning.plan import (
+    MergedDesigns,
+    PlanEntry,
+    loaded_for,
+    paths_of_init_images,
+    paths_of_references,
+    resolve_images,
+)
 from graftwork.planning.shards import ImageItem, ImageShard
 from graftwork.store.images import DamagedImage, DigestWriter, read_stored_image
 from graftwork.store.layout import Store
@@ -92,7 +99,7 @@ def accept_images(
         log: log of the job.
 
     Returns:
-        What was done, in a sentence.
+        One sentence that says which images were adopted.
 
     Raises:
         ValueError: where an image of the sample differs or cannot be made; nothing is adopted then.
@@ -139,18 +146,19 @@ def _render(
     # As in the job that built them first: the number of threads changes low bits, and with them the hash.
     configure_torch(HARDWARE)
     merged = MergedDesigns.of(designs)
-    keys, ingredients = merged.keys(hardware), Ingredients(store, {}, merged.statistics_files)
+    keys, ingredients = merged.keys(hardware, store), Ingredients(store, {}, merged.statistics_files)
     by_generator = defaultdict(list)
     for one in chosen.values():
         store_conditioning(build(keys.recipe(merged.cells[one.cell]), ingredients), trial)
-        by_generator[one.entry.parts.generator].append(one.entry)
+        by_generator[loaded_for(one.entry)].append(one.entry)
     differing = []
-    for generator, entries in by_generator.items():
+    for (generator, _), entries in by_generator.items():
         shard = ImageShard(
             generator=merged.model(generator),
             hardware=hardware.generation.model_dump(),
             images=tuple(entry.item() for entry in entries),
             init_images=paths_of_init_images(entries, merged.references),
+            references=paths_of_references(entries, merged.references),
             drop=(),
         )
         failures = generate_images(shard, trial, log).failures

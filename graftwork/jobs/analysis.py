@@ -7,11 +7,12 @@ from pathlib import Path
 from graftwork.core.atomic import write_atomic
 from graftwork.core.labels import slugify
 from graftwork.core.progress import Progress
+from graftwork.design.analysis_design import ComparedSide
 from graftwork.models.loading import ensure_model
 from graftwork.models.prompts import token_texts
-from graftwork.planning.analyses import AnalysisTask, AnalyzedEncoder, AnalyzedLayer, ComparedSide
+from graftwork.planning.analyses import AnalysisTask, AnalyzedEncoder, AnalyzedLayer
 from graftwork.reports.analysis.registry import EncoderRead, LayerMeasured, PairCompared, plots_of
-from graftwork.reports.analysis.summary import ComparedPair, Findings, write_summary
+from graftwork.reports.analysis.summary import ComparedPair, Findings, card_of, write_summary
 from graftwork.reports.analysis.tables import (
     comparison_table,
     dimensions_table,
@@ -22,6 +23,7 @@ from graftwork.reports.analysis.tables import (
     worst_dimensions_table,
 )
 from graftwork.reports.charts import chart_png
+from graftwork.reports.index import Card
 from graftwork.statistics.accumulator import TooFewTokens, decode_states
 from graftwork.statistics.analysis import (
     LayerReading,
@@ -47,25 +49,25 @@ def analyze(
     folder: Path,
     log: logging.Logger,
     failures: Mapping[str, str],
-) -> tuple[list[str], str]:
+) -> tuple[list[str], str, Card]:
     """Writes the tables and plots of an analysis.
 
-    What failed, or has too few tokens, is left out, and the summary says so.
+    Encoders and sides that failed, or have too few tokens, are left out, and the summary says so.
 
     Args:
         analysis: what to do.
         store: Where hidden states and statistics are.
         folder: Where files are written.
-        log: Of the job.
+        log: log of the job.
         failures: Key of hidden states or statistics -> why they could not be made.
 
     Returns:
-        The files, relative to the folder, and the text of the summary.
+        The files, relative to the folder, the text of the summary, and what the index of all results says.
     """
     writer = _Writer(analysis, store, folder, log, failures)
     writer.entries()
     writer.comparisons()
-    return sorted(writer.files), write_summary(writer.findings)
+    return sorted(writer.files), write_summary(writer.findings), card_of(writer.findings)
 
 
 class _Writer:

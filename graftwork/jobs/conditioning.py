@@ -12,11 +12,18 @@ from graftwork.jobs.record import JobRecord
 from graftwork.planning.shards import ConditioningShard
 from graftwork.store.layout import Store
 from graftwork.store.recipes import add_recipes
-from graftwork.store.records import ConditioningReport, CorpusStatistics, FileStatistics, Recipe
+from graftwork.store.records import (
+    ConditioningReport,
+    CorpusStatistics,
+    FileStatistics,
+    Recipe,
+    VectorName,
+)
 
 if TYPE_CHECKING:
     from graftwork.conditioning.build import Conditioning
     from graftwork.conditioning.visibility import CaptionNorm
+    from graftwork.maps.fitted import FittedMap
     from graftwork.statistics.reference import ReferenceStatistics
     from graftwork.store.hidden_states import HiddenStates
 
@@ -24,6 +31,8 @@ if TYPE_CHECKING:
 _ROWS_PER_FILE = 500
 # Layers, and files of statistics, that are kept in memory: those of neighbouring recipes are the same.
 _MOST_KEPT = 16
+# Maps that are kept: one of 2560 dimensions has 26 MB.
+_MOST_MAPS = 4
 
 
 class Ingredients:
@@ -38,20 +47,24 @@ class Ingredients:
         """Says where things are.
 
         Args:
-            store: where hidden states and statistics are.
-            failures: key of hidden states or statistics -> why they could not be made.
-            statistics_files: SHA-256 -> path of files of statistics.
+            store: where hidden states, statistics and maps are.
+            failures: key of hidden states, statistics or maps -> why they could not be made.
+            statistics_files: SHA-256 -> path of files of statistics and vectors.
         """
         self._store = store
         self._failures = failures
         self._files = statistics_files
         self.states = lru_cache(maxsize=_MOST_KEPT)(self._states)
         self.statistics = lru_cache(maxsize=_MOST_KEPT)(self._read_statistics)
+        self.map = lru_cache(maxsize=_MOST_MAPS)(self._read_map)
 
     def _states(self, key: str, layer: int) -> "HiddenStates":
-        """Returns one layer of one encoder input."""
+        """Returns one layer of one encoder input, or a vector in its place."""
         from graftwork.store.hidden_states import DamagedHiddenStates, intact_layers, read_layer
+        from graftwork.store.vectors import read_vector
 
+        if (vector := VectorName.of_key(key)) is not None:
+            return read_vector(vector, self.statistics, self._files)
         if key in self._failures:
             raise ValueError(f"its hidden states could not be extracted: {self._failures[key]}")
         path = self._store.hidden_states(key)
@@ -79,6 +92,21 @@ class Ingredients:
             verified.save()
             raise DamagedStatistics(f"{error}; the next run measures it again") from error
 
+    def _read_map(self, key: str) -> "FittedMap":
+        """Returns a fitted map."""
+        from graftwork.store.maps import DamagedMap, read_map
+
+        if key in self._failures:
+            raise ValueError(f"its map could not be fitted: {self._failures[key]}")
+        path = self._store.map(key)
+        try:
+            return read_map(path)
+        except DamagedMap as error:
+            verified = FactCache(self._store.verified_maps)
+            verified.put(path, None, None)
+            verified.save()
+            raise DamagedMap(f"{error}; the next run fits it again") from error
+
 
 def condition(
     shard: ConditioningShard, store: Store, log: logging.Logger, failures: Mapping[str, str]
@@ -89,7 +117,7 @@ def condition(
         shard: what to build.
         store: where hidden states are, and conditioning goes.
         log: log of the job.
-        failures: key of hidden states or statistics -> why they could not be made.
+        failures: key of hidden states, statistics or maps -> why they could not be made.
 
     Raises:
         ChangedSincePlanning: where code or models are others now than when the shard was planned.
@@ -141,7 +169,9 @@ def build(
     """Applies a recipe to what it is made of."""
     from graftwork.conditioning.build import build_conditioning
 
-    return build_conditioning(recipe, ingredients.states, ingredients.statistics, caption_norm)
+    return build_conditioning(
+        recipe, ingredients.states, ingredients.statistics, caption_norm, ingredients.map
+    )
 
 
 def store_conditioning(conditioning: "Conditioning", store: Store) -> None:

@@ -3,15 +3,17 @@
 import logging
 import queue
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
 from graftwork.jobs.devices import take_device
-from graftwork.jobs.planned import Planned, extraction_as_planned, require_reference
+from graftwork.jobs.planned import ChangedSincePlanning, Planned, extraction_as_planned, require_reference
 from graftwork.jobs.record import JobRecord, blaming_settings
-from graftwork.models.encoder import EncodedSequence
+from graftwork.jobs.watchdog import Watchdog
+from graftwork.models.encoder import EncodedSequence, Encoder, TextToEncode
 from graftwork.planning.shards import ExtractionShard, InputToExtract
 from graftwork.store.hidden_states import add_layers, intact_layers
 from graftwork.store.layout import Store
@@ -41,7 +43,6 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
     planned.require()
 
     from graftwork.models.hardware import configure_torch
-    from graftwork.models.images import open_reference
     from graftwork.models.loading import load_encoder
 
     take_device(shard.hardware, log)
@@ -53,28 +54,62 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
     encoder = load_encoder(name, shard.encoder.entry, layers, shard.hardware)
     planned.require()
     progress = Progress("inputs encoded", len(pending))
-    image_key, image = None, None
-    with _Writer(store, shard.hardware["dtype"], record, planned) as writer:
-        for item in pending:
-            planned.require()
-            try:
-                made = item.input
-                if item.path is not None and made.reference != image_key:
-                    image_key, image = None, None
-                    image = open_reference(item.path)
-                    require_reference(item.path, made.reference)
-                    image_key = made.reference
-                seen = (image, image_key) if item.path is not None else (None, None)
-                if made.source == "vision_tower":
-                    encoded = encoder.encode_image(*seen)
-                else:
-                    encoded = encoder.encode(made.prompt, *seen, item.layers, made.options)
+    with (
+        Watchdog(shard.hardware.get("stall_limit"), "inputs", log) as watchdog,
+        _Writer(store, shard.hardware["dtype"], record, planned) as writer,
+    ):
+        for item, encoded in _encode(encoder, pending, planned):
+            if isinstance(encoded, Exception):
+                record.fail(item.key, encoded)
+            else:
                 writer.put(item, encoded)
-            except Exception as error:  # one input's failure is that input's result
-                record.fail(item.key, error)
+            watchdog.beat()
             progress.advance()
     progress.end(len(record.failures))
     return record
+
+
+def _encode(
+    encoder: Encoder, items: Sequence[InputToExtract], planned: Planned
+) -> Iterator[tuple[InputToExtract, EncodedSequence | Exception]]:
+    """Yields each input with its states, or with its failure: texts in batches where their keys say so, then the others."""
+    in_batches: dict[int, list[InputToExtract]] = {}
+    alone = []
+    for item in items:
+        rows = item.input.batch_shape
+        (alone if rows == 1 else in_batches.setdefault(rows, [])).append(item)
+    for rows, texts in in_batches.items():
+        asked = [TextToEncode(text.input.prompt or "", text.layers, text.input.options) for text in texts]
+        for number, encoded in encoder.encode_texts(asked, rows):
+            planned.require()
+            yield texts[number], encoded
+    yield from _encode_alone(encoder, alone, planned)
+
+
+def _encode_alone(
+    encoder: Encoder, items: Sequence[InputToExtract], planned: Planned
+) -> Iterator[tuple[InputToExtract, EncodedSequence | Exception]]:
+    from graftwork.models.images import open_reference
+
+    image_key, image = None, None
+    for item in items:
+        planned.require()
+        try:
+            made = item.input
+            if item.path is not None and made.reference != image_key:
+                image_key, image = None, None
+                image = open_reference(item.path)
+                require_reference(item.path, made.reference)
+                image_key = made.reference
+            seen = (image, image_key) if item.path is not None else (None, None)
+            if made.source == "vision_tower":
+                encoded = encoder.encode_image(*seen)
+            else:
+                encoded = encoder.encode(made.prompt, *seen, item.layers, made.options)
+        except Exception as error:  # one input's failure is that input's result
+            yield item, error
+        else:
+            yield item, encoded
 
 
 class _Writer:
@@ -127,6 +162,8 @@ class _Writer:
                 )
                 self._verified.put(path, layers, stat_signature(path))
                 self._record.made.append(item.key)
+            except ChangedSincePlanning as error:  # the sentence alone: where it was found says nothing
+                self._record.fail(item.key, str(error))
             except Exception as error:  # a full disk fails this input, not the ones that fit
                 self._record.fail(item.key, error)
 

@@ -17,9 +17,10 @@ from graftwork.core.png import encode_png, is_complete_png
 from graftwork.core.progress import Progress
 from graftwork.core.records import write_record
 from graftwork.jobs.devices import take_device
-from graftwork.jobs.planned import Planned, images_as_planned
+from graftwork.jobs.planned import ChangedSincePlanning, Planned, images_as_planned
 from graftwork.jobs.rebuild import rebuild_apart
 from graftwork.jobs.record import JobRecord, blaming_settings
+from graftwork.jobs.watchdog import Watchdog
 from graftwork.models.families import generator_family
 from graftwork.planning.shards import ImageItem, ImageShard, Rate, image_shard_name
 from graftwork.store.images import DigestWriter
@@ -30,6 +31,7 @@ _NOT_BUILT = "the shard does not say how it was built; the next run builds it"
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from graftwork.models.generator import Batch, BatchRow, Generator, Launched
 
@@ -58,7 +60,7 @@ def _generate(
     shard: ImageShard, pending: list[ImageItem], store: Store, log: logging.Logger, record: JobRecord
 ) -> None:
     from graftwork.models.hardware import configure_torch
-    from graftwork.models.loading import load_generator
+    from graftwork.models.loading import load_generator, load_reference_generator
 
     hardware, name, entry = shard.hardware, shard.generator.name, shard.generator.entry
     planned = images_as_planned(shard, store)
@@ -66,15 +68,17 @@ def _generate(
     take_device(hardware, log)
     with blaming_settings(log):
         configure_torch(hardware)
+    load = load_reference_generator if shard.references else load_generator
     log.info("loading generator %s for %s images", name, len(pending))
-    generator = load_generator(name, entry, hardware)
+    generator = load(name, entry, hardware)
     planned.require()
     progress = Progress("images made", len(pending))
     start, work = time.monotonic(), 0
     batches = list(_batches(pending, hardware["batch_shape"], entry["family"]))
     with (
+        Watchdog(hardware.get("stall_limit"), "images", log) as watchdog,
         _Reader(store, shard) as reader,
-        _Writer(store, record, planned) as writer,
+        _Writer(store, record, planned, watchdog) as writer,
     ):
         launcher = _Launcher(generator, hardware["batch_shape"], reader, writer, record)
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
@@ -83,6 +87,7 @@ def _generate(
             wanted = _missing(batch, store)
             record.found += [item.key for item in batch if item not in wanted]
             launcher.make(wanted)
+            watchdog.beat()
             work += sum(item.parts.work for item in wanted)
             progress.advance(len(batch))
     progress.end(len(record.failures))
@@ -145,6 +150,7 @@ class _Launcher:
             batch = assemble_batch(
                 [row for _, row in rows], sampling, self._batch_shape, generator.padding_row
             )
+            batch = self._with_references(batch, rows[0][0])
         except Exception as error:
             return self._launch_apart(rows, error)
         self._warm_up(batch)
@@ -154,6 +160,14 @@ class _Launcher:
             return self._launch_apart(rows, error)
         for index, (item, _) in enumerate(rows):
             self._writer.put(item.key, index, launched)
+
+    def _with_references(self, batch: "Batch", item: ImageItem) -> "Batch":
+        """Returns a batch with the references that its images share, if they have any."""
+        if not item.parts.references:
+            return batch
+        from graftwork.models.reference_generator import with_references
+
+        return with_references(batch, self._reader.references(item), item.parts.reference_scale)
 
     def _warm_up(self, batch: "Batch") -> None:
         start = time.monotonic()
@@ -199,7 +213,7 @@ def _read_conditioning(store: Store, hash_: str) -> "dict[str, torch.Tensor] | N
     return tensors
 
 
-def _read_init_image(path: str, sha256: str) -> Any:
+def _read_image(path: str, sha256: str) -> Any:
     from graftwork.models.images import load_reference_image
 
     image = load_reference_image(path)
@@ -214,7 +228,10 @@ def _read_init_image(path: str, sha256: str) -> Any:
 def _is_out_of_memory(error: BaseException) -> bool:
     import torch
 
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
+    # On the CPU torch has no type for it.
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(
+        error
+    )
 
 
 def _missing(items: Sequence[ImageItem], store: Store) -> list[ImageItem]:
@@ -222,7 +239,12 @@ def _missing(items: Sequence[ImageItem], store: Store) -> list[ImageItem]:
 
 
 def _read_for(item: ImageItem) -> list[str]:
-    """Returns what is read for an item: the hash of its conditioning, and that of the image it starts from, if any."""
+    """Returns what is read for an item: the hash of its conditioning, and those of the images that it needs."""
+    return [*_of_row(item), *item.parts.references]
+
+
+def _of_row(item: ImageItem) -> list[str]:
+    """Returns what is a row's own: the hash of its conditioning, and that of the image it starts from, if any."""
     init_image = item.parts.init_image
     return [item.parts.conditioning, *([] if init_image is None else [init_image])]
 
@@ -235,7 +257,7 @@ class _Reader:
     """
 
     def __init__(self, store: Store, shard: ImageShard):
-        self._store, self._init_images = store, shard.init_images
+        self._store, self._images = store, {**shard.init_images, **shard.references}
         self._shard_name = image_shard_name(shard)
         # Only from memory that cannot be moved does a GPU copy without the processor waiting for it.
         self._is_pinned = shard.hardware["device"] != "cpu"
@@ -265,14 +287,18 @@ class _Reader:
 
         start = time.monotonic()
         try:
-            tensors, *image = [self._read[name].result() for name in _read_for(item)]
+            tensors, *image = [self._read[name].result() for name in _of_row(item)]
         finally:
             self.seconds_waited += time.monotonic() - start
         return BatchRow(item.parts.seed, tensors, *image)
 
+    def references(self, item: ImageItem) -> "list[Image.Image]":
+        """Returns the references of an expected item; raises what reading raised."""
+        return [self._read[name].result() for name in item.parts.references]
+
     def _load(self, name: str) -> Any:
-        if name in self._init_images:
-            return _read_init_image(self._init_images[name], name)
+        if name in self._images:
+            return _read_image(self._images[name], name)
         tensors = _read_conditioning(self._store, name)
         if tensors is None and name not in self._not_built:
             # Another run, or another target of this one, had no more need of it.
@@ -297,8 +323,8 @@ class _Writer:
         seconds_waited: How long the generator waited for a place in the queue.
     """
 
-    def __init__(self, store: Store, record: JobRecord, planned: Planned):
-        self._store, self._record, self._planned = store, record, planned
+    def __init__(self, store: Store, record: JobRecord, planned: Planned, watchdog: Watchdog):
+        self._store, self._record, self._planned, self._watchdog = store, record, planned, watchdog
         self._digests = DigestWriter(store, f"{time.time_ns()}-{uuid.uuid4().hex[:8]}")
         self._queue: queue.Queue[tuple[str, int, Launched] | None] = queue.Queue(maxsize=64)
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2)]
@@ -341,5 +367,8 @@ class _Writer:
                 self._digests.note(key, data)
                 write_atomic(path, data)
                 self._record.made.append(key)
+            except ChangedSincePlanning as error:  # the sentence alone: where it was found says nothing
+                self._record.fail(key, str(error))
             except Exception as error:  # a full disk fails this image, not the ones that fit
                 self._record.fail(key, error)
+            self._watchdog.beat()

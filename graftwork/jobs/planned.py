@@ -1,7 +1,8 @@
-"""What a job uses is what its shard was planned for, or the job ends and stores nothing.
+"""Comparison of a job's code, models and files with those that its shard was planned for.
 
-Hours may lie between planning and a job. What is made in between from other code, weights or images would be stored under
-the planned name, and stay there when the edit is undone. A job compares when it begins and before it stores anything:
+A job that finds a difference ends and stores nothing. Hours may lie between planning and a job. What is made in
+between from other code, weights or images would be stored under the planned name, and stay there when the edit is
+undone. A job compares when it begins and before it stores anything:
 
     code     the digest of the code as it is on disk; a module that was written while the job ran and imported after
              the job began counts as changed, for which of its texts was imported is not known
@@ -30,6 +31,7 @@ from graftwork.models.images import is_neutral_image
 from graftwork.planning.code import (
     conditioning_code,
     extraction_code,
+    map_code,
     sampling_code,
     sigmas_code,
     statistics_code,
@@ -38,9 +40,12 @@ from graftwork.planning.shards import (
     ConditioningShard,
     ExtractionShard,
     ImageShard,
+    MapShard,
     ModelToLoad,
+    ScoringShard,
     StatisticsShard,
 )
+from graftwork.scores.questions import scorer_code
 from graftwork.store.layout import Store
 from graftwork.transforms.registry import transform
 
@@ -83,7 +88,7 @@ class UsedModel:
     """A model that a job loads.
 
     Attributes:
-        kind: "encoder" or "generator".
+        kind: "encoder", "generator" or "scorer".
         model: name and entry in config/models.yaml.
         planned: identity that the plan named.
     """
@@ -206,6 +211,15 @@ def statistics_as_planned(shard: StatisticsShard, store: Store) -> Planned:
     return Planned(store, [UsedCode("statistics of a corpus", code, statistics_code) for code in codes])
 
 
+def maps_as_planned(shard: MapShard, store: Store) -> Planned:
+    """Returns what the maps of a shard were planned with."""
+    _require_keys((item.key, item.parts) for item in shard.maps)
+    used = sorted({(item.parts.method, item.parts.code) for item in shard.maps})
+    codes = [UsedCode(f"maps by {name!r}", code, lambda name=name: map_code(name)) for name, code in used]
+    models = [UsedModel("generator", model, identity) for identity, model in shard.generators.items()]
+    return Planned(store, codes, models)
+
+
 def conditioning_as_planned(shard: ConditioningShard, store: Store) -> Planned:
     """Returns what the conditioning of a shard was planned with."""
     recipes = shard.recipes.values()
@@ -229,20 +243,39 @@ def images_as_planned(shard: ImageShard, store: Store) -> Planned:
     """Returns what the images of a shard were planned with."""
     _require_keys((item.key, item.parts) for item in shard.images)
     family = generator_family(shard.generator.entry["family"]).name
-    codes = {(item.parts.first_step > 0, item.parts.code) for item in shard.images}
+    codes = {
+        (item.parts.first_step > 0, bool(item.parts.references), item.parts.code) for item in shard.images
+    }
     return Planned(
         store,
         [
             UsedCode(
                 f"sampling of family {family}",
                 code,
-                lambda from_image=from_image: sampling_code(family, from_image),
+                lambda from_image=from_image, shown=shown: sampling_code(family, from_image, shown),
             )
-            for from_image, code in sorted(codes)
+            for from_image, shown, code in sorted(codes)
         ],
         [
             UsedModel("generator", shard.generator, identity)
             for identity in {item.parts.generator for item in shard.images}
+        ],
+    )
+
+
+def scores_as_planned(shard: ScoringShard, store: Store) -> Planned:
+    """Returns what the comparisons of a shard were planned with."""
+    _require_keys((item.key, item.comparison) for item in shard.comparisons)
+    family = shard.scorer.entry["family"]
+    return Planned(
+        store,
+        [
+            UsedCode(f"scorers of family {family}", code, lambda: scorer_code(family))
+            for code in {item.comparison.code for item in shard.comparisons}
+        ],
+        [
+            UsedModel("scorer", shard.scorer, identity)
+            for identity in {item.comparison.scorer for item in shard.comparisons}
         ],
     )
 

@@ -1,13 +1,18 @@
-"""What every job leaves behind: a log, and a manifest that says what was made and what failed."""
+"""Records of a job: a log, and a manifest that says what was made and what failed."""
 
+import atexit
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 
+from graftwork.core.atomic import CannotWrite, naming_file
 from graftwork.core.code_digest import outside_digests
 from graftwork.core.records import read_record, write_record
 from graftwork.planning.shards import Manifest, Rate, Work
@@ -37,12 +42,13 @@ class JobRecord:
 
     def fail(self, item: str, error: BaseException | str) -> None:
         """Records why an item failed; an exception's traceback goes to the log."""
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        is_sentence = isinstance(error, str | CannotWrite)
+        text = str(error) if is_sentence else f"{type(error).__name__}: {error}"
         self._log.error(
             "%s failed: %s",
             item,
             text,
-            exc_info=None if isinstance(error, str) else (type(error), error, error.__traceback__),
+            exc_info=None if is_sentence else (type(error), error, error.__traceback__),
         )
         self.failures[item] = text
 
@@ -89,16 +95,61 @@ def work_of(manifests: Sequence[Manifest]) -> Work:
     )
 
 
+class _JobLog(logging.FileHandler):
+    """A log that ends where the disk is full: the job says so once, and goes on."""
+
+    _is_over = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._is_over:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        try:
+            with naming_file(Path(self.baseFilename)):
+                raise
+        except CannotWrite as error:
+            self._is_over = True
+            print(f"graftwork: {error}", file=sys.stderr)
+        except Exception:
+            super().handleError(record)
+
+
+def _end_in_words(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None, log: logging.Logger
+) -> None:
+    """Ends a job that cannot write a file with that sentence alone; of every other error the traceback is shown."""
+    if isinstance(error, CannotWrite):
+        log.error(str(error))
+        print(f"graftwork: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 @outside_digests("writes a log")
 def open_log(path: str | Path) -> logging.Logger:
-    """Sends what the package logs to the job's log file."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    """Sends what the package logs to the job's log file, and lets the job end in words where it cannot write a file."""
     logger = logging.getLogger("graftwork")
     logger.setLevel(logging.INFO)
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    logger.handlers = []
+    sys.excepthook = partial(_end_in_words, log=logger)
+    with naming_file(Path(path)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler = _JobLog(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.handlers = [handler]
     logger.propagate = False
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers = [handler]
     return logger
+
+
+def end_process() -> None:
+    """Ends a job's process without taking its modules apart, which costs a second of CPU after torch and diffusers.
+
+    Exit functions run, and what was printed is written. Call it last, when every file is closed and every thread has ended.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

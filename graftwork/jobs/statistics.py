@@ -21,7 +21,7 @@ _NOT_FINITE = FloatingPointError.__name__
 
 @dataclass(frozen=True)
 class MeasuredStatistics(StatisticsToMeasure):
-    """What lies beside statistics for people to read.
+    """Summary beside a file of statistics, for people to read.
 
     Attributes:
         refused: input of the corpus -> why it was left out.

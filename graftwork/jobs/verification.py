@@ -6,6 +6,7 @@ from pathlib import Path
 
 from graftwork.core.atomic import remove_file
 from graftwork.core.progress import Progress
+from graftwork.store.captions import read_caption
 from graftwork.store.images import DamagedImage, check_image, read_digests
 from graftwork.store.layout import Store
 
@@ -24,13 +25,13 @@ class Damage:
 
 
 def verify_store(store: Store) -> tuple[list[Damage], int]:
-    """Reads every image, and every file of hidden states, statistics and conditioning.
+    """Reads every image, and every file of hidden states, statistics, maps, captions and conditioning.
 
     Args:
         store: what is read; nothing in it is changed.
 
     Returns:
-        What is damaged, and how many files were read.
+        Damaged files, and the number of files that were read.
     """
     files = [(path, check) for pattern, check in _checks(store) for path in sorted(store.root.glob(pattern))]
     progress = Progress("files read", len(files))
@@ -65,7 +66,12 @@ def _checks(store: Store) -> Iterator[tuple[str, Callable[[Path], str | None]]]:
     yield "images/*/*.png", image
     yield "hidden_states/*/*.h5", _hidden_states
     yield "statistics/*/*.npz", _statistics
+    yield "maps/*/*.safetensors", _map
     yield "conditioning/*/*.safetensors", _conditioning
+    yield (
+        "captions/*.json",
+        lambda path: None if read_caption(store, path.stem) else f"{path} is no caption of this name",
+    )
 
 
 def _hidden_states(path: Path) -> str | None:
@@ -86,6 +92,16 @@ def _statistics(path: Path) -> str | None:
     from graftwork.store.statistics import is_intact
 
     return None if is_intact(path) else f"{path} cannot be read back, or holds the statistics of another name"
+
+
+def _map(path: Path) -> str | None:
+    from graftwork.store.maps import DamagedMap, read_map
+
+    try:
+        read_map(path)
+    except DamagedMap as error:
+        return str(error)
+    return None
 
 
 def _conditioning(path: Path) -> str | None:

@@ -7,13 +7,18 @@ from pathlib import Path
 
 from graftwork.core.identity import digest
 from graftwork.core.records import record_form
-from graftwork.design.analyses import AnalysisDesign
+from graftwork.design.analysis_design import AnalysisDesign, Comparison, MassiveActivations
 from graftwork.design.project import Project
 from graftwork.design.settings import Hardware, Sharding
-from graftwork.models.prompts import InputOptions
 from graftwork.planning.code import extraction_code, statistics_code
-from graftwork.planning.inputs import InputsPlan, WantedInputs, find_damaged_inputs, plan_inputs
-from graftwork.planning.keys import Keys, NeededStatistics
+from graftwork.planning.inputs import (
+    InputsPlan,
+    WantedInputs,
+    find_damaged_inputs,
+    plan_inputs,
+    require_states,
+)
+from graftwork.planning.keys import Keys, NeededInput, NeededStatistics
 from graftwork.planning.scope import RESULTS, Scope
 from graftwork.planning.shards import ExtractionShard, Manifest, ModelToLoad, StatisticsShard
 from graftwork.store.layout import Store
@@ -92,51 +97,8 @@ class AnalyzedEncoder:
 
 
 @dataclass(frozen=True)
-class ComparedSide:
-    """One side of a comparison.
-
-    Attributes:
-        entry: name of the encoder.
-        hidden_layer: layer as people say it.
-        tokens: token class.
-    """
-
-    entry: str
-    hidden_layer: int
-    tokens: str
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two sides that are compared.
-
-    Attributes:
-        name: name of its files.
-        a: one side.
-        b: the side that it is compared with.
-    """
-
-    name: str
-    a: ComparedSide
-    b: ComparedSide
-
-
-@dataclass(frozen=True)
-class MassiveActivations:
-    """What counts as a massive activation.
-
-    Attributes:
-        magnitude: it is above this.
-        factor: it is at least this many times the median magnitude.
-    """
-
-    magnitude: float
-    factor: float
-
-
-@dataclass(frozen=True)
 class AnalysisTask:
-    """What the job of an analysis does.
+    """Task of the job of an analysis.
 
     Attributes:
         name: name of its file.
@@ -159,7 +121,7 @@ class AnalysisTask:
 
 @dataclass(frozen=True)
 class StatisticsPlan(InputsPlan):
-    """What an analysis needs, and what its job does.
+    """Plan of an analysis: the inputs that it needs, and the task of its job.
 
     Attributes:
         analysis: what the job does.
@@ -179,17 +141,17 @@ def resolve_analysis(design: AnalysisDesign, keys: Keys) -> tuple[AnalysisTask, 
     entries = []
     for entry in design.entries:
         found = {
-            layer: keys.statistics(design.corpus, entry["encoder"], layer, InputOptions(**entry["options"]))
-            for layer in entry["hidden_layers"]
+            layer: keys.statistics(design.corpus, entry.encoder, layer, entry.options)
+            for layer in entry.hidden_layers
         }
         needed |= {one.key: one for one in found.values()}
         # The inputs of all layers are the same.
         inputs = next(iter(found.values())).inputs
-        model = design.models[entry["encoder"]]
+        model = design.models[entry.encoder]
         entries.append(
             AnalyzedEncoder(
-                entry["name"],
-                tuple(entry["token_classes"]),
+                entry.name,
+                entry.token_classes,
                 tuple(AnalyzedLayer(layer, one.parts.layer, one.key) for layer, one in found.items()),
                 tuple(AnalyzedInput(need.key, need.input.prompt, need.input.reference) for need in inputs),
                 ModelToLoad(model.name, model.entry),
@@ -202,11 +164,8 @@ def resolve_analysis(design: AnalysisDesign, keys: Keys) -> tuple[AnalysisTask, 
         design.question,
         AnalyzedCorpus(corpus.name, len(corpus.prompts), len(corpus.references)),
         tuple(entries),
-        tuple(
-            Comparison(one["name"], ComparedSide(**one["a"]), ComparedSide(**one["b"]))
-            for one in design.comparisons
-        ),
-        MassiveActivations(**design.massive),
+        design.comparisons,
+        design.massive,
     )
     return task, needed
 
@@ -265,6 +224,16 @@ class AnalysisScope(Scope):
 
     def _digest(self) -> str:
         return analysis_digest(self._design, self._hardware)
+
+    def require_states(self) -> None:
+        """Refuses inputs of the corpus that files of states lack."""
+        design = self._design
+
+        def needs() -> list[NeededInput]:
+            _, needed = resolve_analysis(design, Keys(design.models, self._hardware, design.corpora))
+            return [need for one in needed.values() for need in one.inputs]
+
+        require_states(design.models, needs, self._project.settings.models)
 
     def describe(self) -> str:
         """Returns what a run would make: layers, inputs, and which of them are missing."""

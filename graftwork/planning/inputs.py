@@ -1,4 +1,4 @@
-"""What is missing of encoder inputs: their hidden states, and the statistics of corpora. For cells and for analyses."""
+"""Missing hidden states, statistics of corpora and fitted maps, for every kind of scope."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.core.cells import Parameters
+from graftwork.core.errors import DesignError
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.design.cells import ModelRecord
 from graftwork.design.settings import Hardware, Sharding
+from graftwork.models.description import encoder_folders, locate_model
+from graftwork.models.encoder import AskedInput
+from graftwork.models.families import encoder_family
 from graftwork.models.images import is_neutral_image
-from graftwork.planning.keys import Keys, NeededInput, NeededStatistics
+from graftwork.planning.keys import Keys, NeededInput, NeededMap, NeededStatistics, layer_cells
 from graftwork.planning.shards import (
     ExtractionShard,
     InputToExtract,
+    MapShard,
+    MapToFit,
     ModelToLoad,
     StatisticsShard,
     StatisticsToMeasure,
@@ -38,19 +44,25 @@ class InputsPlan:
         digest: stands for what the plan was made for.
         extraction: names of shards of hidden states.
         statistics: names of shards of statistics.
+        maps: names of shards of fitted maps.
         hidden_states: key -> layers that the scope needs.
         statistics_keys: keys of statistics that the scope needs.
+        map_keys: keys of fitted maps that the scope needs.
         missing_hidden_states: how many layers are to be extracted.
         missing_statistics: how many files of statistics are to be measured.
+        missing_maps: how many maps are to be fitted.
     """
 
     digest: str
     extraction: tuple[str, ...]
     statistics: tuple[str, ...]
+    maps: tuple[str, ...]
     hidden_states: Mapping[str, tuple[int, ...]]
     statistics_keys: tuple[str, ...]
+    map_keys: tuple[str, ...]
     missing_hidden_states: int
     missing_statistics: int
+    missing_maps: int
 
 
 class WantedInputs:
@@ -61,12 +73,14 @@ class WantedInputs:
         inputs: key -> what it is the digest of.
     """
 
-    def __init__(self, statistics: Mapping[str, NeededStatistics]):
-        """Takes the inputs of statistics, key -> statistics."""
+    def __init__(
+        self, statistics: Mapping[str, NeededStatistics], maps: Mapping[str, NeededMap] | None = None
+    ):
+        """Takes the inputs of statistics, key -> statistics, and of fitted maps, key -> map."""
         self.layers: dict[str, set[int]] = defaultdict(set)
         self.inputs: dict[str, EncoderInput] = {}
-        self.statistics = statistics
-        for found in statistics.values():
+        self.statistics, self.maps = statistics, maps or {}
+        for found in (*statistics.values(), *self.maps.values()):
             self.add(found.inputs)
 
     def add(self, needs: Iterable[NeededInput]) -> None:
@@ -84,7 +98,7 @@ def plan_inputs(
     sharding: Sharding,
     store: Store,
 ) -> InputsPlan:
-    """Plans the extraction and measuring of what the store lacks, and freezes the shards.
+    """Plans the extraction, measuring and fitting of what the store lacks, and freezes the shards.
 
     Args:
         wanted: what the scope needs.
@@ -107,15 +121,55 @@ def plan_inputs(
         for shard in extraction_shards(wanted, missing, models, references, hardware, sharding)
     ]
     missing_keys = missing_statistics(wanted.statistics, store)
+    maps = missing_maps(wanted.maps, store)
     return InputsPlan(
         digest="",
         extraction=tuple(sorted(shards)),
         statistics=tuple(sorted(_write_statistics(wanted.statistics, missing_keys, store))),
+        maps=tuple(sorted(_write_maps(wanted.maps, maps, models, store))),
         hidden_states={key: tuple(sorted(layers)) for key, layers in sorted(wanted.layers.items())},
         statistics_keys=tuple(sorted(wanted.statistics)),
+        map_keys=tuple(sorted(wanted.maps)),
         missing_hidden_states=sum(len(layers) for layers in missing.values()),
         missing_statistics=len(missing_keys),
+        missing_maps=len(maps),
     )
+
+
+def require_states(
+    models: Mapping[str, ModelRecord], needs: Callable[[], Iterable[NeededInput]], file: str
+) -> None:
+    """Refuses inputs whose states are missing from the files that stand for an encoder.
+
+    Args:
+        models: identity -> model.
+        needs: what is needed of all encoders; called only where one of them is made of files.
+        file: path of the models file, for messages.
+
+    Raises:
+        DesignError: naming encoder and file, and what there is.
+    """
+    folders = {}
+    for identity, model in models.items():
+        if model.kind == "encoder" and encoder_family(model.facts.family).lacks is not None:
+            folders[identity] = locate_model(model.name, model.entry)
+    for need in needs() if folders else ():
+        made, folder = need.input, folders.get(need.input.encoder)
+        if folder is None:  # A model; or files that are gone, whose states the store may have.
+            continue
+        model = models[made.encoder]
+        own, _ = encoder_folders(model.entry, folder)
+        asked = AskedInput(made.prompt, made.reference, made.source, made.options)
+        problem = encoder_family(model.facts.family).lacks(own, asked, need.layer)
+        if problem is not None:
+            raise DesignError(
+                f"{file}: encoders.{model.name}: {problem.replace(str(folder), shown_path(model.entry, folder))}"
+            )
+
+
+def shown_path(entry: Mapping[str, Any], folder: Path) -> str:
+    """Returns a model's folder as the models file has it, or where the cache has it."""
+    return str(entry.get("path") or folder)
 
 
 def missing_hidden_states(wanted: WantedInputs, store: Store) -> dict[str, tuple[int, ...]]:
@@ -138,6 +192,20 @@ def missing_statistics(wanted: Mapping[str, NeededStatistics], store: Store) -> 
     ]
     verified.save()
     return missing
+
+
+def missing_maps(wanted: Mapping[str, NeededMap], store: Store) -> list[str]:
+    """Returns the keys of wanted maps that cannot be read back."""
+    verified = FactCache(store.verified_maps)
+    missing = [key for key in sorted(wanted) if not _checked(store.map(key), verified, _read_map)]
+    verified.save()
+    return missing
+
+
+def _read_map(path: Path) -> bool:
+    from graftwork.store.maps import is_intact_map
+
+    return is_intact_map(path)
 
 
 def _read_layers(path: Path) -> list[int]:
@@ -199,12 +267,42 @@ def path_of(reference: str | None, references: Mapping[str, str]) -> str | None:
 def statistics_of(cells: Iterable[Parameters], keys: Keys) -> dict[str, NeededStatistics]:
     """Returns key -> statistics that cells take; at alpha 0 there are none."""
     found: dict[str, NeededStatistics] = {}
-    for cell in cells:
-        if cell["alpha"] == 0.0:
+    for layer in (layer for cell in cells for layer in layer_cells(cell)):
+        if layer["alpha"] == 0.0:
             continue
         for stage in STAGES:
-            found |= {needed.key: needed for needed in keys.stage_statistics(cell, stage).values()}
+            found |= {needed.key: needed for needed in keys.stage_statistics(layer, stage).values()}
     return found
+
+
+def maps_of(cells: Iterable[Parameters], keys: Keys) -> dict[str, NeededMap]:
+    """Returns key -> fitted maps that cells take; at alpha 0 there are none."""
+    layers = (layer for cell in cells for layer in layer_cells(cell))
+    found = (keys.cell_map(layer) for layer in layers if layer["alpha"] != 0.0)
+    return {needed.key: needed for needed in found if needed is not None}
+
+
+def _write_maps(
+    maps: Mapping[str, NeededMap], missing: Iterable[str], models: Mapping[str, ModelRecord], store: Store
+) -> list[str]:
+    """Freezes the shards of missing maps, those of the same pairs together, and returns their names."""
+    groups: dict[Any, list[str]] = defaultdict(list)
+    for key in missing:
+        one = maps[key]
+        parts = one.parts
+        pairs = (parts.source, parts.layers, parts.target, parts.target_layer, parts.normalization)
+        groups[*pairs, one.record.generator].append(key)
+    names = []
+    for keys in groups.values():
+        metrics = {maps[key].parts.metric for key in keys} - {None}
+        generators = {name: ModelToLoad(models[name].name, models[name].entry) for name in metrics}
+        items = tuple(
+            MapToFit(key, one.parts, one.record.corpus, one.record.encoder, one.record.text_encoder)
+            for key in keys
+            if (one := maps[key])
+        )
+        names.append(write_shard(store.shards, keys, MapShard(items, generators)))
+    return names
 
 
 def _write_statistics(
@@ -243,4 +341,8 @@ def find_damaged_inputs(plan: InputsPlan, store: Store) -> str | None:
         return f"{len(hidden_states)} files of hidden states are missing or changed"
     measured = FactCache(store.verified_statistics)
     statistics = [key for key in plan.statistics_keys if not measured.known(store.statistics(key))]
-    return f"{len(statistics)} files of statistics are missing or changed" if statistics else None
+    if statistics:
+        return f"{len(statistics)} files of statistics are missing or changed"
+    fitted = FactCache(store.verified_maps)
+    maps = [key for key in plan.map_keys if not fitted.known(store.map(key))]
+    return f"{len(maps)} fitted maps are missing or changed" if maps else None

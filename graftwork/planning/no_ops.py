@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graftwork.conditioning.sketches import KnownSketches
+from graftwork.core.cells import CONTROL, COORDINATES, OncePerSetting, Parameters
 from graftwork.core.identity import canonical_json
 from graftwork.core.records import to_json
 from graftwork.design.cells import Design
 from graftwork.planning.plan import PlanEntry
 
-# What a setting is not told apart by.
-COORDINATES = ("prompt", "reference", "seed")
 TEXT_ALONE = "the text alone"
 # From the strongest to the weakest.
 KINDS = {
@@ -49,7 +48,7 @@ class NoOp:
 
 @dataclass(frozen=True)
 class NoOps:
-    """What was found of one experiment.
+    """No-ops of one experiment.
 
     Attributes:
         found: settings that do nothing, in the order of the experiment.
@@ -200,22 +199,27 @@ def settings_of(design: Design) -> tuple[list[Setting], dict[str, list[str]]]:
     varying = [
         (place, axis)
         for place, axis in enumerate(design.axes)
-        if axis.name not in COORDINATES and axis.varies
+        if axis.name not in (*COORDINATES, CONTROL) and axis.varies
     ]
     labels = {}
     for indices, cell in design.positions:
         labels.setdefault(cell, {axis.name: axis.labels[indices[place]] for place, axis in varying})
     settings: dict[str, Setting] = {}
+    keys = OncePerSetting(_setting_key)
     for cell in design.cells:
         if cell.role != "cell":
             continue
         parameters = cell.parameters
-        key = canonical_json({name: value for name, value in parameters.items() if name not in COORDINATES})
+        key = keys.get(parameters)
         if key not in settings:
             settings[key] = Setting(labels[cell.cell], parameters["alpha"] == 0.0)
         place = canonical_json([parameters.get(name) for name in COORDINATES])
         settings[key].cells[place] = cell.cell
     return list(settings.values()), {axis.name: list(axis.labels) for _, axis in varying}
+
+
+def _setting_key(parameters: Parameters) -> str:
+    return canonical_json({name: value for name, value in parameters.items() if name not in COORDINATES})
 
 
 def setting_text(values: Mapping[str, str] | None) -> str:

@@ -1,8 +1,9 @@
-"""What is made of an experiment's images: grid pages, tables of scores, plots and a summary."""
+"""Outputs of an experiment's images: grid pages, tables of scores, plots and a summary."""
 
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from graftwork.core.errors import DesignError, suggest
 from graftwork.core.identity import digest
@@ -13,6 +14,7 @@ from graftwork.design.project import EXPERIMENT_FOLDER, Project
 from graftwork.planning.plan import ImagePlan
 from graftwork.planning.scope import RESULTS
 from graftwork.scores.outputs import SCORES_FILE, Plot, plots_of, summaries_of
+from graftwork.scores.questions import Scoring
 from graftwork.scores.registry import scores
 
 # Pages that a message names.
@@ -114,6 +116,10 @@ class Outputs:
         """Returns the names of an experiment's scores."""
         return self._project.design(experiment).scores
 
+    def scoring(self, experiment: str) -> Scoring:
+        """Returns what an experiment asks scorers."""
+        return self._project.design(experiment).scoring
+
     def scores_asked_for(self, experiment: str) -> list[str]:
         """Returns the names of an experiment's scores, which must be some."""
         if not self.scores(experiment):
@@ -144,7 +150,7 @@ class Outputs:
             for file in (
                 *([f"{RESULTS}/{experiment}/{SCORES_FILE}"] if self.scores(experiment) else []),
                 *self.score_summaries(experiment),
-                *(f"{RESULTS}/{experiment}/plots/{plot}.png" for plot in self.plots(experiment)),
+                *self.plot_files(experiment),
             )
         ]
 
@@ -157,8 +163,16 @@ class Outputs:
     @staticmethod
     def summaries(experiments: Iterable[str]) -> list[str]:
         """Returns what sums experiments up."""
-        files = ("summary.md", "no_ops.csv")
+        files = ("summary.md", "no_ops.csv", "summary.html")
         return [f"{RESULTS}/{experiment}/{file}" for experiment in experiments for file in files]
+
+    def plot_files(self, experiment: str) -> list[str]:
+        """Returns the files of the plots of an experiment's scores."""
+        return [f"{RESULTS}/{experiment}/plots/{plot}.png" for plot in self.plots(experiment)]
+
+    def shown_pages(self, experiment: str) -> dict[str, Any]:
+        """Returns name -> what is on the page, of the first pages of the grids, as plain values."""
+        return {name: to_json(self.page(experiment, name)) for name in self._first_pages(experiment)}
 
     def pictures(self, experiment: str) -> dict[str, dict[str, str]]:
         """Returns heading -> path of a grid or plot, relative to the experiment's results -> what is constant on it."""

@@ -1,19 +1,20 @@
-"""What is missing of conditioning and images, over all experiments of one scope."""
+"""Missing conditioning and images, over all experiments of one scope."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from graftwork.core.atomic import remove_file
 from graftwork.core.cells import Parameters
 from graftwork.core.png import is_complete_png
 from graftwork.core.records import ALWAYS
-from graftwork.design.cells import CorpusRecord, Design, ModelRecord
+from graftwork.design.cells import CorpusRecord, Design, MapRecord, ModelRecord
 from graftwork.design.settings import GenerationHardware, Hardware, Sharding
 from graftwork.models.acceleration import TAKE_NO_MASK
 from graftwork.models.families import generator_family
-from graftwork.planning.inputs import InputsPlan, WantedInputs, plan_inputs, statistics_of
-from graftwork.planning.keys import Keys
+from graftwork.planning.inputs import InputsPlan, WantedInputs, maps_of, plan_inputs, statistics_of
+from graftwork.planning.keys import Keys, NeededInput, no_captions
 from graftwork.planning.shards import (
     ConditioningOfImages,
     ConditioningShard,
@@ -23,6 +24,7 @@ from graftwork.planning.shards import (
     split_evenly,
     write_shard,
 )
+from graftwork.store.captions import read_caption
 from graftwork.store.layout import Store
 from graftwork.store.recipes import read_recipes
 from graftwork.store.records import ConditioningReport, ImageParts, Recipe
@@ -32,7 +34,7 @@ _MOST_SHARDS = 64
 
 @dataclass(frozen=True)
 class ConditioningPlan(InputsPlan):
-    """What a scope needs up to its conditioning.
+    """Plan of a scope up to its conditioning.
 
     Attributes:
         conditioning: names of shards of recipes.
@@ -45,7 +47,7 @@ class ConditioningPlan(InputsPlan):
 
 @dataclass(frozen=True)
 class PlanEntry:
-    """What the store calls the conditioning and the image of a cell.
+    """Names of the conditioning and the image of a cell in the store.
 
     Attributes:
         recipe: key of the recipe.
@@ -53,6 +55,7 @@ class PlanEntry:
         parts: what that key is the digest of.
         report: row of the recipe.
         error: why the cell has no image.
+        words: of a control of the kind `words`: the prompt with the words for its reference.
     """
 
     recipe: str
@@ -60,6 +63,7 @@ class PlanEntry:
     parts: ImageParts | None = None
     report: ConditioningReport | None = None
     error: str | None = None
+    words: str | None = None
 
     @property
     def conditioning(self) -> str | None:
@@ -73,7 +77,7 @@ class PlanEntry:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """What a scope's images are, and the shards that make the missing ones.
+    """Images of a scope, and the shards that make the missing ones.
 
     Attributes:
         shards: names of shards.
@@ -88,7 +92,7 @@ class ImagePlan:
 
 @dataclass(frozen=True)
 class MergedDesigns:
-    """What several designs have together, without repetition.
+    """Contents of several designs, without repetition.
 
     Attributes:
         cells: cell -> resolved parameters, in order.
@@ -96,6 +100,7 @@ class MergedDesigns:
         references: SHA-256 -> path.
         corpora: digest -> corpus.
         statistics_files: SHA-256 -> path.
+        maps: digest -> fitted map.
     """
 
     cells: Mapping[str, Parameters] = field(default_factory=dict)
@@ -103,6 +108,7 @@ class MergedDesigns:
     references: Mapping[str, str] = field(default_factory=dict)
     corpora: Mapping[str, CorpusRecord] = field(default_factory=dict)
     statistics_files: Mapping[str, str] = field(default_factory=dict)
+    maps: Mapping[str, MapRecord] = field(default_factory=dict)
 
     @classmethod
     def of(cls, designs: Iterable[Design]) -> "MergedDesigns":
@@ -110,13 +116,19 @@ class MergedDesigns:
         merged = cls()
         for design in designs:
             merged.cells.update((cell.cell, cell.parameters) for cell in design.cells)
-            for name in ("models", "references", "corpora", "statistics_files"):
+            for name in ("models", "references", "corpora", "statistics_files", "maps"):
                 getattr(merged, name).update(getattr(design, name))
         return merged
 
-    def keys(self, hardware: Hardware) -> Keys:
-        """Returns the keys of the cells under hardware settings."""
-        return Keys(self.models, hardware, self.corpora)
+    def keys(self, hardware: Hardware, store: Store | None = None) -> Keys:
+        """Returns the keys of the cells under hardware settings.
+
+        Args:
+            hardware: of config.yaml.
+            store: where captions are; without it none is known.
+        """
+        read = partial(read_caption, store) if store is not None else no_captions
+        return Keys(self.models, hardware, self.corpora, read, self.maps)
 
     def model(self, identity: str) -> ModelToLoad:
         """Returns a model as jobs load it."""
@@ -136,10 +148,9 @@ def plan_conditioning(
         digest: stands for what the plan is made for.
     """
     merged = MergedDesigns.of(designs)
-    keys = merged.keys(hardware)
-    wanted = WantedInputs(statistics_of(merged.cells.values(), keys))
-    for cell in merged.cells.values():
-        wanted.add(keys.all_states(cell))
+    keys = merged.keys(hardware, store)
+    wanted = WantedInputs(statistics_of(merged.cells.values(), keys), maps_of(merged.cells.values(), keys))
+    wanted.add(states_of_cells(merged.cells.values(), keys))
     inputs = plan_inputs(wanted, merged.models, merged.references, hardware, sharding, store)
     recipes = _missing_recipes(merged, keys, store)
     groups = [[key] for key in sorted(recipes, key=lambda key: (recipes[key].text.key, key))]
@@ -165,11 +176,30 @@ def plan_conditioning(
     )
 
 
+def states_of_cells(cells: Iterable[Parameters], keys: Keys) -> Iterator[NeededInput]:
+    """Yields the inputs whose hidden states cells are conditioned on."""
+    for cell in cells:
+        # Where a caption could not be written, nothing more can be made; `resolve_images` says why.
+        if not keys.unknown_captions(cell):
+            yield from keys.all_states(cell)
+
+
+def inputs_of_cells(merged: MergedDesigns, keys: Keys) -> Iterator[NeededInput]:
+    """Yields every input that is needed for cells, those of statistics and fitted maps included."""
+    cells = merged.cells.values()
+    for found in (statistics_of(cells, keys), maps_of(cells, keys)):
+        for one in found.values():
+            yield from one.inputs
+    yield from states_of_cells(cells, keys)
+
+
 def _missing_recipes(merged: MergedDesigns, keys: Keys, store: Store) -> dict[str, Recipe]:
     """Returns key -> recipe of those of which neither the conditioning nor the image is there."""
     rows = read_recipes(store.recipes)
     recipes: dict[str, Recipe] = {}
     for cell in merged.cells.values():
+        if keys.unknown_captions(cell):
+            continue
         recipe = keys.recipe(cell)
         row = rows.get(recipe.key)
         if row is not None and (
@@ -190,23 +220,30 @@ def resolve_images(
         designs: designs of the scope.
         hardware: of config.yaml.
         store: where the table of recipes is.
-        failures: key of a recipe -> why it could not be built.
+        failures: key of a recipe or a caption -> why it could not be made.
     """
-    failures = failures or {}
     merged = MergedDesigns.of(designs)
-    keys, rows = merged.keys(hardware), read_recipes(store.recipes)
-    resolved = {}
-    for name, cell in merged.cells.items():
-        recipe = keys.recipe(cell).key
-        row = rows.get(recipe)
-        if recipe in failures:
-            resolved[name] = PlanEntry(recipe, error=failures[recipe])
-        elif row is None:
-            resolved[name] = PlanEntry(recipe)
-        else:
-            parts = keys.image(cell, row.conditioning)
-            resolved[name] = PlanEntry(recipe, parts.key, parts, row)
-    return resolved
+    keys, rows = merged.keys(hardware, store), read_recipes(store.recipes)
+    return {name: _resolve_image(cell, keys, rows, failures or {}) for name, cell in merged.cells.items()}
+
+
+def _resolve_image(
+    cell: Parameters, keys: Keys, rows: Mapping[str, ConditioningReport], failures: Mapping[str, str]
+) -> PlanEntry:
+    if unknown := keys.unknown_captions(cell):
+        failed = next((failures[key] for key in unknown if key in failures), None)
+        # What stands for a recipe that is not known yet: no row of the table has its name.
+        return PlanEntry(unknown[0], error=failed and f"its reference was not put into words: {failed}")
+    recipe = keys.recipe_key(cell)
+    prompt = keys.prompt(cell)
+    words = prompt if prompt != cell["prompt"] else None
+    row = rows.get(recipe)
+    if recipe in failures:
+        return PlanEntry(recipe, error=failures[recipe], words=words)
+    if row is None:
+        return PlanEntry(recipe, words=words)
+    parts = keys.image(cell, row.conditioning)
+    return PlanEntry(recipe, parts.key, parts, row, words=words)
 
 
 def plan_images(
@@ -224,11 +261,11 @@ def plan_images(
         hardware: of config.yaml.
         sharding: of config.yaml.
         store: where everything is kept.
-        failures: key of a recipe -> why it could not be built.
+        failures: key of a recipe or a caption -> why it could not be made.
         keep_conditioning: whether conditioning stays when its images exist.
     """
     merged = MergedDesigns.of(designs)
-    keys = merged.keys(hardware)
+    keys = merged.keys(hardware, store)
     resolved = {
         name: replace(entry, error=_why_not(entry, merged, hardware.generation))
         for name, entry in resolve_images(designs, hardware, store, failures).items()
@@ -240,7 +277,7 @@ def plan_images(
             missing.setdefault(entry.image, entry)
             cell_of.setdefault(entry.image, name)
     shards, shard_of = [], {}
-    for generator, groups in sorted(_batches_of_generators(missing, merged).items()):
+    for (generator, _), groups in sorted(_batches_of_generators(missing, merged).items()):
         for images in split_evenly(groups, hardware.gpus, sharding.min_images_per_shard):
             here = set(images)
             own = {missing[image].conditioning for image in images}
@@ -250,6 +287,7 @@ def plan_images(
                 hardware=hardware.generation.model_dump(),
                 images=tuple(missing[image].item() for image in images),
                 init_images=paths_of_init_images((missing[image] for image in images), merged.references),
+                references=paths_of_references((missing[image] for image in images), merged.references),
                 drop=() if keep_conditioning else tuple(sorted(own - elsewhere)),
             )
             shards.append(write_shard(store.shards, images, content))
@@ -274,18 +312,18 @@ def _conditioning_of(
 
 def _batches_of_generators(
     missing: Mapping[str, PlanEntry], merged: MergedDesigns
-) -> dict[str, list[list[str]]]:
-    """Returns generator -> groups of images that share batches."""
+) -> dict[tuple[str, bool], list[list[str]]]:
+    """Returns (generator, whether it is shown references) -> groups of images that share batches."""
     groups: dict[tuple[int, int, str], list[str]] = defaultdict(list)
     for image, entry in missing.items():
         family = merged.models[entry.parts.generator].facts.family
         group = entry.item().batch_group(generator_family(family).captions.padded_length)
         groups[group].append(image)
-    by_generator: dict[str, list[list[str]]] = defaultdict(list)
+    by_generator: dict[tuple[str, bool], list[list[str]]] = defaultdict(list)
     for _, images in sorted(groups.items()):
         # Images of one conditioning side by side: it is read once, and can be dropped when they are done.
         images.sort(key=lambda image: (missing[image].conditioning, image))
-        by_generator[missing[images[0]].parts.generator].append(images)
+        by_generator[loaded_for(missing[images[0]])].append(images)
     return by_generator
 
 
@@ -328,6 +366,17 @@ def paths_of_init_images(entries: Iterable[PlanEntry], references: Mapping[str, 
     return {sha256: references[sha256] for sha256 in sorted(wanted)}
 
 
+def paths_of_references(entries: Iterable[PlanEntry], references: Mapping[str, str]) -> dict[str, str]:
+    """Returns SHA-256 -> path of the images that generators are shown; see `paths_of_init_images`."""
+    wanted = {sha256 for entry in entries for sha256 in entry.parts.references}
+    return {sha256: references[sha256] for sha256 in sorted(wanted)}
+
+
+def loaded_for(entry: PlanEntry) -> tuple[str, bool]:
+    """Returns what images of one job share: the identity of their generator, and whether it is shown references."""
+    return entry.parts.generator, bool(entry.parts.references)
+
+
 def drop_conditioning(plan: ImagePlan, store: Store) -> None:
     """Removes conditioning whose images all exist: a shard that was killed did not come to that."""
     needed = {
@@ -341,7 +390,7 @@ def drop_conditioning(plan: ImagePlan, store: Store) -> None:
 
 @dataclass(frozen=True)
 class Missing:
-    """What a run would make.
+    """Numbers of files that a run would make.
 
     Attributes:
         cells: cells of the scope.
@@ -372,16 +421,16 @@ def count_missing(
         store: where images are.
     """
     merged = MergedDesigns.of(designs)
-    keys = merged.keys(hardware)
+    keys = merged.keys(hardware, store)
     known: dict[str, int] = {}
-    unknown: dict[str, int] = {}
+    unknown: dict[tuple[str, int, int], int] = {}
     done, recipes = set(), set()
     for name, entry in resolved.items():
         if entry.image is None:
             recipes.add(entry.recipe)
             # As many images as there would be if every recipe gave bytes of its own.
-            parts = keys.image(merged.cells[name], entry.recipe)
-            unknown[parts.key] = parts.work
+            apart, work = keys.image_apart(merged.cells[name])
+            unknown[entry.recipe, apart, merged.cells[name]["seed"]] = work
         elif is_complete_png(store.image(entry.image)):
             done.add(entry.image)
         else:

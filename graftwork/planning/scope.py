@@ -18,10 +18,12 @@ from graftwork.planning.shards import Manifest, is_sound
 from graftwork.store.layout import Store
 
 RESULTS, PLANS = Path("results"), Path("results/plan")
+# Folder of the reports of studies in the results, and the target for all of them.
+STUDIES = "studies"
 
 
 class Scope(ABC):
-    """What is planned together.
+    """Experiments that are planned together.
 
     Attributes:
         name: name of its folder in results/plan.
@@ -30,6 +32,7 @@ class Scope(ABC):
         folder: results/plan/{name}.
         plan_type: type of its first plan.
         plan_name: file of that plan.
+        has_forgotten: whether plans were removed by this process, so that they are made again.
     """
 
     shown: str
@@ -41,6 +44,7 @@ class Scope(ABC):
         self.name = name
         self.folder = PLANS / name
         self._store = store
+        self.has_forgotten = False
 
     @cached_property
     def digest(self) -> str:
@@ -53,6 +57,10 @@ class Scope(ABC):
     def plan(self) -> InputsPlan | None:
         """Returns the first plan as it was written, or None where there is none of this version."""
         return read_record_or_none(self.plan_type, self.folder / self.plan_name)
+
+    @abstractmethod
+    def require_states(self) -> None:
+        """Raises DesignError where files that stand for an encoder lack states that are needed."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -116,6 +124,7 @@ class Scope(ABC):
         return sum(len(manifest.failures) for manifest in found if manifest is not None)
 
     def _forget(self, stages: Iterable[str], files: Iterable[Path]) -> None:
+        self.has_forgotten = True
         for path in [*self._manifests(stages), *files]:
             remove_file(path)
 

@@ -15,7 +15,8 @@ from graftwork.core.atomic import write_atomic
 from graftwork.core.identity import digest
 from graftwork.core.records import read_record, read_record_or_none, record_digest, to_json
 from graftwork.models.prompts import InputOptions
-from graftwork.store.records import EncoderInput, ImageParts, Recipe, StatisticsParts
+from graftwork.store.records import EncoderInput, ImageParts, MapParts, Recipe, StatisticsParts
+from graftwork.store.values import Comparison
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -97,13 +98,45 @@ class StatisticsShard:
 
 
 @dataclass(frozen=True)
+class MapToFit:
+    """A map.
+
+    Attributes:
+        key: name of its file.
+        parts: what the key is the digest of.
+        corpus: digest of the corpus.
+        encoder: identity of the encoder that is mapped.
+        text_encoder: identity of the one that it is mapped to.
+    """
+
+    key: str
+    parts: MapParts
+    corpus: str
+    encoder: str
+    text_encoder: str
+
+
+@dataclass(frozen=True)
+class MapShard:
+    """Maps that are fitted on the same pairs.
+
+    Attributes:
+        maps: maps.
+        generators: identity -> what to read the metric of.
+    """
+
+    maps: tuple[MapToFit, ...]
+    generators: Mapping[str, ModelToLoad]
+
+
+@dataclass(frozen=True)
 class ConditioningShard:
     """Recipes.
 
     Attributes:
         recipes: key -> recipe.
         generators: identity -> what to read the caption norm of.
-        statistics_files: SHA-256 -> path of files of statistics.
+        statistics_files: SHA-256 -> path of files of statistics and vectors.
     """
 
     recipes: Mapping[str, Recipe]
@@ -160,6 +193,7 @@ class ImageShard:
         images: images that share a batch, and those of one conditioning, stand side by side.
         init_images: SHA-256 -> path of images to start from.
         drop: hashes of conditioning that no other shard needs, removed when all images exist.
+        references: SHA-256 -> path of images that the generator is shown. All images of a shard have some, or none has.
     """
 
     generator: ModelToLoad
@@ -167,6 +201,39 @@ class ImageShard:
     images: tuple[ImageItem, ...]
     init_images: Mapping[str, str]
     drop: tuple[str, ...]
+    references: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ComparisonToMake:
+    """One comparison of an image.
+
+    Attributes:
+        key: name of its value.
+        comparison: what the key is the digest of.
+        path: where the image is.
+        other: where the other image is; None where the image is compared with a text.
+    """
+
+    key: str
+    comparison: Comparison
+    path: str
+    other: str | None = None
+
+
+@dataclass(frozen=True)
+class ScoringShard:
+    """Comparisons by one scorer.
+
+    Attributes:
+        scorer: what is loaded.
+        hardware: `hardware.scoring` of config.yaml, as plain values for the family's loader.
+        comparisons: those of one image stand side by side.
+    """
+
+    scorer: ModelToLoad
+    hardware: Mapping[str, Any]
+    comparisons: tuple[ComparisonToMake, ...]
 
 
 @dataclass(frozen=True)
@@ -184,7 +251,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a job did.
+    """Files that a job made, and those that failed.
 
     Attributes:
         made: keys of what it made.
@@ -207,7 +274,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Work:
-    """What several jobs did together.
+    """Manifests of several jobs, taken together.
 
     Attributes:
         images: how many they made.
@@ -267,10 +334,14 @@ def _keys_of(shard: Any) -> list[str]:
             return [f"{item.key}:{layer}" for item in shard.inputs for layer in item.layers]
         case StatisticsShard():
             return [item.key for item in shard.statistics]
+        case MapShard():
+            return [item.key for item in shard.maps]
         case ConditioningShard():
             return list(shard.recipes)
         case ImageShard():
             return [item.key for item in shard.images]
+        case ScoringShard():
+            return [item.key for item in shard.comparisons]
     raise TypeError(f"{type(shard).__name__} is no shard")
 
 

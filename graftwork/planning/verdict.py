@@ -1,4 +1,4 @@
-"""What a run has come to: which cells of its targets are done, which failed, and why.
+"""Verdict on a run: which cells of its targets are done, which failed, and why.
 
 It is judged from plans and manifests, whatever the targets are: a table of failed cells is made like any other.
 """
@@ -6,23 +6,27 @@ It is judged from plans and manifests, whatever the targets are: a table of fail
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from graftwork.core.png import is_complete_png
 from graftwork.core.records import read_record_or_none
 from graftwork.design.cells import Design
-from graftwork.planning.cells import IMAGES, STAGES
+from graftwork.planning.cells import IMAGES, MANIFESTS
 from graftwork.planning.plan import ImagePlan
-from graftwork.planning.scope import RESULTS, Scope
+from graftwork.planning.scope import RESULTS, STUDIES, Scope
+from graftwork.planning.scoring import SCORES, SCORING_PLAN, ScoringPlan
 from graftwork.planning.shards import Manifest
 from graftwork.store.layout import Store
 
 # Stage -> folder of the logs of its jobs, in logs/.
 LOGS = {
+    "captions": "write_captions",
     "hidden_states": "extract_hidden_states",
     "statistics": "measure_statistics",
+    "maps": "fit_maps",
     "conditioning": "condition",
     "images": "generate_images",
+    SCORES: "measure_images",
 }
 NOT_MADE = "not made, for a job that it needs did not end well"
 GONE = "its image is missing or damaged, though a job has made it"
@@ -66,8 +70,8 @@ def judge_cells(scope: Scope, design: Design, store: Store, is_over: bool = True
     plan = read_record_or_none(ImagePlan, scope.folder / IMAGES)
     if plan is None:
         return _judge_items(scope, design.experiment, RESULTS / design.experiment, "item")
-    manifests = _manifests(scope, STAGES)
-    images = {path.stem: found for path, found in manifests.items() if path.parent.name == STAGES[-1]}
+    manifests = _manifests(scope, MANIFESTS)
+    images = {path.stem: found for path, found in manifests.items() if path.parent.name == MANIFESTS[-1]}
     failed = {key: why for manifest in images.values() for key, why in manifest.failures.items()}
     failures, keys, left = {}, set(), 0
     for cell in design.cells:
@@ -88,7 +92,7 @@ def judge_cells(scope: Scope, design: Design, store: Store, is_over: bool = True
         _log(scope, path)
         for path, manifest in manifests.items()
         if keys & manifest.failures.keys()
-        or (has_error and manifest.failures and path.parent.name in STAGES[:2])
+        or (has_error and manifest.failures and path.parent.name in MANIFESTS[:4])
     ]
     return Outcome(
         design.experiment,
@@ -111,8 +115,39 @@ def judge_analysis(scope: Scope, analysis: str) -> Outcome | None:
     return _judge_items(scope, f"analysis {analysis}", RESULTS / "statistics" / analysis, "part")
 
 
+def judge_scores(scope: Scope, experiment: str) -> Outcome | None:
+    """Returns which comparisons by scorers have failed, or None where none has.
+
+    Args:
+        scope: scope that plans the experiment.
+        experiment: its name.
+    """
+    plan = read_record_or_none(ScoringPlan, scope.folder / SCORING_PLAN)
+    own = set(plan.keys.get(experiment, ())) if plan is not None else set()
+    manifests = _manifests(scope, [SCORES])
+    failed = {
+        path: {key: why for key, why in manifest.failures.items() if key in own}
+        for path, manifest in manifests.items()
+    }
+    failures = {key: why for found in failed.values() for key, why in found.items()}
+    if not failures:
+        return None
+    logs = tuple(_log(scope, path) for path, found in failed.items() if found)
+    return Outcome(f"scores of {experiment}", "comparison", RESULTS / experiment, len(own), failures, logs)
+
+
+def judge_maps(scope: Scope, maps: str) -> Outcome | None:
+    """Returns how a file of maps ended, or None where nothing was planned.
+
+    Args:
+        scope: scope of the file.
+        maps: name of the file.
+    """
+    return _judge_items(scope, f"maps {maps}", RESULTS / "maps" / maps, "part")
+
+
 def _judge_items(scope: Scope, name: str, folder: Path, what: str) -> Outcome | None:
-    manifests = _manifests(scope, STAGES)
+    manifests = _manifests(scope, MANIFESTS)
     failures = {key: why for manifest in manifests.values() for key, why in manifest.failures.items()}
     if not failures and scope.plan() is None:
         return None
@@ -135,7 +170,7 @@ def _log(scope: Scope, manifest: Path) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said at the end of a run.
+    """Last lines of a run.
 
     Attributes:
         outcomes: of each experiment and analysis of the targets.
@@ -158,7 +193,7 @@ class Verdict:
 
     def lines(self) -> list[str]:
         """Returns what failed and why, or what was made; and where to look first."""
-        if not self.outcomes and not self.failed_jobs:
+        if not self.outcomes and not self.failed_jobs and not self._reports():
             return []
         head = self._success() if self.is_good else self._failure()
         full = [f"  the whole log: {self.log}"] if self.log else []
@@ -174,7 +209,8 @@ class Verdict:
         else:
             done = f"all {total} cells of {names} are done; " if total else ""
         done += f"nothing of {others} failed; " if others else ""
-        return [f"graftwork: {done}{self._made()}"]
+        # Plots of studies are not declared, so that they cannot be counted.
+        return [f"graftwork: {done}{self._made()}" if self.outcomes else "graftwork: nothing failed"]
 
     def _failure(self) -> list[str]:
         bad = [outcome for outcome in self.outcomes if outcome.failures]
@@ -206,7 +242,7 @@ class Verdict:
     def _made(self) -> str:
         images = 0
         for path in map(Path, self.made):
-            if path.parent.name == STAGES[-1] and path.suffix == ".json":
+            if path.parent.name == MANIFESTS[-1] and path.suffix == ".json":
                 manifest = read_record_or_none(Manifest, path)
                 images += 0 if manifest is None else len(manifest.made)
         folders = Counter(Path(path).parent.name for path in self.made if path.endswith(".png"))
@@ -217,14 +253,24 @@ class Verdict:
     def _where_to_look(self) -> list[str]:
         """Returns what there is to look at: of one experiment all of it, of several the first."""
         places = [found for outcome in self.outcomes if (found := self._places(outcome.folder.as_posix()))]
+        if reports := self._reports():
+            # They say what all the others come to.
+            return [
+                *_shown(reports, "look first at"),
+                *_shown([found[0] for found in places], "then"),
+            ]
         if len(places) == 1:
             first, *others = places[0]
             return [f"  look first at {first}", *(f"  then {place}" for place in others)]
-        shown = [f"  look first at {found[0]}" for found in places[:_MOST_NAMES]]
-        return shown + [f"  and {len(places) - _MOST_NAMES} more in results/"] * (len(places) > _MOST_NAMES)
+        return _shown([found[0] for found in places], "look first at")
+
+    def _reports(self) -> list[str]:
+        """Returns the pages of studies that are there."""
+        pages = (RESULTS / STUDIES / "*" / "report.html").as_posix()
+        return [path for path in self.current if PurePath(path).match(pages)]
 
     def _places(self, folder: str) -> list[str]:
-        files = ("summary.md", "viewer", "grids", "plots", "export/index.csv", "cells.csv")
+        files = ("summary.md", "report.html", "viewer", "grids", "plots", "export/index.csv", "cells.csv")
         return [
             f"{folder}/{name}/index.html" if name == "viewer" else f"{folder}/{name}"
             for name in files
@@ -232,6 +278,11 @@ class Verdict:
                 path == f"{folder}/{name}" or path.startswith(f"{folder}/{name}/") for path in self.current
             )
         ]
+
+
+def _shown(places: Sequence[str], said: str) -> list[str]:
+    lines = [f"  {said} {place}" for place in places[:_MOST_NAMES]]
+    return lines + [f"  and {len(places) - _MOST_NAMES} more in results/"] * (len(places) > _MOST_NAMES)
 
 
 def _log_lines(logs: Sequence[str]) -> list[str]:

@@ -66,7 +66,7 @@ class LayerReading:
         stds_without_sink: The same without sinks; NaN where no other token is left.
         sinks: Number of sinks of each input.
         massive: (token, dimension) -> activation.
-        counter: What counts the sinks beyond position 0.
+        counter: counter of the sinks beyond position 0.
         first: Magnitude of the largest value of every token of the first input, float64 (tokens,).
     """
 

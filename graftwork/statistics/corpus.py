@@ -18,7 +18,7 @@ from graftwork.statistics.token_classes import select_class
 
 @dataclass(frozen=True, eq=False)
 class MeasuredCorpus:
-    """What was measured of a corpus.
+    """Measurements of a corpus.
 
     Attributes:
         classes: Token class -> moments.

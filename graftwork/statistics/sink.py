@@ -308,7 +308,7 @@ def largest_shares(shares: np.ndarray, count: int) -> list[tuple[int, float]]:
 def subtract_tokens(whole: HasMoments, part: HasMoments) -> tuple[int, np.ndarray, np.ndarray]:
     """Returns count, mean and M2 of the tokens of `whole` that are not in `part` (merging, backwards).
 
-    Of statistics of all tokens and of those without the sink, it gives the sink's, without any assumption.
+    It follows from the statistics of all tokens and of those without the sink, without any assumption.
 
     Args:
         whole: Statistics of a set of tokens.

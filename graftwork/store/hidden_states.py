@@ -75,7 +75,7 @@ def add_layers(
         dtype: "float32" or "bfloat16".
         sequence: token_ids, roles and positions of the input, and in_prompt, which without an entry are the tokens in role
             `prompt`.
-        origin: What the file's name is the digest of, kept as JSON for people who open the file.
+        origin: record whose digest names the file, kept as JSON for people who open the file.
 
     Returns:
         The layers that the file has now: those that were read back from it, and those that were given.

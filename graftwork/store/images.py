@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from graftwork.core.atomic import append_whole
 from graftwork.core.png import check_png
 from graftwork.store.layout import Store
 
@@ -35,12 +36,7 @@ class DigestWriter:
         """Notes what is about to be written under a key."""
         line = f"{key} {hashlib.sha256(data).hexdigest()}\n"
         with self._lock:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # One write at the end of the file: a job that is killed leaves whole lines, but for the last.
-            with open(self._path, "ab") as file:
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            append_whole(self._path, line.encode())
 
 
 def read_digests(store: Store) -> dict[str, set[str]]:

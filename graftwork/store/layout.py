@@ -18,6 +18,10 @@ class Store:
         """One encoder input: HDF5 with a dataset per layer."""
         return self.root / "hidden_states" / key[:2] / f"{key}.h5"
 
+    def caption(self, key: str) -> Path:
+        """What an encoder answered about an image: JSON."""
+        return self.root / "captions" / f"{key}.json"
+
     def conditioning(self, hash_: str) -> Path:
         """Conditioning tensors, by the hash of their bytes."""
         return self.root / "conditioning" / hash_[:2] / f"{hash_}.safetensors"
@@ -25,6 +29,10 @@ class Store:
     def statistics(self, key: str) -> Path:
         """Statistics of one layer of an encoder over a corpus; beside it, as `.json`, what they are of."""
         return self.root / "statistics" / key[:2] / f"{key}.npz"
+
+    def map(self, key: str) -> Path:
+        """A fitted map; beside it, as `.json`, what it is of."""
+        return self.root / "maps" / key[:2] / f"{key}.safetensors"
 
     def image(self, key: str) -> Path:
         """One image."""
@@ -56,9 +64,19 @@ class Store:
         return self.root / "facts" / "statistics.json"
 
     @property
+    def verified_maps(self) -> Path:
+        """Which files of maps were read back in full, at which size and time."""
+        return self.root / "facts" / "maps.json"
+
+    @property
     def image_digests(self) -> Path:
         """Folder of the digests of images, a file per job that made some."""
         return self.root / "facts" / "images"
+
+    @property
+    def values(self) -> Path:
+        """Folder of what was measured of images, a file per job that measured some."""
+        return self.root / "values"
 
     @property
     def rates(self) -> Path:

@@ -1,15 +1,19 @@
-"""What names in the store are digests of: encoder inputs, statistics, recipes and images; and what a recipe's row says.
+"""Records whose digests are names in the store: encoder inputs, statistics, recipes and images; and rows of recipes.
 
 A key hashes the JSON of a record (`record_digest`): every field counts, but for those at their neutral value, which is the
 default here. tests/unit/planning/test_keys.py takes each field away in turn.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from graftwork.core.records import record_digest
+from graftwork.core.records import from_json, record_digest, to_json
 from graftwork.models.prompts import InputOptions
+
+# How keys begin that name a vector in the place of hidden states.
+_VECTOR = "vector "
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class EncoderInput(InputOptions, Arithmetic):
         reference: SHA-256 of the image; None without one.
         code: digest of the code that computes hidden states.
         source: "hidden_states", or "vision_tower" for the vision tower's output, which no text takes part in.
+        batch_shape: rows of the batch that it is encoded in.
     """
 
     encoder: str
@@ -46,16 +51,54 @@ class EncoderInput(InputOptions, Arithmetic):
     reference: str | None
     code: str
     source: str = "hidden_states"
+    batch_shape: int = 1
 
     @property
     def options(self) -> InputOptions:
-        """What the encoder is shown besides prompt and image, and how."""
+        """Options of how the encoder is shown prompt and image."""
         return InputOptions(**{option.name: getattr(self, option.name) for option in fields(InputOptions)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionParts(Arithmetic):
+    """What an answer about an image is the digest of.
+
+    Attributes:
+        encoder: identity of the encoder that answers.
+        reference: SHA-256 of the image.
+        question: text of the user.
+        max_new_tokens: most tokens of the answer.
+        code: digest of the code that answers.
+    """
+
+    encoder: str
+    reference: str
+    question: str
+    max_new_tokens: int
+    code: str
+
+    @property
+    def key(self) -> str:
+        """Name of the answer in the store."""
+        return record_digest(self)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """An answer about an image, as the store has it.
+
+    Attributes:
+        parts: what its name is the digest of.
+        text: the answer, in one line.
+    """
+
+    parts: CaptionParts
+    text: str
 
 
 @dataclass(frozen=True)
 class StatisticsParts:
-    """What a file of statistics is the digest of.
+    """Record whose digest names a file of statistics.
 
     Attributes:
         inputs: keys of hidden states, in the order of the corpus.
@@ -69,6 +112,33 @@ class StatisticsParts:
     layer: int
     code: str
     covariance_of: str | None = None
+
+
+@dataclass(frozen=True)
+class MapParts:
+    """What a fitted map is the digest of.
+
+    Attributes:
+        source: keys of hidden states of the encoder that is mapped, one for each prompt, in the order of the corpus.
+        layers: entries of `hidden_states` that it takes.
+        target: keys of those of the generator's own text encoder, for the same prompts.
+        target_layer: entry of `hidden_states`.
+        normalization: what is done to states first.
+        method: what fits the map.
+        parameters: of the method.
+        code: digest of the code that reads pairs and fits.
+        metric: identity of the generator whose metric the method takes; None where it takes none.
+    """
+
+    source: tuple[str, ...]
+    layers: tuple[int, ...]
+    target: tuple[str, ...]
+    target_layer: int
+    normalization: str
+    method: str
+    parameters: Mapping[str, Any]
+    code: str
+    metric: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +181,36 @@ class FileStatistics:
 
 
 @dataclass(frozen=True)
+class VectorName:
+    """Name of a vector that is added to hidden states.
+
+    Recipes name sources by keys of hidden states. A vector takes the place of one, under a key of its own form that says what it
+    is made of, and is read like any source.
+
+    Attributes:
+        file: SHA-256 of a file; None for the difference of two means.
+        tensor: Its tensor.
+        towards: Statistics with the one mean.
+        away_from: Those with the mean that is taken from it.
+    """
+
+    file: str | None = None
+    tensor: str | None = None
+    towards: CorpusStatistics | None = None
+    away_from: CorpusStatistics | None = None
+
+    @property
+    def as_source(self) -> InputLayer:
+        """As recipes name it."""
+        return InputLayer(_VECTOR + json.dumps(to_json(self), sort_keys=True), 0)
+
+    @classmethod
+    def of_key(cls, key: str) -> "VectorName | None":
+        """Returns the vector that a recipe names in the place of hidden states, or None for hidden states."""
+        return from_json(cls, json.loads(key.removeprefix(_VECTOR))) if key.startswith(_VECTOR) else None
+
+
+@dataclass(frozen=True)
 class StageChoice:
     """The transform that a recipe chose for a stage.
 
@@ -122,6 +222,7 @@ class StageChoice:
         corpus_statistics: statistics over a corpus, by the name that the transform's context has for them: `statistics`, or
             `donor` and `host`.
         file_statistics: `statistics` of a file; None for others.
+        map: key of a fitted map; None for others.
     """
 
     name: str
@@ -129,11 +230,12 @@ class StageChoice:
     code: str
     corpus_statistics: Mapping[str, CorpusStatistics] = field(default_factory=dict)
     file_statistics: FileStatistics | None = None
+    map: str | None = None
 
 
 @dataclass(frozen=True)
 class SigmaSchedule:
-    """What decides the alphas of a schedule that follows sigma, which is known when the conditioning is built.
+    """Parameters of a schedule that follows sigma; its alphas are known when the conditioning is built.
 
     Attributes:
         schedule: fields of `AlphaSchedule` but `over`.
@@ -155,8 +257,25 @@ class SigmaSchedule:
 
 
 @dataclass(frozen=True)
+class LayerRecipe:
+    """What makes one layer of a conditioning that has several; each attribute is as in `Recipe`.
+
+    Attributes:
+        text: input of the generator's own text encoder.
+        sources: inputs of the encoder that is blended in; empty where the layer stays the text.
+        neutral_sources: what each of them is compared with.
+        stages: stage -> transform.
+    """
+
+    text: InputLayer
+    sources: tuple[InputLayer, ...] = ()
+    neutral_sources: tuple[InputLayer, ...] = ()
+    stages: Mapping[str, StageChoice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """What makes conditioning. Only what takes part is in it: at alpha 0 that is the text alone.
+    """Recipe of a conditioning. Only parts that take effect are in it: at alpha 0 that is the text alone.
 
     Attributes:
         text: input of the generator's own text encoder.
@@ -170,6 +289,11 @@ class Recipe:
             there are no sources.
         alpha_over_sigma: the schedule of alphas that follows sigma.
         stages: stage -> transform.
+        further_layers: where the generator is conditioned on several layers, those after the first, which the attributes
+            above describe.
+        layout: how a caption token is made of its layers, see `models.families.CaptionFormat`.
+        dropped_prefix: first tokens of the text that the generator is not given.
+        noise: of a control: seed of the random direction that takes the place of each token's change.
     """
 
     text: InputLayer
@@ -182,6 +306,16 @@ class Recipe:
     alphas: tuple[float, ...] = ()
     alpha_over_sigma: SigmaSchedule | None = None
     stages: Mapping[str, StageChoice] = field(default_factory=dict)
+    further_layers: tuple[LayerRecipe, ...] = ()
+    layout: str = "single"
+    dropped_prefix: int = 0
+    noise: int | None = None
+
+    @property
+    def layers(self) -> "tuple[Recipe, ...]":
+        """The recipes of single layers that it consists of, in the order of the generator."""
+        own = replace(self, further_layers=())
+        return (own, *(replace(own, **vars(layer)) for layer in self.further_layers))
 
     @property
     def key(self) -> str:
@@ -191,7 +325,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageParts(Arithmetic):
-    """What an image is the digest of: all that the generator sees.
+    """Record whose digest names an image: all that the generator sees.
 
     Attributes:
         conditioning: hash of the conditioning tensors.
@@ -210,6 +344,8 @@ class ImageParts(Arithmetic):
         init_image: SHA-256 of the image to start from; None for noise alone.
         first_step: the first step that is run. Of the strength only this counts.
         acceleration: settings that were added later, where they change something.
+        references: SHA-256 of images that the generator is shown beside the caption.
+        reference_scale: strength of these, where it can be set.
     """
 
     conditioning: str
@@ -228,6 +364,8 @@ class ImageParts(Arithmetic):
     init_image: str | None = None
     first_step: int = 0
     acceleration: Mapping[str, Any] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
+    reference_scale: float | None = None
 
     @property
     def key(self) -> str:
@@ -243,7 +381,7 @@ class ImageParts(Arithmetic):
 
 @dataclass(frozen=True)
 class Sketch:
-    """What the generator sees of a conditioning, in a few numbers, see `graftwork.conditioning.sketches`.
+    """A few numbers that stand for what the generator sees of a conditioning, see `graftwork.conditioning.sketches`.
 
     Attributes:
         tokens: name of each tensor -> its tokens.
@@ -256,7 +394,7 @@ class Sketch:
 
 @dataclass(frozen=True)
 class ConditioningReport:
-    """What is recorded of a recipe: which bytes it gave, and what tables say of them.
+    """Row of a recipe: which bytes it gave, and what tables say of them.
 
     Attributes:
         conditioning: hash of the tensors.

@@ -40,7 +40,7 @@ def write_statistics(path: Path, classes: Mapping[str, Moments], sinks: FurtherS
     """Rounds moments to statistics and writes them.
 
     Args:
-        path: Of the `.npz`; the JSON has the same name.
+        path: path of the `.npz`; the JSON has the same name.
         classes: Token class -> moments. Of one with fewer than 2 tokens only their number is kept.
         sinks: sinks beyond position 0 in the inputs.
         origin: record that says what the statistics are of, for people who open the file.
@@ -127,7 +127,7 @@ def read_statistics_file(data: bytes, tokens: int | None, source: str) -> Refere
     Args:
         data: The whole file.
         tokens: How many tokens it is of, which the published format does not say; None for our own, which does.
-        source: What the file is called in errors.
+        source: name of the file in errors.
 
     Raises:
         MissingStatistic: where mean, standard deviation or a number of tokens is missing.

@@ -239,7 +239,7 @@ def blend_style_delta(
         text: float32 (n, dim).
         source: float32 (k, dim), after length matching.
         alpha: In (0, 1].
-        parameters: What is done to the difference.
+        parameters: parameters of the transform of the difference.
         context: `neutral`, float32 (k, dim), is of the neutral image, after the same transforms.
 
     Raises:

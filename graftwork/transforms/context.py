@@ -1,4 +1,4 @@
-"""What a transform may use beside its source and its parameters."""
+"""Inputs of a transform beside its source and its parameters."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from graftwork.models.tokens import ROLE_CODES
 if TYPE_CHECKING:
     import torch
 
+    from graftwork.maps.fitted import FittedMap
     from graftwork.statistics.reference import ReferenceStatistics
 
 STATISTICS = "statistics"
@@ -20,6 +21,8 @@ NEUTRAL_SOURCE = "neutral_source"
 WHOLE_SOURCE = "whole_source"
 TEXT_TOKENS = "text_tokens"
 IMAGE_TOKENS = "image_tokens"
+FITTED_MAP = "fitted_map"
+VECTOR = "vector"
 # What a registration may say that its transform needs, in words.
 NEEDS = {
     STATISTICS: "reference statistics: those that the parameter `statistics` names",
@@ -30,6 +33,8 @@ NEEDS = {
     WHOLE_SOURCE: "the source as it is before length matching",
     TEXT_TOKENS: "tokens of text in the source",
     IMAGE_TOKENS: "tokens of an image in the source",
+    FITTED_MAP: "a map that was fitted on a corpus",
+    VECTOR: "a vector in the place of the source: that which the parameter `vector` names",
 }
 # Needs that are about reference statistics; the value is the attribute of `ReferenceStatistics` that is wanted.
 STATISTICS_WITH = {COVARIANCE: "covariance", TOKEN_RMS: "median_token_rms"}
@@ -37,7 +42,7 @@ STATISTICS_WITH = {COVARIANCE: "covariance", TOKEN_RMS: "median_token_rms"}
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What a transform may use beside its source and its parameters.
+    """Inputs of a transform beside its source and its parameters.
 
     Attributes:
         text: float32 (n, dim), the same prompt from the generator's own text encoder.
@@ -53,6 +58,7 @@ class Context:
         donor: For `FIT_STATISTICS`: statistics of the encoder that the source is from.
         host: For `FIT_STATISTICS`: statistics of the generator's own text encoder.
         neutral: For `NEUTRAL_SOURCE`: float32 (k, dim), after the same transforms as the source.
+        map: For `FITTED_MAP`.
     """
 
     text: "torch.Tensor"
@@ -67,6 +73,7 @@ class Context:
     donor: "ReferenceStatistics | None" = None
     host: "ReferenceStatistics | None" = None
     neutral: "torch.Tensor | None" = None
+    map: "FittedMap | None" = None
 
     def __post_init__(self) -> None:
         """Takes what is not given from the roles."""

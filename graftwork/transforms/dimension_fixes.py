@@ -39,10 +39,10 @@ CLAMP_SIGMA = 3.0
 
 @dataclass(frozen=True, eq=False)
 class DimensionFix:
-    """What to do to each dimension: min(max(x * scale + shift, low), high).
+    """Linear map and bounds of each dimension: min(max(x * scale + shift, low), high).
 
     Attributes:
-        mode: What was fitted.
+        mode: kind of the fit.
         scale: float32 (channels,), 0 where a dimension is silenced.
         shift: float32 (channels,).
         low: float32 (channels,), minus infinity where nothing is clamped.
@@ -122,7 +122,7 @@ def apply_dimension_fix(states: "torch.Tensor", fix: DimensionFix, in_place: boo
 
     Args:
         states: float32 (tokens, channels).
-        fix: What to do.
+        fix: map of each dimension.
         in_place: Overwrite the states.
 
     Raises:

@@ -169,7 +169,7 @@ def mask_by_clamping(
 ) -> "tuple[torch.Tensor, list[str]]":
     """Multiplies outlier dimensions so that their ratio becomes the threshold, or its inverse.
 
-    Of listed dimensions those that are no outliers stay as they are.
+    Listed dimensions that are no outliers stay as they are.
     """
     import torch
 

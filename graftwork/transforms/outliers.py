@@ -26,7 +26,7 @@ _MOST_NAMED = 8
 
 @dataclass(frozen=True, eq=False)
 class Outliers:
-    """What is masked.
+    """Values that are masked.
 
     Attributes:
         rows: The tokens of the class: a slice, or int64 (k, 1).

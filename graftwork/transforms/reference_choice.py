@@ -1,4 +1,4 @@
-"""What masking and normalization may take as reference: the same prompt's text, a corpus, or a file.
+"""References of masking and normalization: the same prompt's text, a corpus, or a file.
 
 The values of the cell parameter `statistics`. In a resolved cell, names have become content: a corpus its digest, an
 encoder its identity, a file its SHA-256.

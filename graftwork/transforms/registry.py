@@ -13,7 +13,7 @@ import importlib
 import inspect
 import json
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Literal
@@ -21,8 +21,9 @@ from typing import Any, Literal
 from pydantic.fields import FieldInfo
 
 from graftwork.core.code_digest import code_digest, outside_digests
+from graftwork.core.labels import format_value, format_values
 from graftwork.core.parameters import ALWAYS, Declaration, Strict, declarations
-from graftwork.transforms.context import FIT_STATISTICS, NEEDS, STATISTICS, STATISTICS_WITH
+from graftwork.transforms.context import FIT_STATISTICS, NEEDS, STATISTICS, STATISTICS_WITH, VECTOR
 
 # In an example, for a stage: its default, whatever the experiment around the example has.
 DEFAULT = object()
@@ -36,7 +37,7 @@ class Stage:
     Attributes:
         name: Parameter of cells that chooses the transform.
         arguments: Names of the arguments of its functions.
-        meaning: What it does, in one sentence.
+        meaning: its effect, in one sentence.
         in_every_name: Whether the name of every cell contains the choice. Else one transform of the stage is registered
             as neutral, which names leave out.
     """
@@ -45,6 +46,21 @@ class Stage:
     arguments: tuple[str, ...]
     meaning: str
     in_every_name: bool = False
+
+    @staticmethod
+    def format(values: Sequence[Any]) -> list[str]:
+        """Writes choices for people, different ones differently: a name, or what a mapping says beside its defaults."""
+        plain = [
+            {name: item for name, item in value.items() if item not in (None, False)}
+            if isinstance(value, Mapping)
+            else value
+            for value in values
+        ]
+        short = [
+            ", ".join(map(format_value, value.values())) if isinstance(value, Mapping) else str(value)
+            for value in plain
+        ]
+        return short if len(set(short)) == len(set(map(repr, values))) else format_values(values)
 
     @cached_property
     def default(self) -> str:
@@ -59,7 +75,7 @@ class Stage:
 
     @property
     def description(self) -> str:
-        """What the documentation says of the parameter."""
+        """Description of the parameter in the documentation."""
         return f"{self.meaning} See the table of transforms."
 
 
@@ -79,6 +95,11 @@ STAGES = {
             "dimension_fix",
             ("source", "parameters", "context"),
             "Corrects dimensions with factors that were fitted on a corpus.",
+        ),
+        Stage(
+            "mapping",
+            ("layers", "parameters", "context"),
+            "Maps the hidden states to those of the generator's own text encoder, with a map that was fitted on a corpus.",
         ),
         Stage(
             "normalization",
@@ -115,17 +136,19 @@ class Transform:
     Attributes:
         stage: One of `STAGES`.
         name: Value of the parameter that is named like the stage.
-        function: What it does. It takes the arguments that its stage lists; `parameters` is an instance of the model.
+        function: the transform itself. It takes the arguments that its stage lists; `parameters` is an instance of the model.
         formula: For the documentation.
         source: Paper, class in a library, or design that the formula comes from.
         parameters: Model of its parameters.
-        needs: What it takes beside source and parameters, out of `NEEDS`.
+        needs: inputs beside source and parameters, out of `NEEDS`.
         problem_with: Given the parameters of a cell, says what is wrong with the combination, or None. Where they are
             known, the facts of `graftwork.design.fit.facts_of` are among the parameters.
         is_default: Whether cells have it where an experiment chooses none.
         is_neutral: Whether it reproduces what happened before its stage existed; a cell's name leaves it out.
         examples: Settings that show what it does, for the experiment that shows every transform: name -> parameters of a
             cell. The transform itself is added; `DEFAULT` stands for the default of another stage.
+        is_mapping: Whether it is chosen by a mapping with its name as a key, `{name: ..., parameter: ...}`, whose keys are its
+            parameters; those are then no parameters of cells.
         selects_all: For token modes: whether it selects every token.
         combines: For combinations: the parameter of cells whose several values it combines, if any.
         keeps_length: For length matchings: whether the source keeps its own length.
@@ -149,6 +172,7 @@ class Transform:
     is_default: bool = False
     is_neutral: bool = False
     examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    is_mapping: bool = False
     selects_all: bool = False
     combines: str | None = None
     keeps_length: bool = False
@@ -159,12 +183,12 @@ class Transform:
 
     @property
     def label(self) -> str:
-        """What grids and tables call it."""
+        """Name in grids and tables."""
         return f"{self.stage} = {self.name}"
 
     @property
     def summary(self) -> str:
-        """What it does, in one line."""
+        """Effect, in one line."""
         return str(self.function.__doc__).strip().split("\n")[0]
 
     @property
@@ -174,7 +198,9 @@ class Transform:
 
     @cached_property
     def declarations(self) -> dict[str, Declaration]:
-        """What its parameters declare, by name."""
+        """Declarations of its parameters, by name; none where they are no parameters of cells."""
+        if self.is_mapping:
+            return {}
         return declarations(self.parameters.model_fields, f"{self.stage} {self.name!r}")
 
     @property
@@ -194,6 +220,8 @@ class Transform:
 
     def values_of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Returns those of a cell's parameters that the function takes, by name."""
+        if self.is_mapping:
+            return dict(parameters[self.stage])
         return {name: parameters[name] for name in self.parameters.model_fields}
 
     def parameters_of(self, values: Mapping[str, Any]) -> TransformParameters:
@@ -239,10 +267,17 @@ def transforms(stage: str) -> dict[str, Transform]:
 
 
 @outside_digests("looks a function up, whose digest is in the recipe")
-def transform(stage: str, name: str) -> Transform:
-    """Returns one transform."""
+def transform(stage: str, chosen: str | Mapping[str, Any]) -> Transform:
+    """Returns one transform.
+
+    Args:
+        stage: One of `STAGES`.
+        chosen: Its name, or the mapping that chooses it.
+    """
     _load_all()
-    return _TRANSFORMS[stage][name]
+    if isinstance(chosen, str):
+        return _TRANSFORMS[stage][chosen]
+    return next(entry for entry in _TRANSFORMS[stage].values() if entry.is_mapping and entry.name in chosen)
 
 
 def names_of(stage: str, wanted: Callable[[Transform], bool]) -> list[str]:
@@ -265,7 +300,7 @@ def parameter_fields() -> dict[str, tuple[Any, FieldInfo]]:
     fields: dict[str, tuple[Any, FieldInfo]] = {}
     for stage in STAGES:
         for entry in transforms(stage).values():
-            for name, info in entry.parameters.model_fields.items():
+            for name, info in entry.parameters.model_fields.items() if not entry.is_mapping else ():
                 described = info
                 if name in fields and fields[name][1].default != info.default:
                     described = FieldInfo(default=None, description=info.description)
@@ -277,7 +312,9 @@ def parameter_fields() -> dict[str, tuple[Any, FieldInfo]]:
 def owners_of(parameter: str) -> tuple[Transform, ...]:
     """Returns the transforms that take a parameter of cells."""
     entries = (entry for stage in STAGES for entry in transforms(stage).values())
-    return tuple(entry for entry in entries if parameter in entry.parameters.model_fields)
+    return tuple(
+        entry for entry in entries if parameter in entry.parameters.model_fields and not entry.is_mapping
+    )
 
 
 def fill_in_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -347,7 +384,11 @@ def _check_needs(entry: Transform, owner: str) -> None:
     unknown = [need for need in entry.needs if need not in NEEDS]
     if unknown:
         raise TypeError(f"{owner}: it needs {unknown[0]!r}, which nothing gives; allowed: {', '.join(NEEDS)}")
-    needed = {STATISTICS: entry.needs_statistics, "fix_corpus": FIT_STATISTICS in entry.needs}
+    needed = {
+        STATISTICS: entry.needs_statistics,
+        "fix_corpus": FIT_STATISTICS in entry.needs,
+        VECTOR: VECTOR in entry.needs,
+    }
     for parameter, is_needed in needed.items():
         if is_needed != (parameter in entry.parameters.model_fields):
             raise TypeError(

@@ -52,7 +52,7 @@ def alpha_at(schedule: AlphaSchedule, p: float) -> float:
     2021). step: max before the break, min from it on. peak_early: max exp(-3 p). points: linear between the points.
 
     Args:
-        schedule: What to follow.
+        schedule: the schedule to follow.
         p: From 0 to 1.
     """
     high, low = schedule.maximum, schedule.minimum
@@ -84,7 +84,7 @@ def alphas_of_steps(
     """Returns alpha for each step, rounded to 12 digits so that equal numbers have equal names.
 
     Args:
-        schedule: What to follow.
+        schedule: the schedule to follow.
         steps: How many steps there are; a single one has p = 0.
         sigmas: Sigmas of the scheduler, one for each step (a last 0 is ignored), from 0 to 1; for `over: sigma`.
 

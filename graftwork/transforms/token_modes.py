@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from graftwork.core.parameters import parameter
-from graftwork.models.tokens import ROLE_CODES, ROLES
+from graftwork.models.tokens import ROLE_CODES, SOURCE_ROLES
 from graftwork.transforms.context import IMAGE_TOKENS
 from graftwork.transforms.registry import TransformParameters, register
 
@@ -90,25 +90,25 @@ def select_prompt_only(roles: np.ndarray, parameters: TransformParameters) -> np
 def _each_once(roles: list[str]) -> list[str]:
     if len(set(roles)) < len(roles):
         raise PydanticCustomError("roles", "a list in which no role occurs twice")
-    return sorted(roles, key=ROLES.index)
+    return sorted(roles, key=SOURCE_ROLES.index)
 
 
 class RolesParameters(TransformParameters):
     """Parameters of `select_roles`."""
 
     token_roles: (
-        Annotated[list[Literal[ROLES]], Field(min_length=1), AfterValidator(_each_once)] | None  # type: ignore[valid-type]
+        Annotated[list[Literal[SOURCE_ROLES]], Field(min_length=1), AfterValidator(_each_once)] | None  # type: ignore[valid-type]
     ) = parameter(None, neutral=None, description="Roles of the tokens that `roles` selects.")
 
 
 def _problem_with_roles(parameters: Mapping[str, Any]) -> str | None:
     chosen, possible = parameters.get("token_roles"), parameters.get("source_has_roles")
     if chosen is None:
-        return f"token_mode 'roles' needs token_roles: a list out of {', '.join(ROLES)}"
+        return f"token_mode 'roles' needs token_roles: a list out of {', '.join(SOURCE_ROLES)}"
     if possible is not None and not possible & set(chosen):
         return (
             f"token_roles {chosen} selects nothing: the source of this cell has none of them; allowed: "
-            f"{', '.join(role for role in ROLES if role in possible)}"
+            f"{', '.join(role for role in SOURCE_ROLES if role in possible)}"
         )
     return None
 
