@@ -119,12 +119,12 @@ def _is_complete(folder: Path, marker: dict[str, Any]) -> bool:
 def _build(folder: Path, sizes: SmallShape, seed: int) -> None:
     tokenizer = train_tokenizer(CAPTIONS, sizes.vocab_size)
     text_encoder = new_text_encoder(sizes, tokenizer)
-    _initialise(text_encoder, seed)
+    initialise(text_encoder, seed)
     transformer = new_transformer(sizes)
-    _initialise(transformer, seed + 1, _transformer_gain)
+    initialise(transformer, seed + 1, _transformer_gain)
     vae = new_vae(sizes)
     # Half the usual scale at the end keeps most pixels off the clamp at black and white.
-    _initialise(vae, seed + 2, lambda name: 0.5 if name.startswith("decoder.conv_out") else 1.0)
+    initialise(vae, seed + 2, lambda name: 0.5 if name.startswith("decoder.conv_out") else 1.0)
     tokenizer.chat_template = QWEN3_TEMPLATE
     save_pipeline(
         folder / "z-image",
@@ -136,7 +136,7 @@ def _build(folder: Path, sizes: SmallShape, seed: int) -> None:
 
     vision = new_vision_language_model(sizes, tokenizer)
     for number, (variant, template) in enumerate(VL_TEMPLATES.items()):
-        _initialise(vision, seed + 3)
+        initialise(vision, seed + 3)
         _descend(vision, text_encoder, sizes.parent_distance, seed + 4 + number)
         tokenizer.chat_template = template
         target = folder / f"qwen3-vl-{variant}"
@@ -145,7 +145,7 @@ def _build(folder: Path, sizes: SmallShape, seed: int) -> None:
         new_image_processor(sizes).save_pretrained(target)
 
     embedding = new_text_encoder(sizes, tokenizer)
-    _initialise(embedding, seed + 6)
+    initialise(embedding, seed + 6)
     # As published: the weights of the model without its head, and a tokenizer that closes every text.
     embedding.model.save_pretrained(folder / "qwen3-embedding")
     tokenizer.chat_template = QWEN3_TEMPLATE
@@ -173,7 +173,7 @@ def _transformer_gain(name: str) -> float:
 
 
 @torch.no_grad()
-def _initialise(module: torch.nn.Module, seed: int, gain: Callable[[str], float] = lambda name: 1.0) -> None:
+def initialise(module: torch.nn.Module, seed: int, gain: Callable[[str], float] = lambda name: 1.0) -> None:
     """Draws every parameter in the order of names: matrices keep the scale of inputs, norms are near one."""
     generator = torch.Generator("cpu").manual_seed(seed)
     for name, parameter in sorted(module.named_parameters()):

@@ -25,6 +25,8 @@ PAGES = [
         "docs/guide.md",
         "docs/reference.md",
         "docs/architecture.md",
+        "docs/cluster.md",
+        "docs/maps.md",
         "benchmarks/RESULTS.md",
         "resources/miniature/README.md",
         "resources/references/LICENSE.md",

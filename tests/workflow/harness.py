@@ -1,19 +1,26 @@
 """A copy of the repository with a small experiment, run through the command line and counted from outside."""
 
+import atexit
+import compileall
 import contextlib
 import csv
+import functools
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import yaml
+
+from tests.workflow.warm import Server, WarmProcess
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).parent / "probe"
@@ -33,6 +40,22 @@ EXPERIMENT = {
     "axes": {"alpha": [0.0, 0.5]},
     "grids": [{"x": "alpha", "y": "prompt"}],
 }
+
+
+@functools.cache
+def _started() -> Server:
+    folder = Path(tempfile.mkdtemp(prefix="graftwork-warm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return Server(folder, {**environment, "HF_HUB_OFFLINE": "1"})
+
+
+def _server(environment: Mapping[str, str]) -> Server | None:
+    """The server that forks a run with these variables; None where each process must be started by itself."""
+    if not sys.platform.startswith("linux"):
+        return None
+    server = _started()
+    return server if server.fits(environment) else None
 
 
 @dataclass
@@ -110,14 +133,18 @@ class Workspace:
         for name in CODE:
             source, target = REPOSITORY / name, folder / name
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                # Copied with its bytecode (valid, for times are kept), so that no job compiles it again.
+                compileall.compile_dir(source, quiet=1)
+                shutil.copytree(source, target)
             else:
                 shutil.copy2(source, target)
         # The miniature's weights are linked: tens of megabytes that nothing here writes to.
         shutil.copytree(
-            REPOSITORY / "resources", folder / "resources", ignore=shutil.ignore_patterns("family")
+            REPOSITORY / "resources", folder / "resources", ignore=shutil.ignore_patterns("family", "scorers")
         )
-        (folder / "resources/miniature/family").symlink_to(REPOSITORY / "resources/miniature/family")
+        for name in ("family", "scorers"):
+            link = folder / "resources/miniature" / name
+            link.symlink_to(REPOSITORY / "resources/miniature" / name)
         (folder / "config" / "experiments").mkdir(parents=True)
         shutil.copytree(models, folder / "results" / "models" / "small")
         shutil.copy2(Path(__file__).with_name("models.yaml"), folder / "config" / "models.yaml")
@@ -144,36 +171,26 @@ class Workspace:
         path = self.folder / "config" / "experiments" / f"{name}.yaml"
         path.write_text(yaml.safe_dump(self.experiment, sort_keys=False))
 
-    def run(self, *arguments: str, kill: str = "", fail: str = "", timeout: float = 300) -> Run:
-        """Runs Snakemake in a process group of its own; `kill` is a PROBE_KILL and `fail` a PROBE_FAIL value."""
-        # Snakemake's Slurm plugin asks for the cluster whenever it is imported: 10 s where the controller is down.
-        scontrol = self.folder / "bin" / "scontrol"
-        if not scontrol.exists():
-            scontrol.parent.mkdir()
-            scontrol.write_text("#!/bin/sh\nexit 1\n")
-            scontrol.chmod(0o755)
+    def run(
+        self,
+        *arguments: str,
+        kill: str = "",
+        fail: str = "",
+        timeout: float = 900,
+        variables: Mapping[str, str] | None = None,
+        through: Sequence[str] = (),
+        warm: bool = True,
+    ) -> Run:
+        """Runs Snakemake in a process group of its own; `kill` is a PROBE_KILL and `fail` a PROBE_FAIL value.
+
+        `variables` are further ones of its environment, and `through` is a command that runs it. Where it can, a server
+        forks its processes (`tests/workflow/warm.py`); without `warm` each imports its libraries.
+        """
         earlier = set(self._logs())
         log = self.folder / "probe.log"
         log.unlink(missing_ok=True)
-        environment = {
-            **os.environ,
-            "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(PROBE),
-            "PROBE_LOG": str(log),
-            "PROBE_KILL": kill,
-            "PROBE_FAIL": fail,
-            "HF_HUB_OFFLINE": "1",
-        }
-        command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "2", *arguments]
-        process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        probe = {"PROBE_LOG": str(log), "PROBE_KILL": kill, "PROBE_FAIL": fail}
+        process = self.start(*arguments, through=through, warm=warm, **probe, **(variables or {}))
         try:
             output, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -182,6 +199,48 @@ class Workspace:
         events = Counter(log.read_text().splitlines()) if log.exists() else Counter()
         said = "".join(path.read_text() for path in self._logs() if path not in earlier)
         return Run(process.returncode, output, events, said)
+
+    def start(
+        self,
+        *arguments: str,
+        cores: int | None = 2,
+        through: Sequence[str] = (),
+        warm: bool = False,
+        **variables: str,
+    ) -> subprocess.Popen[str] | WarmProcess:
+        """Starts Snakemake in a process group of its own; its output is a pipe. Without `cores` a profile decides.
+
+        The other arguments are as in `run`.
+        """
+        environment = self._environment(**variables)
+        given = [*(["--cores", str(cores)] if cores else []), *arguments]
+        server = _server(environment) if warm and not through else None
+        if server is not None:
+            return server.start(given, environment, self.folder)
+        return subprocess.Popen(
+            [*through, str(Path(sys.executable).with_name("snakemake")), *given],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _environment(self, **variables: str) -> dict[str, str]:
+        # Snakemake's Slurm plugin asks for the cluster whenever it is imported: 10 s where the controller is down.
+        scontrol = self.folder / "bin" / "scontrol"
+        if not scontrol.exists():
+            scontrol.parent.mkdir()
+            scontrol.write_text("#!/bin/sh\nexit 1\n")
+            scontrol.chmod(0o755)
+        return {
+            **os.environ,
+            "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(PROBE),
+            "HF_HUB_OFFLINE": "1",
+            **variables,
+        }
 
     def _logs(self) -> list[Path]:
         return sorted((self.folder / ".snakemake" / "log").glob("*.snakemake.log"))

@@ -2,6 +2,7 @@
 
 from tests.workflow.harness import Workspace
 
+TABLE = "results/small/cells.csv"
 SETTINGS = {"fuse_blocks": True, "vae_slicing": True, "attention_backend": "_native_math"}
 
 
@@ -9,7 +10,7 @@ def test_settings_make_new_images_and_their_absence_finds_the_old_ones(built: Wo
     plain = built.stored("images/**/*.png")
     built.config["hardware"]["generation"].update(SETTINGS)
     built.save()
-    run = built.run()
+    run = built.run(TABLE)
     assert run.returncode == 0, run.output
     assert run.made["images"] == len(plain)
     # The conditioning is what it was; it was dropped when its images existed, and is built again from hidden states.
@@ -21,7 +22,7 @@ def test_settings_make_new_images_and_their_absence_finds_the_old_ones(built: Wo
     for name in SETTINGS:
         del built.config["hardware"]["generation"][name]
     built.save()
-    run = built.run()
+    run = built.run(TABLE)
     assert run.returncode == 0, run.output
     assert "images" not in run.made
     assert "generator" not in run.made

@@ -148,7 +148,13 @@ CASES: dict[str, tuple[Callable[[Files], None], list[str]]] = {
     ),
     "unknown family in models.yaml": (
         put("models.encoders.small-qwen3", family="qwen"),
-        [MODELS_FILE, "encoders.small-qwen3.family", "'qwen'", "'qwen3' or 'qwen3_vl'"],
+        [
+            MODELS_FILE,
+            "encoders.small-qwen3.family",
+            "'qwen'",
+            "'qwen3', 'qwen3_vl'",
+            "did you mean 'qwen3'?",
+        ],
     ),
     "unknown key in an experiment": (
         put("experiment", tilte="x"),

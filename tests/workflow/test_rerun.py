@@ -26,6 +26,12 @@ LOADED = {
     "generator": ["ZImageTransformer2DModel", "AutoencoderKL"],
 }
 NOTHING: dict[str, int] = {}
+# What needs every stage up to the images, and shows them. Pages, the viewer and plots are asked for where they are the point.
+IMAGES_SHOWN = ("results/small/cells.csv", "results/small/grids/alpha_by_prompt.png")
+# The same where a grid has a page for each of several values.
+PAGES_SHOWN = ("results/small/cells.csv", "results/small/grids/alpha_by_prompt_001.png")
+EVERYTHING = ()
+PAGES = {"write_summary_page": 1, "write_index": 1}
 PRESENTATION = {"tables": 1, "grids": 1}
 ONE_BATCH = {"conditioning": 2, "images": 2, "generator": 2}
 
@@ -39,12 +45,14 @@ class Row:
         made: Counts as in `Run.made`; what is not named must not be made at all.
         check: Further assertions, given the workspace and the run.
         adds: Whether every earlier cell is still in the table, under its old name.
+        targets: Targets of the run.
     """
 
     change: Callable[[Workspace], None]
     made: dict[str, int]
     check: Callable[[Workspace, Run], None] = lambda workspace, run: None
     adds: bool = True
+    targets: tuple[str, ...] = IMAGES_SHOWN
 
 
 def base(**values: object) -> Callable[[Workspace], None]:
@@ -102,7 +110,7 @@ def no_gpu_job(workspace: Workspace, run: Run) -> None:
 
 def only_presentation(workspace: Workspace, run: Run) -> None:
     assert run.jobs, run.output
-    assert set(run.jobs) <= {"tabulate", "draw_grid", "summarize_experiment", "verdict"}, run.jobs
+    assert set(run.jobs) <= {"tabulate", "draw_grid", "summarize_experiment", "verdict", *PAGES}, run.jobs
 
 
 def nothing_to_do(workspace: Workspace, run: Run) -> None:
@@ -131,7 +139,7 @@ def same_as_names_the_other_layer(workspace: Workspace, run: Run) -> None:
 
 
 def summary_and_grids(workspace: Workspace, run: Run) -> None:
-    assert run.jobs == {"draw_grid": 1, "summarize_experiment": 1, "verdict": 1}
+    assert run.jobs == {"draw_grid": 1, "summarize_experiment": 1, "verdict": 1, **PAGES}
     assert "How it was made: " in (workspace.folder / "results/small/summary.md").read_text()
 
 
@@ -244,12 +252,16 @@ def second_shares_images(workspace: Workspace, run: Run) -> None:
 
 
 ROWS = {
-    "nothing; model folders renamed away -> nothing": Row(hide_models, NOTHING, nothing_to_do),
+    "nothing; model folders renamed away -> nothing": Row(
+        hide_models, NOTHING, nothing_to_do, targets=EVERYTHING
+    ),
     "one more value on an axis -> its 2 images": Row(
-        axes(alpha=[0.0, 0.5, 1.0]), {**ONE_BATCH, **PRESENTATION}
+        axes(alpha=[0.0, 0.5, 1.0]), {**ONE_BATCH, **PRESENTATION}, targets=EVERYTHING
     ),
     "a new axis whose old value is neutral -> 2 images": Row(
-        axes(normalization=["none", "global"]), {**ONE_BATCH, "tables": 1, "grids": 1}
+        axes(normalization=["none", "global"]),
+        {**ONE_BATCH, "tables": 1, "grids": 1},
+        targets=PAGES_SHOWN,
     ),
     "one more prompt -> its extractions and images": Row(
         base(prompts=["a red apple", "a blue boat at sea", "a green hat"]),
@@ -258,26 +270,35 @@ ROWS = {
     "one more reference -> its extractions and images": Row(
         base(references=["cartoon_house", "purple_hexagon"]),
         {**ONE_BATCH, "vision_language": 2, "vision": 1, "hidden_states": 2, "tables": 1, "grids": 1},
+        targets=PAGES_SHOWN,
     ),
     "one more seed -> its 4 images, no extraction": Row(
-        base(seeds=[1, 2]), {"conditioning": 4, "images": 4, "generator": 4, "tables": 1, "grids": 1}
+        base(seeds=[1, 2]),
+        {"conditioning": 4, "images": 4, "generator": 4, "tables": 1, "grids": 1},
+        targets=PAGES_SHOWN,
     ),
     "a value removed, then restored -> tables and grids": Row(
         in_turn(run_without_a_value, axes(alpha=[0.0, 0.5])), PRESENTATION, no_gpu_job
     ),
     "a layer by another name -> no image, same_as says so": Row(
-        axes(hidden_layer=[-2, 5]), {"tables": 1, "grids": 1}, same_as_names_the_other_layer
+        axes(hidden_layer=[-2, 5]),
+        {"tables": 1, "grids": 1},
+        same_as_names_the_other_layer,
+        targets=EVERYTHING,
     ),
     "another recipe of equal bytes -> one image for both, same_as says so": Row(
         in_turn(base(token_mode="text_only"), axes(length_matching=["truncate", "area"])),
         {**ONE_BATCH, "tables": 1, "grids": 1},
         same_as_names_the_other_matching,
         adds=False,
+        targets=PAGES_SHOWN,
     ),
     "comments, docstrings, every file touched -> nothing": Row(
-        write_comments_and_touch_all, NOTHING, nothing_to_do
+        write_comments_and_touch_all, NOTHING, nothing_to_do, targets=EVERYTHING
     ),
-    "a fresh clone beside old results -> nothing": Row(clone_beside, NOTHING, nothing_to_do),
+    "a fresh clone beside old results -> nothing": Row(
+        clone_beside, NOTHING, nothing_to_do, targets=EVERYTHING
+    ),
     "a fresh clone beside old results, one more value -> its images": Row(
         in_turn(clone_beside, axes(alpha=[0.0, 0.5, 1.0])), {**ONE_BATCH, **PRESENTATION}
     ),
@@ -299,6 +320,7 @@ ROWS = {
         ),
         NOTHING,
         nothing_to_do,
+        targets=EVERYTHING,
     ),
     "an edit of code of grids and summaries -> only these": Row(
         in_turn(
@@ -307,6 +329,7 @@ ROWS = {
         ),
         {"grids": 1},
         summary_and_grids,
+        targets=EVERYTHING,
     ),
     "an edit of PNG, log, progress and job code -> nothing": Row(
         in_turn(
@@ -321,6 +344,7 @@ ROWS = {
         ),
         NOTHING,
         nothing_to_do,
+        targets=EVERYTHING,
     ),
     "an image deleted, another truncated by hand -> these two and their grids": Row(
         delete_and_truncate_images, {**ONE_BATCH, **PRESENTATION}
@@ -338,7 +362,7 @@ ROWS = {
         | PRESENTATION,
     ),
     "a second experiment that shares cells -> no image": Row(
-        second_experiment, {"tables": 2, "grids": 2}, second_shares_images
+        second_experiment, {"tables": 2, "grids": 2}, second_shares_images, targets=EVERYTHING
     ),
 }
 
@@ -347,7 +371,7 @@ ROWS = {
 def test_rerun(built: Workspace, row: Row) -> None:
     images, states, cells = built.stored(IMAGES), built.hidden_states(), {r["cell"] for r in built.rows()}
     row.change(built)
-    run = built.run()
+    run = built.run(*row.targets)
     assert run.returncode == 0, run.output
     assert run.made == row.made
     assert run.loads == {name: 1 for kind, names in LOADED.items() if kind in row.made for name in names}
@@ -360,7 +384,7 @@ def test_rerun(built: Workspace, row: Row) -> None:
     if row.adds:
         assert cells <= {r["cell"] for r in rows}
     if row.check is not nothing_to_do:
-        again = built.run()
+        again = built.run(*row.targets)
         nothing_to_do(built, again)
         assert not again.made
 
@@ -405,7 +429,8 @@ def test_layers_and_their_files(built: Workspace) -> None:
 def test_a_first_run_loads_each_model_once_and_gives_the_same_bytes_in_every_folder(
     fresh: Workspace, finished: Path
 ) -> None:
-    run = fresh.run()
+    # The other folder's processes were forked by a server of the tests: these are started as a user's are.
+    run = fresh.run(warm=False)
     assert run.returncode == 0, run.output
     assert run.loads == {name: 1 for names in LOADED.values() for name in names}
     # 2 prompts x (text alone, alpha 0.5); alpha 0 is the text alone. Batches of 2, 2 steps. One reference, seen once.

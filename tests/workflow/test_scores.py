@@ -12,6 +12,7 @@ import pytest
 
 from graftwork.core.png import is_complete_png
 from graftwork.scenes.world import ATTRIBUTES, render_scene
+from graftwork.scores.registry import scores
 from tests.unit.scores.scored import CAPTIONS, SHOWN, save_picture
 from tests.workflow.harness import Run, Workspace
 
@@ -22,6 +23,8 @@ PLOTS = {
     "reference_by_setting",
     *(f"following{by}" for by in ("", "_by_attribute", "_by_prompt_says")),
     "least_confidence",
+    "prompt_kept",
+    "reference_arrived",
 }
 
 
@@ -52,7 +55,10 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     assert run.returncode == 0, run.output
     assert not (results / "scores.csv").exists()
     assert "## Scores" not in (results / "summary.md").read_text()
-    plain, store, plan = fresh.rows(), fresh.snapshot("results/store"), fresh.snapshot("results/plan")
+    # The digests of code are kept beside what was made: a score brings code of its own.
+    store = fresh.snapshot("results/store")
+    del store["results/store/facts/code.json"]
+    plain, plan = fresh.rows(), fresh.snapshot("results/plan")
     design = (results / "design.json").read_bytes()
     assert len(plain) == 2 * 2 + 2
     people = fresh.table("cells")
@@ -72,6 +78,8 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
         "summarize_experiment": 1,
         "make_thumbnails": 1,
         "build_viewer": 1,
+        "write_summary_page": 1,
+        "write_index": 1,
         "verdict": 1,
     }
     scored, rows = read_table(results / "scores.csv"), fresh.rows()
@@ -84,6 +92,8 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
         "unscored",
         *(f"read_{attribute}" for attribute in ATTRIBUTES),
         "least_confidence",
+        "prompt_kept",
+        "reference_arrived",
     ]
     for row in scored:
         assert all(row[f"read_{attribute}"] for attribute in ATTRIBUTES)
@@ -140,4 +150,4 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_made(fresh: Workspa
     run = fresh.run("results/small/scores.csv")
     assert run.returncode == 1
     assert "config/experiments/small.yaml: scores is missing or empty" in run.output
-    assert "allowed: a list of ratings, scene_attributes" in run.output
+    assert f"allowed: a list of {', '.join(scores())}" in run.output

@@ -59,8 +59,15 @@ def test_statistics_are_made_once_and_serve_cells_and_analyses(fresh: Workspace)
     assert run.returncode == 0, run.output
     assert "WorkflowError" not in run.output  # No file that two rules could make.
     assert not run.loads
-    viewer = {"make_thumbnails": 1, "build_viewer": 1}
-    assert run.jobs == {"plan_statistics": 1, "analyze_statistics": 1, "judge_statistics": 1, **viewer}
+    viewer = {"build_viewer": 1}
+    pages = {"write_analysis_page": 1, "write_index": 1}
+    assert run.jobs == {
+        "plan_statistics": 1,
+        "analyze_statistics": 1,
+        "judge_statistics": 1,
+        **viewer,
+        **pages,
+    }
     results = fresh.folder / "results/statistics/small"
     summary = (results / "summary.md").read_text()
     assert summary.startswith(

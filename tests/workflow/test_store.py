@@ -40,6 +40,25 @@ def test_two_targets_share_conditioning(fresh: Workspace) -> None:
     assert fresh.stored("conditioning/*/*") == {}
     again = fresh.run("results/one/cells.csv", "results/two/cells.csv")
     assert "Nothing to be done" in again.output
+    check_collection(fresh)
+
+
+def check_collection(workspace: Workspace) -> None:
+    """What only an experiment that is gone has used is named, and removed where that is asked for."""
+    kept = {Path(row["image"]).name for row in workspace.rows("one")}
+    both = workspace.stored(IMAGES)
+    (workspace.folder / "config/experiments/two.yaml").unlink()
+    run = workspace.run("store_report", "gc")
+    assert run.returncode == 0, run.output
+    assert " one " in run.output
+    assert " two " not in run.output
+    assert "`snakemake gc --config gc=delete` removes them" in run.output
+    assert workspace.stored(IMAGES) == both
+    run = workspace.run("gc", "--config", "gc=delete")
+    assert run.returncode == 0, run.output
+    # small.yaml has the cells of one of the two; the other seed's images were those of `two` alone.
+    assert set(workspace.stored(IMAGES)) == kept
+    assert "Nothing to be done" in workspace.run("results/one/cells.csv").output
 
 
 def test_code_that_is_edited_while_images_wait_makes_none(built: Workspace) -> None:

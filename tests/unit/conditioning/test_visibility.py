@@ -20,7 +20,7 @@ from graftwork.conditioning.sketches import (
     encode_sketch,
     signs,
 )
-from graftwork.conditioning.visibility import CaptionNorm
+from graftwork.conditioning.visibility import CaptionNorm, NoCaptionNorm
 from graftwork.models import families
 from graftwork.store.records import Sketch
 
@@ -94,7 +94,7 @@ def test_weights_in_several_files_are_found_by_their_index(tmp_path):
 
 def test_a_generator_without_a_norm_sees_the_scale(monkeypatch):
     registered = families.generator_family("z_image")
-    plain = replace(registered, captions=replace(registered.captions, norm=None))
+    plain = replace(registered, captions=replace(registered.captions, first_layer=None))
     monkeypatch.setattr(families, "generator_families", lambda: {"z_image": plain})
     norm = CaptionNorm.read(MINIATURE, "z_image")
     text = torch.randn(11, 128, generator=torch.Generator().manual_seed(0))
@@ -103,6 +103,60 @@ def test_a_generator_without_a_norm_sees_the_scale(monkeypatch):
     change, same = report(norm, 1.5 * text, text)
     assert change == pytest.approx(0.5)
     assert not same
+
+
+def linear_family(folder: Path, weight: torch.Tensor, monkeypatch) -> CaptionNorm:
+    """The first layer of a generator that is linear, read from its folder."""
+    registered = families.generator_family("z_image")
+    layer = families.CaptionLinearWeight("transformer", "embed.weight")
+    plain = replace(registered, captions=replace(registered.captions, first_layer=layer))
+    monkeypatch.setattr(families, "generator_families", lambda: {"z_image": plain})
+    (folder / "transformer").mkdir()
+    save_file({"embed.weight": weight.bfloat16()}, folder / "transformer" / "m.safetensors")
+    return CaptionNorm.read(folder, "z_image")
+
+
+def test_a_linear_layer_sees_the_scale_and_not_what_it_maps_to_nothing(tmp_path, monkeypatch):
+    weight = torch.randn(12, DIM, generator=torch.Generator().manual_seed(3)).bfloat16().float()
+    linear = linear_family(tmp_path, weight, monkeypatch)
+    text = states()
+    torch.testing.assert_close(linear(text), text @ weight.T)
+    assert report(linear, text, text) == (0.0, True)
+    change, same = report(linear, 1.5 * text, text)
+    assert change == pytest.approx(0.5)
+    assert not same
+    # Directions that come out as nothing: all but 12 of 96.
+    noise = torch.randn(text.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    wide = weight.double()
+    hidden = noise - noise @ wide.T @ torch.linalg.inv(wide @ wide.T) @ wide
+    change, same = report(linear, text + hidden.float(), text)
+    assert (change, same) == (0.0, True)
+    change, same = report(linear, text + 100 * noise.float(), text)
+    assert change > 1e-4
+    assert not same
+    one = text.clone()
+    one[5] += 1.0
+    expected = float((linear(one) - linear(text)).norm() / linear(text).norm())
+    assert report(linear, one, text)[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_order_that_is_not_visible_is_no_change():
+    plain = NoCaptionNorm()
+    text = states()
+    assert report(plain, text.flip(0), text)[1] is False
+    plain.order_is_visible = False
+    assert report(plain, text.flip(0), text) == (0.0, True)
+    other = text.clone()
+    other[4, 2] += 0.1 * text[0].norm()
+    assert report(plain, other.flip(0), text)[1] is False
+
+
+def test_layers_of_a_token_are_seen_together():
+    """(tokens, layers, dim) is what (tokens, layers * dim) is; an exchange of two layers is a change."""
+    plain, text = NoCaptionNorm(), states().unflatten(1, (3, DIM // 3))
+    assert report(plain, 2 * text, text)[0] == pytest.approx(1.0)
+    assert report(plain, text.flip(1), text)[1] is False
+    assert are_alike(plain.sketch([text]), plain.sketch([text.flatten(1)]))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-20, 20)), min_size=1, max_size=40), st.booleans())

@@ -621,3 +621,54 @@ def test_keys_cover_the_numerics_and_no_files_or_logs():
     assert not [part for part in conditioning if part.startswith("graftwork.transforms.registry")]
     for parts in (encoder, sampling, conditioning):
         assert not [part for part in parts if part.startswith(("graftwork.reports", "graftwork.core.png"))]
+
+
+@pytest.fixture
+def other_tree(tmp_path, monkeypatch):
+    """A copy of the project, with nothing known of it."""
+    for package in module.PACKAGES:
+        shutil.copytree(
+            REPOSITORY / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    monkeypatch.setattr(module, "REPOSITORY", tmp_path)
+    module.forget_code()
+    yield tmp_path
+    module.forget_code()
+
+
+def known_entry() -> str:
+    return entry_name(next(iter(transforms("blend").values())).function)
+
+
+def test_kept_digests_are_those_that_are_computed(other_tree, tmp_path, monkeypatch):
+    file, entry = tmp_path / "code.json", known_entry()
+    computed = code_digest(entry)
+    module.keep_digests(file)
+    module.forget_code()
+    module.read_kept_digests(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "used_code", None)  # Nothing is followed.
+        assert code_digest(entry) == computed
+
+
+@pytest.mark.parametrize("change", ["edit", "new file", "kept value", "half a file"])
+def test_kept_digests_of_other_source_are_not_used(other_tree, tmp_path, change):
+    file, entry = tmp_path / "code.json", known_entry()
+    before = code_digest(entry)
+    module.keep_digests(file)
+    blending = other_tree / "graftwork/transforms/blending.py"
+    if change == "edit":
+        # As long as it was, with its old time.
+        text, times = blending.read_text(), os.stat(blending)
+        blending.write_text(text.replace("alpha", "alpho"))
+        os.utime(blending, ns=(times.st_atime_ns, times.st_mtime_ns))
+    elif change == "new file":
+        (other_tree / "graftwork/transforms/another.py").write_text("x = 1\n")
+    elif change == "kept value":
+        file.write_text(file.read_text().replace(module._entry_digest(entry), "0" * 64))
+    else:
+        file.write_text(file.read_text()[:40])
+    module.forget_code()
+    module.read_kept_digests(file)
+    assert module._kept == {}
+    assert (code_digest(entry) == before) == (change != "edit")

@@ -8,9 +8,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graftwork.core.code_digest import REPOSITORY
 from graftwork.core.errors import DesignError
 from graftwork.core.yaml_files import MAX_NODES, check_configuration, checked_values, read_yaml
+from tests.unit.design.designs import shipped
 
 
 def read(folder, text, **options):
@@ -144,7 +144,7 @@ def test_values_of_another_reader():
 
 
 def test_configurations_that_ship_are_read_as_before():
-    files = sorted((REPOSITORY / "config").rglob("*.yaml"))
+    files = shipped("config", pattern="**/*.yaml")
     assert files
     for file in files:
         assert read_yaml(file, file.name) == yaml.safe_load(file.read_text(encoding="utf-8")), file

@@ -26,7 +26,9 @@ ENCODER = {
 }
 GENERATOR = {
     "family": "z_image",
+    "conditioning_layers": (-2,),
     "caption_channels": 64,
+    "caption_padding": 0,
     "max_caption_tokens": 96,
     "size_multiple": 16,
     "latent_channels": 16,
@@ -34,6 +36,7 @@ GENERATOR = {
     "max_height": None,
     "max_width": None,
     "max_steps": None,
+    "is_distilled": True,
 }
 
 
@@ -112,12 +115,12 @@ def expand(
     return expander.expand(name, raw, f"config/experiments/{name}.yaml")
 
 
-def shipped(folder: str, root: Path = REPOSITORY) -> list[Path]:
-    """Returns the files of a folder of the configuration that git tracks; without git, all of them.
+def shipped(folder: str, root: Path = REPOSITORY, pattern: str = "*.yaml") -> list[Path]:
+    """Returns the files of a folder of the configuration, by a pattern, that git tracks; without git, all of them.
 
     What users add to their checkout is theirs.
     """
-    found = sorted((root / folder).glob("*.yaml"))
+    found = sorted((root / folder).glob(pattern))
     listed = subprocess.run(
         ["git", "-C", root, "ls-files", "--", folder], capture_output=True, text=True, check=False
     )

@@ -5,13 +5,13 @@ from copy import deepcopy
 import pytest
 import yaml
 
-from graftwork.core.code_digest import REPOSITORY
 from graftwork.core.errors import DesignError
 from graftwork.core.fact_cache import FactCache
 from graftwork.core.yaml_files import read_yaml
 from graftwork.design.analyses import AnalysisReader
 from graftwork.design.corpora import Corpora
-from tests.unit.design.designs import Catalog, draw_references, some_models
+from graftwork.models.prompts import InputOptions
+from tests.unit.design.designs import Catalog, draw_references, shipped, some_models
 
 FILE = "config/statistics/test.yaml"
 PLAIN = {
@@ -54,11 +54,11 @@ def edited(change):
 def test_what_an_analysis_resolves_to(tmp_path):
     design = read(tmp_path, PLAIN)
     text, vision = design.entries
-    assert (text["encoder"], text["hidden_layers"], text["options"]) == ("content:text", [-2, -4], {})
-    assert vision["options"] == {"system_prompt": "Be kind."}
-    assert "image" in vision["token_classes"]
-    assert "image" not in text["token_classes"]
-    assert [one["name"] for one in design.comparisons] == ["vision_layer-2_image_vs_text_layer-4_all"]
+    assert (text.encoder, text.hidden_layers, text.options) == ("content:text", (-2, -4), InputOptions())
+    assert vision.options == InputOptions(system_prompt="Be kind.")
+    assert "image" in vision.token_classes
+    assert "image" not in text.token_classes
+    assert [one.name for one in design.comparisons] == ["vision_layer-2_image_vs_text_layer-4_all"]
     assert set(design.models) == {"content:text", "content:vision"}
     assert list(design.references.values()) == ["config/references/house.png"]
 
@@ -129,14 +129,14 @@ def test_an_encoder_can_occur_twice_under_two_names(tmp_path):
         side("b", encoder="raw text", hidden_layer=-2)(analysis)
 
     design = read(tmp_path, edited(change))
-    assert [entry["name"] for entry in design.entries] == ["text", "vision", "raw text"]
-    assert design.comparisons[0]["name"] == "vision_layer-2_image_vs_raw_text_layer-2_all"
+    assert [entry.name for entry in design.entries] == ["text", "vision", "raw text"]
+    assert design.comparisons[0].name == "vision_layer-2_image_vs_raw_text_layer-2_all"
 
 
 def test_no_prompt_of_an_experiment_that_ships_is_in_a_corpus_that_ships():
     """A fix is fitted on the one and judged on the other."""
-    corpora = [read_yaml(path, path.name) for path in (REPOSITORY / "config/corpora").glob("*.yaml")]
+    corpora = [read_yaml(path, path.name) for path in shipped("config/corpora")]
     texts = {text for corpus in corpora for text in corpus["prompts"]}
     assert len(texts) >= 24
-    for path in (REPOSITORY / "config/prompts").glob("*.yaml"):
+    for path in shipped("config/prompts"):
         assert not texts & set(read_yaml(path, path.name).values())

@@ -119,10 +119,12 @@ def test_tables_have_as_many_cells_in_every_line():
 def files(kind: str) -> list:
     return {
         "config": [REPOSITORY / "config/config.yaml"],
+        "hardware": shipped("config/hardware"),
         "models": [REPOSITORY / "config/models.yaml"],
         "experiment": shipped("config/experiments"),
         "corpus": shipped("config/corpora"),
         "statistics": shipped("config/statistics"),
+        "maps": shipped("config/maps"),
     }[kind]
 
 

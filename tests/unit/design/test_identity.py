@@ -185,11 +185,12 @@ def test_every_parameter_of_a_transform_has_a_neutral_value():
 
 
 def test_every_neutral_value_is_one_that_cells_may_have():
-    from graftwork.design.schema import CellParameters
+    from graftwork.design.schema import CellParameters, ControlParameters
 
-    assert set(NEUTRAL) <= set(CellParameters.model_fields)
+    assert set(NEUTRAL) <= {*CellParameters.model_fields, *ControlParameters.model_fields}
     for name, value in NEUTRAL.items():
-        CellParameters.model_validate({name: value})
+        model = ControlParameters if name in ControlParameters.model_fields else CellParameters
+        model.model_validate({name: value})
 
 
 def test_a_parameter_at_its_neutral_value_renames_nothing():

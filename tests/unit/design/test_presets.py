@@ -11,6 +11,7 @@ from graftwork.core.code_digest import REPOSITORY
 from graftwork.design.cells import Design
 from graftwork.design.inputs import PROMPT_FOLDER, read_prompts
 from graftwork.design.project import Project
+from tests.unit.design.designs import shipped
 
 # Preset -> number of cells by role.
 SIZES = {
@@ -33,6 +34,7 @@ SIZES = {
     "normalization": {"cell": 96, "baseline": 4},
     "outlier_masking": {"cell": 96, "baseline": 4},
     "rope_or_content": {"cell": 144, "baseline": 4},
+    "steer": {"cell": 64, "baseline": 8},
     "steps": {"cell": 48, "baseline": 16},
     "style_delta": {"cell": 128, "baseline": 4},
     "style_transfer": {"cell": 128, "baseline": 4},
@@ -44,7 +46,18 @@ SIZES = {
     "vl_text_variations": {"cell": 96, "baseline": 2},
 }
 # Experiments that are no presets.
-OTHERS = {"demo", "transforms", "open_background"}
+OTHERS = {
+    "content_override",
+    "artifact_severity",
+    "baselines",
+    "generalize",
+    "demo",
+    "first_look",
+    "transforms",
+    "open_background",
+    "mapped_embedding",
+    "mapped_vl",
+}
 MOST_CELLS = 150
 LARGE = {"full"}
 
@@ -64,8 +77,9 @@ def cells_of(design: Design) -> frozenset[str]:
     return frozenset(cell.cell for cell in design.cells if cell.role == "cell")
 
 
-def test_every_preset_is_there_and_no_other(project):
-    assert set(project.experiment_names()) - OTHERS == set(SIZES)
+def test_every_preset_is_there_and_no_other():
+    # What users add is theirs.
+    assert {path.stem for path in shipped("config/experiments")} - OTHERS == set(SIZES)
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -80,6 +94,7 @@ def test_a_preset_says_what_it_asks(project, name):
     raw = yaml.safe_load((REPOSITORY / f"config/experiments/{name}.yaml").read_text(encoding="utf-8"))
     assert raw["title"]
     assert "?" in raw["question"]
+    assert raw["look_for"]
     assert project.design(name).grids
 
 
@@ -132,6 +147,11 @@ def test_the_table_of_the_documentation_is_right():
     assert [name for name in sections if name in SIZES] == sorted(SIZES)
 
 
-@pytest.mark.parametrize("file", sorted(path.stem for path in (REPOSITORY / PROMPT_FOLDER).glob("*.yaml")))
+@pytest.mark.parametrize("file", [path.stem for path in shipped(PROMPT_FOLDER)])
 def test_a_set_of_prompts_can_be_read(file):
     assert read_prompts(file, REPOSITORY, "config/prompts")
+
+
+def test_all_stands_for_every_experiment(project):
+    everything = Project({**project.settings.model_dump(), "experiments": "all", "hardware": {}}, Path.cwd())
+    assert everything.settings.experiments == project.experiment_names()

@@ -4,7 +4,7 @@ import pytest
 
 from graftwork.core.errors import DesignError
 from graftwork.design.parameters import NEUTRAL
-from graftwork.design.sampling import GUIDANCE_NOTE, sampling_warnings
+from graftwork.design.sampling import sampling_warnings
 from graftwork.models.catalog import Model
 from graftwork.models.families import GeneratorFacts, first_step
 from tests.unit.design.designs import GENERATOR, expand, experiment, some_models
@@ -112,7 +112,8 @@ def test_images_to_start_from_are_an_axis(tmp_path):
 
 def test_guidance_and_a_strength_that_ignores_the_image_are_noted(tmp_path):
     assert design_of(tmp_path).notes == []
-    assert design_of(tmp_path, guidance_scale=1.0).notes == [GUIDANCE_NOTE]
+    (note,) = design_of(tmp_path, guidance_scale=1.0).notes
+    assert "generator 'images' was distilled to do without guidance" in note
     (note,) = design_of(tmp_path, {"strength": [0.5, 0.9]}, init_image="tree").notes
     assert "strength 0.9 at num_inference_steps 8 starts from pure noise" in note
     assert "up to strength 0.875" in note
@@ -215,6 +216,7 @@ def test_negative_prompts_that_are_too_long_or_have_no_tokens_are_refused(tmp_pa
         return [len(prompt) for prompt in prompts]
 
     monkeypatch.setattr(encoding, "locate_model", lambda name, entry: tmp_path)
+    monkeypatch.setattr(encoding, "has_tokenizer", lambda entry, folder: True)
     monkeypatch.setattr(encoding, "count_prompt_tokens", count)
     with pytest.raises(DesignError, match=r"negative_prompt: prompt 'xx.*has 97 tokens .* at most 96"):
         design_of(tmp_path, guidance_scale=1.0, negative_prompt="x" * 97)

@@ -112,7 +112,7 @@ def store(tmp_path_factory):
 def analyzed(store):
     """Folder, files and summary, made once: drawing takes a second."""
     folder = store.root.with_name("out")
-    return folder, *analyze(from_json(AnalysisTask, ANALYSIS), store, folder, LOG, {})
+    return folder, *analyze(from_json(AnalysisTask, ANALYSIS), store, folder, LOG, {})[:2]
 
 
 def table(folder, name):
@@ -198,7 +198,7 @@ def test_sinks_beyond_position_0_are_counted_and_named(tmp_path):
         },
     }
     task = {**ANALYSIS, "entries": [wide], "comparisons": []}
-    _, text = analyze(from_json(AnalysisTask, task), store, tmp_path / "out", LOG, {})
+    _, text, _ = analyze(from_json(AnalysisTask, task), store, tmp_path / "out", LOG, {})
     assert table(tmp_path / "out", "sinks/wide.csv") == [
         {"layer": "-2", "position": "1", "token_id": "263", "token": " the", "inputs": "2", "of_inputs": "3"}
     ]
@@ -222,7 +222,8 @@ def test_without_further_sinks_the_summary_says_so(analyzed):
 
 def test_what_failed_is_said_and_the_rest_is_made(store, tmp_path):
     failures = {KEYS["vision", -2]: "OSError: full", "textp1": "FloatingPointError: NaN"}
-    files, text = analyze(from_json(AnalysisTask, ANALYSIS), store, tmp_path, LOG, failures)
+    files, text, card = analyze(from_json(AnalysisTask, ANALYSIS), store, tmp_path, LOG, failures)
+    assert (card.name, card.failed > 0) == ("small", True)
     assert "## What could not be measured" in text
     assert "* vision, layer -2: OSError: full" in text
     assert "prompt 'p1' was left out: FloatingPointError: NaN" in text
@@ -256,7 +257,7 @@ def test_a_new_plot_is_one_module(store, tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_PLOTS", dict(registry._PLOTS))
     registry._load_all.cache_clear()
     task = from_json(AnalysisTask, {**ANALYSIS, "comparisons": ANALYSIS["comparisons"][1:]})
-    files, text = analyze(task, store, tmp_path / "out", LOG, {})
+    files, text, _ = analyze(task, store, tmp_path / "out", LOG, {})
     assert "plots/means_image_vs_prompt.png" in files
     assert is_complete_png(tmp_path / "out" / "plots" / "means_image_vs_prompt.png")
     assert "](plots/means_image_vs_prompt.png)" in text

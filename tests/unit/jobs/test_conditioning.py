@@ -18,6 +18,7 @@ STAGES = {
     stage: {"name": name, "parameters": {}, "code": ""}
     for stage, name in (
         ("token_mode", "full"),
+        ("mapping", "none"),
         ("masking", "none"),
         ("dimension_fix", "none"),
         ("normalization", "none"),

@@ -28,12 +28,22 @@ class Encoder:
     def __init__(self, dtype):
         self.dtype = dtype
         self.calls = []
+        self.batches = []
         self.options = []
 
     def encode_image(self, image, image_key):
         self.calls.append((None, image.size, image_key, [0]))
         states = {0: torch.full((2, 4), 0.5, dtype=self.dtype)}
         return EncodedSequence(np.arange(2), np.full(2, 3, dtype=np.uint8), np.zeros((3, 2), int), states)
+
+    def encode_texts(self, texts, rows):
+        self.batches.append((rows, [(text.prompt, text.layers) for text in texts]))
+        for number in reversed(range(len(texts))):
+            text = texts[number]
+            try:
+                yield number, self.encode(text.prompt, None, None, text.layers, text.options)
+            except FloatingPointError as error:
+                yield number, error
 
     def encode(self, prompt, image, image_key, layers, options):
         self.calls.append((prompt, None if image is None else image.size, image_key, list(layers)))
@@ -125,6 +135,25 @@ def test_an_input_that_fails_is_recorded_and_the_others_go_on(store, encoders, t
     assert "non-finite" in record.failures["a" * 32]
     assert "broken.png cannot be read" in record.failures["b" * 32]
     assert not store.hidden_states("a" * 32).exists()
+
+
+def test_texts_are_encoded_in_batches_where_their_keys_say_so(store, encoders, tmp_path):
+    path = tmp_path / "house.png"
+    shutil.copy(REPOSITORY / "resources/references/cartoon_house.png", path)
+    texts = [
+        changed(item(key, [7], text), batch_shape=4)
+        for key, text in zip("abc", ("one", "bad", "two"), strict=True)
+    ]
+    record = extract_hidden_states(
+        shard(texts[0], item("d", [5], path=path), *texts[1:], item("e", [5])), store, LOG
+    )
+    assert encoders[0].batches == [(4, [("one", (7,)), ("bad", (7,)), ("two", (7,))])]
+    assert sorted(record.made) == [key * 32 for key in "acde"]
+    assert list(record.failures) == ["b" * 32]
+    assert "non-finite" in record.failures["b" * 32]
+    # The next run makes what failed, and asks for no other.
+    extract_hidden_states(shard(*texts), store, LOG)
+    assert encoders[1].batches == [(4, [("bad", (7,))])]
 
 
 def test_options_of_a_key_reach_the_encoder(store, encoders):

@@ -209,9 +209,16 @@ def test_a_batch_that_raises_is_tried_row_by_row_at_the_same_shape(store, genera
     assert len(record.made) == 2
 
 
-def test_too_little_memory_ends_the_job_in_words(store, generator):
-    def fail(seeds):
-        raise MemoryError("full")
+def no_memory(seeds):
+    raise MemoryError("full")
+
+
+def more_than_there_is(seeds):
+    torch.empty(2**50)
+
+
+@pytest.mark.parametrize("fail", [no_memory, more_than_there_is])
+def test_too_little_memory_ends_the_job_in_words(store, generator, fail):
 
     generator.fail = fail
     with pytest.raises(RuntimeError, match=r"a batch of 4 rows does not fit into memory .*batch_shape"):

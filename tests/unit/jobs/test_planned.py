@@ -11,10 +11,12 @@ import pytest
 from graftwork.core import code_digest as digests
 from graftwork.core.code_digest import code_digest, forget_code
 from graftwork.core.fact_cache import FactCache
+from graftwork.core.records import record_digest
 from graftwork.jobs import planned
 from graftwork.jobs.conditioning import condition
 from graftwork.jobs.extraction import extract_hidden_states
 from graftwork.jobs.generation import generate_images
+from graftwork.jobs.maps import fit_maps
 from graftwork.jobs.planned import (
     ChangedSincePlanning,
     Planned,
@@ -31,15 +33,19 @@ from graftwork.jobs.planned import (
 )
 from graftwork.jobs.statistics import measure_statistics
 from graftwork.models.catalog import identity_of
+from graftwork.planning.code import map_code
 from graftwork.planning.shards import (
     ConditioningShard,
     ExtractionShard,
     ImageShard,
+    MapShard,
+    MapToFit,
     ModelToLoad,
     StatisticsShard,
     read_shard,
 )
 from graftwork.store.layout import Store
+from graftwork.store.records import MapParts
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
 
@@ -195,9 +201,12 @@ def shards(tmp_path):
     situation.condition()
     images = situation.plan_images()
     folder = situation.store.shards
+    conditioning = [read_shard(ConditioningShard, folder, name) for name in inputs.conditioning]
     return situation.store, {
         "extraction": read_shard(ExtractionShard, folder, inputs.extraction[0]),
-        "conditioning": read_shard(ConditioningShard, folder, inputs.conditioning[0]),
+        "conditioning": next(
+            shard for shard in conditioning if any(recipe.stages for recipe in shard.recipes.values())
+        ),
         "images": read_shard(ImageShard, folder, images.shards[0]),
     }
 
@@ -301,3 +310,15 @@ def test_what_is_no_artefact_is_compared_too(module):
 def test_a_job_ends_with_the_sentence_alone():
     with pytest.raises(SystemExit, match=r"^graftwork: why$"), ending_in_words(LOG):
         raise ChangedSincePlanning("why")
+
+
+@pytest.mark.parametrize("is_of_code", [True, False])
+def test_a_job_of_maps_compares_code_and_names(tmp_path, is_of_code):
+    parts = MapParts(
+        ("s",), (0,), ("t",), 0, "rms", "ridge", {}, "another" if is_of_code else map_code("ridge")
+    )
+    key = record_digest(parts) if is_of_code else "0" * 32
+    shard = MapShard((MapToFit(key, parts, "corpus", "s", "t"),), {})
+    said = "code of maps by 'ridge' is another one" if is_of_code else "says other things"
+    with pytest.raises(ChangedSincePlanning, match=said):
+        fit_maps(shard, Store(tmp_path), logging.getLogger("test"), {})

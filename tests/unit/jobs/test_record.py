@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -99,3 +101,20 @@ def test_a_log_begins_anew_and_takes_warnings(tmp_path):
     assert "first" not in text
     assert "second" in text
     assert "no variation" in text
+
+
+def test_a_process_that_ends_has_written_everything_and_run_its_exit_functions(tmp_path):
+    program = (
+        "import atexit, threading\n"
+        "from graftwork.jobs.record import end_process, open_log\n"
+        f"log = open_log({str(tmp_path / 'job.log')!r})\n"
+        f"atexit.register(lambda: open({str(tmp_path / 'left.txt')!r}, 'w').write('left'))\n"
+        "log.info('the last line')\n"
+        "print('printed', end='')\n"
+        "end_process()\n"
+        "print('not reached')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "printed", "")
+    assert "the last line" in (tmp_path / "job.log").read_text()
+    assert (tmp_path / "left.txt").read_text() == "left"

@@ -173,7 +173,9 @@ def test_what_targets_are_judged_by(scopes, targets, names):
 
 
 def test_an_experiment_is_not_judged_by_another_one_of_its_scope(project):
-    scopes = Scopes(load_project({**CONFIG, **DEFAULTS, "experiments": ["demo", "transforms"]}))
+    scopes = Scopes(
+        load_project({"family": "miniature", **CONFIG, **DEFAULTS, "experiments": ["demo", "transforms"]})
+    )
     write_record(scopes.get("all").folder / "hidden_states/ab.json", some_manifest(a="why"))
     assert [outcome.name for outcome in scopes.judge(["results/transforms/cells.csv"])] == ["transforms"]
     assert [outcome.name for outcome in scopes.judge(["results/plan/all/verdict.txt"])] == [

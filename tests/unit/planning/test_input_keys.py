@@ -10,11 +10,11 @@ from graftwork.design.cells import ModelRecord
 from graftwork.design.parameters import NEUTRAL
 from graftwork.design.schema import EncodingParameters, SourceParameters
 from graftwork.design.settings import Hardware
-from graftwork.models.prompts import NEUTRAL_OPTIONS
+from graftwork.models.prompts import CELL_OPTIONS, NEUTRAL_OPTIONS
 from graftwork.planning.keys import Keys
 from graftwork.planning.plan import MergedDesigns
 from tests.unit.design.designs import expand, experiment
-from tests.unit.planning.test_keys import ENCODER_FACTS
+from tests.unit.planning.test_keys import ENCODER_FACTS, GENERATOR_FACTS
 
 
 def model(family: str, rope_theta: float) -> ModelRecord:
@@ -23,7 +23,9 @@ def model(family: str, rope_theta: float) -> ModelRecord:
 
 
 MODELS = {"host": model("qwen3", 1e6), "vl": model("qwen3_vl", 5e6), "embedding": model("qwen3", 1e6)}
+MODELS["painter"] = ModelRecord("generator", "some name", {}, GENERATOR_FACTS)
 CELL = {
+    "generator": "painter",
     "prompt": "a red apple",
     "reference": "9" * 64,
     "text_encoder": "host",
@@ -31,6 +33,7 @@ CELL = {
     "encoder": "vl",
     "hidden_layer": -2,
     "alpha": 0.5,
+    "blend": "linear",
     **{name: NEUTRAL[name] for name in EncodingParameters.model_fields},
     "source": "hidden_states",
 }
@@ -61,9 +64,10 @@ def text(**changes):
 def test_every_option_has_a_change_here():
     own = {name for name in EncodingParameters.model_fields if not name.startswith("text_")}
     assert set(OTHERS) == own
-    assert set(vars(NEUTRAL_OPTIONS)) == own - {"source_text"}
-    for name, value in vars(NEUTRAL_OPTIONS).items():
-        assert NEUTRAL[name] == value
+    assert set(CELL_OPTIONS) == own - {"source_text"}
+    assert set(vars(NEUTRAL_OPTIONS)) == {*CELL_OPTIONS, "padded_to"}
+    for name in CELL_OPTIONS:
+        assert NEUTRAL[name] == getattr(NEUTRAL_OPTIONS, name)
     assert "source" in SourceParameters.model_fields
 
 

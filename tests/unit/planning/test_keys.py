@@ -50,7 +50,9 @@ ENCODER_FACTS = EncoderFacts(
 )
 GENERATOR_FACTS = GeneratorFacts(
     family="z_image",
+    conditioning_layers=(-2,),
     caption_channels=64,
+    caption_padding=0,
     max_caption_tokens=224,
     size_multiple=16,
     latent_channels=16,
@@ -58,6 +60,7 @@ GENERATOR_FACTS = GeneratorFacts(
     max_height=None,
     max_width=None,
     max_steps=None,
+    is_distilled=None,
 )
 
 
@@ -432,11 +435,20 @@ def test_code_of_other_families_and_transforms_does_not_count(parts_of):
     "change",
     [
         generation(offload="model"),
+        generation(stall_limit=60.0),
+        extraction(stall_limit=60.0),
         lambda situation: setattr(situation.hardware, "gpus", 8),
         lambda situation: change_models(situation, name="another name"),
         lambda situation: change_models(situation, entry={"path": "/elsewhere"}),
     ],
-    ids=["offload of the generator", "gpus", "names of models", "paths of models"],
+    ids=[
+        "offload of the generator",
+        "stall_limit",
+        "stall_limit of encoders",
+        "gpus",
+        "names of models",
+        "paths of models",
+    ],
 )
 @pytest.mark.parametrize("kind", CHANGES)
 def test_what_must_not_count(parts_of, kind, change):
@@ -464,10 +476,10 @@ def test_hardware_of_the_other_step_does_not_count(parts_of):
 
 def test_every_hardware_setting_is_an_ingredient_or_known_not_to_be():
     """A setting added later has to be put on one side or the other."""
-    not_counting = {"offload"}
+    not_counting = {"offload", "stall_limit"}
     sections = Hardware().model_dump()
-    assert set(sections) == {"extraction", "generation", "gpus"}
-    assert set(sections["extraction"]) - not_counting == {"device", "dtype", "cpu_threads"}
+    assert set(sections) == {"extraction", "generation", "scoring", "gpus"}
+    assert set(sections["extraction"]) - not_counting == {"device", "dtype", "cpu_threads", "batch_shape"}
     counting = {name.removeprefix("acceleration.") for name in CHANGES["image"]}
     assert set(sections["generation"]) - not_counting <= counting
 
@@ -510,7 +522,9 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
     """Over all keys together, and with every transform chosen that has parameters."""
     from tests.unit.transforms.samples import DEFAULT_TRANSFORMS
 
+    vectors = [{"file": digit * 64, "tensor": "up"} for digit in "56"]
     real = {**CellParameters().model_dump(), **CELL, **DEFAULT_TRANSFORMS, "fix_corpus": CORPUS}
+    real["vector"] = vectors[0]
     others = {
         "generator": IMAGE_B,
         "encoder": SOURCE_B,
@@ -546,7 +560,7 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
     }
     # Keys check no value: any other one will do.
     of_transforms = {name: "another" for name in parameter_fields() if name in CellParameters.model_fields}
-    of_transforms["fix_corpus"] = CORPUS_B
+    of_transforms |= {"fix_corpus": CORPUS_B, "vector": vectors[1]}
     # With the transforms that they belong to.
     of_combinations = [
         ({"combination": "layer_mix"}, {}),
@@ -555,7 +569,7 @@ def test_every_parameter_of_a_cell_counts_somewhere(parts_of):
     for made, change in of_combinations:
         one, other = (Situation(cell=cell) for cell in ({**real, **made}, {**real, **made, **change}))
         assert parts_of("recipe", one) != parts_of("recipe", other if change else Situation(cell=real)), made
-    elsewhere = {"combination", "neutral_reference"}
+    elsewhere = {"combination", "neutral_reference", "mapping"}
     assert set(others) | set(of_transforms) | elsewhere == set(CellParameters.model_fields)
     base = Situation(cell=real)
     for name, value in others.items():
@@ -611,6 +625,23 @@ def test_one_input_is_one_file_whatever_the_layer():
     needs = [keys.source_states({**CELL, "hidden_layer": layer})[0] for layer in (-2, -4)]
     assert needs[0].key == needs[1].key
     assert [need.layer for need in needs] == [7, 5]
+
+
+def test_rows_of_a_batch_count_for_texts_alone():
+    hardware = Hardware()
+    hardware.extraction.batch_shape = 16
+    one, sixteen = Keys(MODELS, Hardware()), Keys(MODELS, hardware)
+    alone = {**CELL, "reference": None}
+    # With an image, and where a generator sees the states of pads, an input is encoded alone.
+    padded = {**MODELS, IMAGE: model("generator", "z_image", caption_padding=512, scheduler_config=SCHEDULER)}
+    assert sixteen.source_states(CELL) == one.source_states(CELL)
+    assert Keys(padded, hardware).text_states(CELL) == Keys(padded, Hardware()).text_states(CELL)
+    for asked in (lambda keys: keys.text_states(CELL), lambda keys: keys.source_states(alone)[0]):
+        plain, made = asked(one).input, asked(sixteen).input
+        assert made == replace(plain, batch_shape=16)
+        # Where there is no batch, nothing is said of it: keys are those from before there were any.
+        assert "batch_shape" not in to_json(plain)
+        assert asked(sixteen).key != asked(one).key
 
 
 def test_what_shares_a_batch(parts_of):

@@ -162,6 +162,26 @@ def test_success_says_what_was_made_and_where_to_look(tmp_path, monkeypatch):
     ]
 
 
+def test_the_report_of_a_study_is_named_before_what_it_reads():
+    current = [
+        "results/studies/mine/report.md",
+        "results/studies/mine/report.html",
+        "results/small/cells.csv",
+    ]
+    made = "this run made no new image, grid or plot"
+    assert lines(Outcome("small", "cell", CELLS, 6), current=current)[1] == [
+        f"graftwork: all 6 cells of small are done; {made}",
+        "  look first at results/studies/mine/report.html",
+        "  then results/small/cells.csv",
+    ]
+    # A study that reads files of models alone.
+    assert lines(current=current[:2])[1] == [
+        "graftwork: nothing failed",
+        "  look first at results/studies/mine/report.html",
+    ]
+    assert lines(current=["results/studies/mine/plots/report.html"])[1] == []
+
+
 def test_failed_jobs_are_named_with_the_logs_that_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("there.log").touch()

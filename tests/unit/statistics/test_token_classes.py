@@ -53,7 +53,7 @@ def test_an_unknown_class_is_named_with_what_is_allowed():
 @pytest.mark.parametrize(
     ("roles", "message"),
     [
-        (np.array([0, 7], dtype=np.uint8), "role 7 does not exist"),
+        (np.array([0, 9], dtype=np.uint8), "role 9 does not exist"),
         (np.array([0, 1]), "int64"),
         (np.zeros((2, 2), dtype=np.uint8), r"\(2, 2\)"),
         ([0, 1], "list"),

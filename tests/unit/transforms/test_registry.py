@@ -66,9 +66,16 @@ def test_an_entry_says_what_it_does_and_where_that_is_from(stage, name):
 @pytest.mark.parametrize(("stage", "name"), ENTRIES)
 def test_parameters_have_descriptions_defaults_and_neutral_values(stage, name):
     entry = transform(stage, name)
+    assert all(info.description for info in entry.parameters.model_fields.values())
+    if (
+        entry.is_mapping
+    ):  # Its parameters stand in the choice itself, and its own name is the one that has to be there.
+        assert entry.declarations == {}
+        required = {field for field, info in entry.parameters.model_fields.items() if info.is_required()}
+        assert required == {name}
+        return
     assert set(entry.declarations) == set(entry.parameters.model_fields)
     for field, info in entry.parameters.model_fields.items():
-        assert info.description
         assert not info.is_required()
         assert field in CellParameters.model_fields
 
@@ -85,7 +92,7 @@ def test_an_entry_has_a_label_a_line_and_neutral_values(stage, name):
     entry = transform(stage, name)
     assert entry.label == f"{stage} = {name}"
     assert entry.summary.endswith(".")
-    assert set(entry.neutral) == set(defaults(entry))
+    assert set(entry.neutral) == (set() if entry.is_mapping else set(defaults(entry)))
 
 
 @pytest.mark.parametrize(("stage", "name"), ENTRIES)
@@ -104,7 +111,9 @@ def test_parameters_have_bounds(stage, name):
 
 def test_a_cell_may_have_every_value_that_some_transform_takes():
     for stage, name in ENTRIES:
-        for field, value in {**defaults(transform(stage, name)), "target_std": 61.0}.items():
+        entry = transform(stage, name)
+        chosen = {stage: {name: "any"}} if entry.is_mapping else {stage: name, **defaults(entry)}
+        for field, value in {**chosen, "target_std": 61.0}.items():
             CellParameters.model_validate({field: value})
 
 
@@ -254,6 +263,12 @@ ENGLISH = {
     "full",
     "global",
     "zero",
+    # What a table of maps calls its first column, and the key that names one.
+    "map",
+    # A family of models that scores images.
+    "clip",
+    # What a map does to a token before it is applied.
+    "rms",
 }
 
 

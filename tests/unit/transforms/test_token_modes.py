@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from graftwork.models.tokens import ROLE_CODES, ROLES
+from graftwork.models.tokens import ROLE_CODES, SOURCE_ROLES
 from graftwork.transforms.registry import transforms
 from graftwork.transforms.token_modes import RolesParameters
 from tests.unit.transforms.samples import call
@@ -21,7 +21,7 @@ SELECTED = {
 }
 TESTED = {"token_mode": set(SELECTED)}
 
-role_sequences = st.lists(st.sampled_from(ROLES), max_size=60)
+role_sequences = st.lists(st.sampled_from(SOURCE_ROLES), max_size=60)
 
 
 def select(mode: str, roles: list[str]) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_the_narrower_modes_are_parts_of_the_wider(roles):
     assert not (select("prompt_only", roles) & ~select("text_only", roles)).any()
 
 
-@given(st.lists(st.sampled_from(ROLES), min_size=1, unique=True), role_sequences)
+@given(st.lists(st.sampled_from(SOURCE_ROLES), min_size=1, unique=True), role_sequences)
 def test_any_set_of_roles_is_selected(chosen, roles):
     codes = np.array([ROLE_CODES[role] for role in roles], dtype=np.uint8)
     mask = call(transforms("token_mode")["roles"], codes, token_roles=chosen)
@@ -67,4 +67,4 @@ def test_a_set_of_roles_has_no_order_and_no_unknown_ones():
 
 
 def test_every_role_is_known_to_the_table_above():
-    assert SELECTED["full"] == set(ROLES)
+    assert SELECTED["full"] == set(SOURCE_ROLES)

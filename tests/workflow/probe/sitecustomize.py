@@ -2,9 +2,13 @@
 
 PROBE_LOG names a file that gets one line per event: `load CLASS FOLDER`, `forward CLASS`, `replace PATH` (relative to
 the working directory).
-PROBE_KILL is `EVENT:N`: at the N-th such event of a process, the whole process group is killed.
+PROBE_KILL is `EVENT:N`: at the N-th such event of a process, the whole process group is killed; with `alone-` before it,
+that process alone. Of several, separated by commas, the first that comes.
+PROBE_LIMIT is `SCRIPT:BYTES`: processes of this script of workflow_scripts/ can write no longer files. Several are separated
+by commas.
 Events: `before-replace` and `after-replace`, alone or with `-KIND` of file (`_KINDS`); `mid-write-KIND`, when half of
 the bytes are written; `hdf5-dataset`, a dataset created; `plan-shard`, a shard about to be frozen; `forward-CLASS`.
+PROBE_HOLD names a file: the first forward pass of the generator waits as long as it is there.
 PROBE_FAIL makes one item fail: `raise-row:HASH` and `nan-row:HASH` the row of the generator that has the conditioning
 HASH, `raise-states:CLASS:N` and `nan-states:CLASS:N` the N-th input of an encoder in a process.
 """
@@ -15,8 +19,10 @@ import importlib.util
 import os
 import pathlib
 import re
+import resource
 import signal
 import sys
+import time
 
 _LOG = os.environ.get("PROBE_LOG")
 
@@ -32,14 +38,17 @@ _counts = {}
 
 
 def kill_point(event):
-    """Kills everything if this is the moment that PROBE_KILL names."""
-    wanted, _, number = os.environ.get("PROBE_KILL", "").partition(":")
-    if event != wanted:
-        return
-    _counts[event] = _counts.get(event, 0) + 1
-    if _counts[event] == int(number):
-        record("kill", event)
-        os.killpg(os.getpgid(0), signal.SIGKILL)
+    """Kills everything if this is a moment that PROBE_KILL names."""
+    for point in os.environ.get("PROBE_KILL", "").split(","):
+        wanted, _, number = point.partition(":")
+        if event != wanted.removeprefix("alone-"):
+            continue
+        _counts[event] = _counts.get(event, 0) + 1
+        if _counts[event] == int(number):
+            record("kill", event)
+            if wanted.startswith("alone-"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def _caption_hash(embeds):
@@ -49,6 +58,17 @@ def _caption_hash(embeds):
     embeds = embeds.detach().cpu().contiguous()
     text = f"prompt_embeds:{embeds.dtype}:{tuple(embeds.shape)}:"
     return hashlib.sha256(text.encode() + embeds.view(torch.uint8).numpy().tobytes()).hexdigest()[:32]
+
+
+def _hold(name):
+    """Says which job of a cluster this is, and waits while the file of PROBE_HOLD is there."""
+    if name != "ZImageTransformer2DModel" or _counts["forward", name] > 1:
+        return
+    if "SLURM_JOB_ID" in os.environ:
+        names = ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES")
+        record("allocated", ",".join(os.environ.get(one, "") for one in names))
+    while os.path.exists(os.environ.get("PROBE_HOLD", "")):
+        time.sleep(0.1)
 
 
 def _fail_before(name, args):
@@ -138,6 +158,7 @@ def _forward(name):
             record("forward", name)
             kill_point(f"forward-{name}")
             _counts["forward", name] = _counts.get(("forward", name), 0) + 1
+            _hold(name)
             _fail_before(name, args)
             result = original(*args, **kwargs)
             _fail_after(name, args, result)
@@ -165,6 +186,8 @@ _PATCHES = {
         _forward(name)(module) for name in ("Qwen3VLModel", "Qwen3VLVisionModel")
     ],
     "diffusers.models.transformers.transformer_z_image": _forward("ZImageTransformer2DModel"),
+    "diffusers.models.transformers.transformer_flux2": _forward("Flux2Transformer2DModel"),
+    "diffusers.models.unets.unet_2d_condition": _forward("UNet2DConditionModel"),
     "h5py": _patch_h5py,
     "graftwork.planning.plan": lambda module: _wrap(
         module, "write_shard", lambda *a, **k: kill_point("plan-shard")
@@ -188,7 +211,18 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
+for _limit in filter(None, os.environ.get("PROBE_LIMIT", "").split(",")):
+    _script, _, _bytes = _limit.partition(":")
+    if any(word.endswith(f".{_script}.py") for word in sys.orig_argv):
+        # As on a full disk: the write fails, and the process does not end by itself.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        # The probe's own log would be too long for it, too.
+        _LOG = None
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(_bytes), int(_bytes)))
+
 if _LOG:
+    for _name in [name for name in _PATCHES if name in sys.modules]:
+        _PATCHES.pop(_name)(sys.modules[_name])
     sys.meta_path.insert(0, _Finder())
     _replace = os.replace
 
