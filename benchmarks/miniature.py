@@ -57,7 +57,7 @@ def run_child(arguments: list[str], folder: Path) -> dict[str, float]:
     return result
 
 
-def plain_loop(design: Path, sample: int, target: Path) -> None:
+def plain_loop(design: Path, sample: int, target: Path, threads: int = 2) -> None:
     """Makes images of a design the plain way and writes how long it took."""
     import torch
     from diffusers import ZImagePipeline
@@ -67,7 +67,7 @@ def plain_loop(design: Path, sample: int, target: Path) -> None:
     from graftwork.models.loading import load_encoder
     from graftwork.transforms.registry import transform
 
-    configure_torch({"device": "cpu", "dtype": "float32"})
+    configure_torch({"device": "cpu", "dtype": "float32", "cpu_threads": threads})
     plan = json.loads(design.read_text(encoding="utf-8"))
     cells = plan["cells"]
     cells = cells[:: max(1, len(cells) // sample)]

@@ -20,6 +20,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from graftwork.maps.fitted import FittedMap
 from graftwork.models.tokens import ROLE_CODES
 from graftwork.statistics.reference import ReferenceStatistics
 from graftwork.transforms.context import TEXT_TOKENS, WHOLE_SOURCE, Context
@@ -91,6 +92,19 @@ def make_host(statistics: ReferenceStatistics) -> ReferenceStatistics:
     return ReferenceStatistics(n=statistics.n, mean=statistics.mean, std=std)
 
 
+def make_map() -> FittedMap:
+    """Returns a map with a full matrix, which is the slowest there is."""
+    weight = np.random.default_rng(0).standard_normal((CHANNELS, CHANNELS)).astype(np.float32)
+    return FittedMap(
+        "ridge",
+        "none",
+        {"weight": weight, "bias": np.zeros(CHANNELS, dtype=np.float32)},
+        token_rms=1.0,
+        pairs=TOKENS,
+        prompts=1,
+    )
+
+
 def make_call(
     entry: Transform, sources: list[torch.Tensor], statistics: ReferenceStatistics
 ) -> Callable[[torch.Tensor], object]:
@@ -99,7 +113,8 @@ def make_call(
     if TEXT_TOKENS in entry.needs:
         roles[: TOKENS // 2] = ROLE_CODES["prompt"]
     names = entry.parameters.model_fields
-    own = entry.parameters_of({name: value for name, value in CHOSEN.items() if name in names})
+    values = {name: value for name, value in CHOSEN.items() if name in names}
+    own = entry.parameters_of({**values, entry.name: "any"} if entry.is_mapping else values)
     # Blends of the whole source give the text something of it; the others are measured on a text as long as the source.
     short = WHOLE_SOURCE in entry.needs or entry.stage == "normalization"
     text_tokens = PROMPT_TOKENS if short else TOKENS
@@ -114,11 +129,13 @@ def make_call(
         donor=statistics,
         host=make_host(statistics),
         neutral=sources[1],
+        map=make_map(),
     )
     # Of two sources; without a combination there is one.
     several = entry.combines is not None
     calls: dict[str, Callable[[torch.Tensor], object]] = {
         "token_mode": lambda x: x[torch.from_numpy(entry.function(roles, own))],
+        "mapping": lambda x: entry.function(x[None], own, context),
         "length_matching": lambda x: entry.function(x, PROMPT_TOKENS, own),
         "combination": lambda x: entry.function([x, next(texts)] if several else [x], own),
         "blend": lambda x: entry.function(next(texts), x, 0.3, own, context),

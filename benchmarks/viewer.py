@@ -1,12 +1,16 @@
 """How long the viewer of 10,000 cells takes to show its first picture, and its longest frame while it is scrolled.
 
-    python -m benchmarks.viewer [cells]
+    python -m benchmarks.viewer [cells] [folder of another page]
+
+With another page (graftwork/reports/viewer/page of another checkout) both are measured in turn, three times: what else the machine
+does meets both.
 
 Thumbnails are 384 px WebP files of 20 to 30 KB, each under a name of its own. A picture counts as shown with the second frame
 after the first image of the grid was decoded. Frames are counted while the page scrolls itself by 60 px a frame over the
-whole grid, down and to the right, and then jumps to random places. The browser is a headless Chromium without a GPU, which
-paints on the processor. The time between frames grows with whatever else the machine does; the time of the processor that the
-page's own longest task took hardly does.
+whole grid, down and to the right, and then jumps to random places. A frame may come before its pictures: "filled" is the time from a
+jump until all pictures on the screen are shown. The browser is a headless Chromium without a GPU, which
+paints on the processor. Times on the clock grow with whatever else the machine does; the time of the processor hardly does. That of the
+page is of its main thread, that of the browser of all threads of all its processes: decoding, painting and reading files too.
 """
 
 import json
@@ -16,12 +20,16 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from graftwork.core.records import from_json
+from graftwork.design.cells import Design
 from graftwork.planning.no_ops import NoOps
 from graftwork.reports.viewer.data import Findings, viewer_data
 from graftwork.reports.viewer.folder import write_viewer
@@ -31,6 +39,12 @@ CELLS = 10000
 PROMPTS, SEEDS = 50, 10
 DISTINCT = 24
 LOADS = 5
+JUMPS = 12
+# Of two pages, in turn.
+ROUNDS = 3
+# Tasks are traced on every thread; what they call is not.
+CATEGORIES = ["toplevel", "__metadata"]
+TASKS = frozenset({"ThreadControllerImpl::RunTask", "ThreadPool_RunTask"})
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 FIRST_PICTURE = """() => new Promise((resolve) => {
     const look = () => {
@@ -62,52 +76,129 @@ SCROLL = """(jumps) => new Promise((resolve) => {
     requestAnimationFrame(step);
 })"""
 
+FILLED = """(jumps) => new Promise((resolve) => {
+    const grid = document.querySelector('.grid');
+    const times = [];
+    const isSeen = (node) => {
+        const [box, around] = [node.getBoundingClientRect(), grid.getBoundingClientRect()];
+        return box.bottom > around.top && box.top < around.bottom && box.right > around.left && box.left < around.right;
+    };
+    const jump = () => {
+        const start = performance.now();
+        grid.scrollTop = Math.random() * grid.scrollHeight;
+        grid.scrollLeft = Math.random() * grid.scrollWidth;
+        const look = () => {
+            const pictures = [...document.querySelectorAll('.cell')].filter(isSeen).map((cell) => cell.querySelector('img'));
+            const isShown = (picture) => picture && picture.complete && picture.naturalWidth && !picture.classList.contains('waiting');
+            if (!pictures.length || !pictures.every(isShown)) return requestAnimationFrame(look);
+            Promise.all(pictures.map((picture) => picture.decode())).then(() => requestAnimationFrame(() => requestAnimationFrame(() => {
+                times.push(performance.now() - start);
+                if (times.length < jumps) setTimeout(jump, 300);
+                else resolve(times);
+            })));
+        };
+        requestAnimationFrame(() => requestAnimationFrame(look));
+    };
+    jump();
+})"""
 
-def main(cells: int) -> None:
+TO_THE_START = """() => {
+    const grid = document.querySelector('.grid');
+    grid.scrollTop = grid.scrollLeft = 0;
+}"""
+
+
+def main(cells: int, other: str | None = None) -> None:
     """Prints a table."""
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        url = write_page(Path(folder), cells)
+        pages = {"": write_page(Path(folder), cells)}
         print(f"writing {cells} cells: {time.perf_counter() - start:.1f} s")
+        if other is not None:
+            pages = {"this page: ": pages[""], "other page: ": other_page(Path(folder), Path(other))}
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(
                 executable_path=os.environ.get("BROWSER_PATH") or shutil.which("chromium"), args=ARGUMENTS
             )
-            loads = []
-            for _ in range(LOADS):
-                page = browser.new_page(viewport={"width": 1280, "height": 800})
-                page.goto(url, wait_until="commit")
-                loads.append(page.evaluate(FIRST_PICTURE))
-                last = page if len(loads) == LOADS else page.close()
-            print(f"first picture, median of {LOADS} (longest): {median(loads):.0f} ({max(loads):.0f}) ms")
-            print(f"cells in the page: {last.locator('.cell').count()}")
-            for name, jumps in (("scrolling", False), ("jumping", True)):
-                browser.start_tracing(page=last, categories=["toplevel", "__metadata"])
-                frames = last.evaluate(SCROLL, jumps)
-                task = longest_task(browser.stop_tracing())
-                print(
-                    f"{name}, {len(frames)} frames: median {median(frames):.0f} ms, longest {max(frames):.0f} ms; "
-                    f"longest task of the page {task:.0f} ms of processor time"
-                )
+            for _ in range(1 if other is None else ROUNDS):
+                for name, url in pages.items():
+                    measure(browser, name, url)
             browser.close()
-    print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
-def longest_task(trace: bytes) -> float:
-    """Returns the most time of the processor, in ms, that one task took on the main thread of the page.
+def other_page(folder: Path, page: Path) -> str:
+    """Returns the address of another page with the same data and pictures."""
+    shutil.copytree(page, folder / "other")
+    for name in ("data.js", "images", "thumbnails"):
+        (folder / "other" / name).symlink_to(folder / "viewer" / name)
+    return (folder / "other" / "index.html").as_uri()
 
-    Unlike the time between frames this does not grow with what else the machine does.
+
+def measure(browser: Any, name: str, url: str) -> None:
+    """Prints what was measured of a page, with its name before each line."""
+    loads, spent = [], []
+    for _ in range(LOADS):
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        browser.start_tracing(page=page, categories=CATEGORIES)
+        page.goto(url, wait_until="commit")
+        loads.append(page.evaluate(FIRST_PICTURE))
+        spent.append(processor_times(browser.stop_tracing()))
+        last = page if len(loads) == LOADS else page.close()
+    print(
+        f"{name}first picture, median of {LOADS} (longest): {median(loads):.0f} ({max(loads):.0f}) ms on the clock; processor: "
+        f"page {median(one.page for one in spent):.0f} ms, browser {median(one.browser for one in spent):.0f} ms"
+    )
+    print(f"{name}cells in the page: {last.locator('.cell').count()}")
+    for way, jumps in (("scrolling", False), ("jumping", True)):
+        # The clock first, from the first cell on: tracing costs time of its own.
+        frames = last.evaluate(SCROLL, jumps)
+        last.evaluate(TO_THE_START)
+        browser.start_tracing(page=last, categories=CATEGORIES)
+        last.evaluate(SCROLL, jumps)
+        times = processor_times(browser.stop_tracing())
+        last.evaluate(TO_THE_START)
+        print(
+            f"{name}{way}, {len(frames)} frames: median {median(frames):.0f} ms, longest {max(frames):.0f} ms on the clock, "
+            f"{sum(frame > 100 for frame in frames)} over 100 ms; processor: longest task of the page {times.longest:.0f} ms, for each "
+            f"frame page {times.page / len(frames):.0f} ms, browser {times.browser / len(frames):.0f} ms"
+        )
+    filled = last.evaluate(FILLED, JUMPS)
+    print(
+        f"{name}filled, median of {JUMPS} jumps (longest): {median(filled):.0f} ({max(filled):.0f}) ms on the clock"
+    )
+    print(f"{name}load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    last.close()
+
+
+@dataclass(frozen=True)
+class ProcessorTimes:
+    """Times of the processor in ms.
+
+    Attributes:
+        longest: longest task on the main thread of the page.
+        page: all tasks on the main thread of the page.
+        browser: all tasks on all threads.
     """
+
+    longest: float
+    page: float
+    browser: float
+
+
+def processor_times(trace: bytes) -> ProcessorTimes:
+    """Returns the times of the processor of what was traced."""
     events = json.loads(trace)["traceEvents"]
     main = {
         (event["pid"], event["tid"])
         for event in events
         if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
     }
-    tasks = [event["tdur"] for event in events if (event["pid"], event["tid"]) in main and "tdur" in event]
-    return max(tasks, default=float("nan")) / 1000
+    tasks = [event for event in events if event["name"] in TASKS and "tdur" in event]
+    own = [event["tdur"] for event in tasks if (event["pid"], event["tid"]) in main]
+    total = sum(event["tdur"] for event in tasks)
+    return ProcessorTimes(max(own, default=float("nan")) / 1000, sum(own) / 1000, total / 1000)
 
 
 def write_page(folder: Path, count: int) -> str:
@@ -147,7 +238,7 @@ def make_originals(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def make_experiment(count: int, images: Path) -> tuple[dict, list[dict[str, str]]]:
+def make_experiment(count: int, images: Path) -> tuple[Design, list[dict[str, str]]]:
     """Returns a design and a table of `count` cells over prompts, seeds and alpha."""
     alphas = count // (PROMPTS * SEEDS)
     prompts = [
@@ -209,10 +300,13 @@ def make_experiment(count: int, images: Path) -> tuple[dict, list[dict[str, str]
         "cells": cells,
         "positions": positions,
         "baselines": {},
+        "models": {},
         "references": {},
+        "corpora": {},
+        "statistics_files": {},
     }
-    return design, rows
+    return from_json(Design, design), rows
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else CELLS)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else CELLS, *sys.argv[2:3])
