@@ -44,7 +44,7 @@ demo: setup  ## Build the default target: the demo, on the miniature models
 test: setup  ## Run the tests that need no GPU and no downloaded weights, but for the slow ones
 	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' tests --ignore=tests/gpu
 
-test-slow: setup  ## Run the slow ones: 20 kills at named points, failing cells, adopting images, scores, encoder options, compiling
+test-slow: setup  ## Run the slow ones: kills, faults, failing cells, the commands of the pages, a Slurm cluster where it is installed
 	$(RUN) python -m pytest -n $(WORKERS) --dist worksteal -m slow tests --ignore=tests/gpu
 
 test-gpu:  ## Run the tests that need an NVIDIA GPU, and the benchmark, with random weights
