@@ -66,7 +66,6 @@ wildcard_constraints:
     maps="|".join(map(re.escape, PROJECT.maps.names())),
     shard="[0-9a-f]{16}",
     page="[A-Za-z0-9_]+",
-    plot="[A-Za-z0-9_]+",
     summary="|".join(all_summaries()),
 
 
@@ -97,7 +96,6 @@ def scope_digest(scope):
 grid_files = design_error(OUTPUTS.grids)
 score_files = design_error(OUTPUTS.score_files)
 score_summaries = design_error(OUTPUTS.score_summaries)
-summary_of_plot = design_error(OUTPUTS.summary_of_plot)
 
 
 def designs_of_scope(wildcards):

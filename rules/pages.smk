@@ -31,7 +31,7 @@ rule write_summary_page:
         table="results/{experiment}/cells.csv",
         full="results/{experiment}/cells_full.csv",
         summary="results/{experiment}/summary.md",
-        plots=of_experiment(OUTPUTS.plot_files),
+        plots=of_experiment(OUTPUTS.plot_folder),
         # Not read: who asks for the page alone finds what the summary links to.
         grids=lambda wildcards: grid_files([wildcards.experiment]),
         thumbnails=thumbnail_manifests,

@@ -2,7 +2,7 @@
 # ask models are planned and sharded like images.
 #   in   results/{experiment}/design.json, results/store/images/
 #   out  results/store/values/
-#   out  results/{experiment}/scores.csv, results/{experiment}/{summary}.csv, results/{experiment}/plots/*.png
+#   out  results/{experiment}/scores.csv, results/{experiment}/{summary}.csv, results/{experiment}/plots/
 
 
 checkpoint plan_scores:
@@ -112,37 +112,33 @@ rule summarize_scores:
         "../workflow_scripts/summarize_scores.py"
 
 
+# One job for all plots of an experiment: drawing one takes less time than importing what draws it.
 rule plot_scores:
     input:
         design="results/{experiment}/design.json",
-        summary=lambda wildcards: summary_of_plot(wildcards.experiment, wildcards.plot),
+        summaries=of_experiment(OUTPUTS.summaries_of_plots),
     output:
-        plot=report(
-            "results/{experiment}/plots/{plot}.png",
+        plots=report(
+            directory("results/{experiment}/plots"),
+            patterns=["{plot}.png"],
             caption="report/plot.rst",
             category="Experiments",
             subcategory="Plots",
             labels={"experiment": "{experiment}", "what": "{plot}"},
         ),
     log:
-        "logs/plot_scores/{experiment}/{plot}.log",
+        "logs/plot_scores/{experiment}.log",
     benchmark:
-        "logs/benchmarks/plot_scores/{experiment}/{plot}.tsv"
+        "logs/benchmarks/plot_scores/{experiment}.tsv"
     localrule: True
     resources:
         mem_mb=4000,
         runtime=30,
     params:
-        table=design_error(lambda wildcards: OUTPUTS.plot(wildcards.experiment, wildcards.plot).table),
-        shows=design_error(lambda wildcards: OUTPUTS.plot(wildcards.experiment, wildcards.plot).shows),
+        plots=of_experiment(lambda experiment: to_json(OUTPUTS.plots(experiment))),
         scores=of_experiment(OUTPUTS.scores_asked_for),
-        code=design_error(
-            lambda wildcards: report_code.score_plot_code(
-                OUTPUTS.plot(wildcards.experiment, wildcards.plot).table,
-                OUTPUTS.scores(wildcards.experiment),
-            )
-        ),
+        code=of_experiment(lambda experiment: report_code.score_plot_code(OUTPUTS.scores(experiment))),
     message:
-        "Plotting {wildcards.plot} of {wildcards.experiment}"
+        "Plotting scores of {wildcards.experiment}"
     script:
         "../workflow_scripts/plot_scores.py"

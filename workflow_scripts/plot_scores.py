@@ -1,4 +1,4 @@
-"""Draws one plot of an experiment's scores."""
+"""Draws the plots of an experiment's scores."""
 
 from pathlib import Path
 
@@ -16,16 +16,21 @@ from graftwork.scores.outputs import all_summaries
 def main(snakemake):
     log = open_log(snakemake.log[0])
     title = read_record(Design, snakemake.input.design).title
-    summary = all_summaries()[snakemake.params.table]
-    chart = summary.chart(snakemake.params.shows, title, read_table(snakemake.input.summary))
-    log.info("%s panels", len(chart.panels))
+    known = all_summaries()
+    tables = {Path(file).stem: read_table(file) for file in snakemake.input.summaries}
+    charts = {
+        name: known[plot["table"]].chart(plot["shows"], title, tables[plot["table"]])
+        for name, plot in snakemake.params.plots.items()
+    }
     with ending_in_words(log):
         require_code(
             "plots of scores",
             snakemake.params.code,
-            lambda: report_code.score_plot_code(snakemake.params.table, snakemake.params.scores),
+            lambda: report_code.score_plot_code(snakemake.params.scores),
         )
-    write_atomic(Path(snakemake.output.plot), chart_png(chart))
+    for name, chart in charts.items():
+        log.info("%s: %s panels", name, len(chart.panels))
+        write_atomic(Path(snakemake.output.plots, f"{name}.png"), chart_png(chart))
 
 
 if "snakemake" in globals():

@@ -9,7 +9,7 @@ from graftwork.design.cells import Design
 from graftwork.jobs.planned import ending_in_words, require_code
 from graftwork.jobs.record import open_log
 from graftwork.reports import code as report_code
-from graftwork.scores.outputs import all_summaries, stale_plots
+from graftwork.scores.outputs import all_summaries
 
 
 def main(snakemake):
@@ -24,11 +24,7 @@ def main(snakemake):
             snakemake.params.code,
             lambda: report_code.score_summary_code(snakemake.wildcards.summary, snakemake.params.scores),
         )
-    table = Path(snakemake.output.table)
-    for plot in stale_plots(snakemake.params.scores, design.axes, table.with_name("plots")):
-        log.info("removing %s, which the experiment no longer has", plot)
-        plot.unlink()
-    write_derived(table, write_table(rows))
+    write_derived(Path(snakemake.output.table), write_table(rows))
 
 
 if "snakemake" in globals():

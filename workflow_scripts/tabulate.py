@@ -1,5 +1,6 @@
 """Writes the tables of the cells of one experiment."""
 
+import shutil
 from pathlib import Path
 
 from graftwork.core.atomic import write_atomic
@@ -34,7 +35,7 @@ def main(snakemake):
         stale += stale_score_files(results)
     for file in stale:
         log.info("removing %s, which the experiment no longer has", file)
-        file.unlink()
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
     with ending_in_words(log):
         require_code("tables", snakemake.params.code, report_code.table_code)
     write_derived(Path(snakemake.output.full), write_table(rows))

@@ -1,5 +1,6 @@
 """Cells of experiments as a scope: `all`, those named in config/config.yaml, or one further experiment asked for by name."""
 
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +46,7 @@ from graftwork.planning.shards import (
     Rate,
     StatisticsShard,
 )
-from graftwork.scores.outputs import SCORES_FILE, all_summaries
+from graftwork.scores.outputs import PLOTS_FOLDER, SCORES_FILE, all_summaries, plots_of
 from graftwork.store.layout import Store
 from graftwork.store.values import read_values
 from graftwork.transforms.registry import STAGES as TRANSFORM_STAGES
@@ -270,7 +271,20 @@ class CellsScope(Scope):
             tables = [*_TABLES, SCORES_FILE, *(f"{table}.csv" for table in all_summaries())]
             files = [RESULTS / experiment / name for experiment in self.experiments for name in tables]
             self._forget([SCORES], [self.folder / "verdict.txt", self.folder / SCORING_PLAN, *files])
+        self._remove_incomplete_plots()
         return damage
+
+    def _remove_incomplete_plots(self) -> None:
+        """Removes folders of plots of which one is missing, so that they are drawn again: Snakemake asks for the folder."""
+        for design in self._designs:
+            folder = RESULTS / design.experiment / PLOTS_FOLDER
+            plots = plots_of(design.scores, design.axes)
+            if (
+                folder.is_dir()
+                and not folder.is_symlink()
+                and not all((folder / f"{plot}.png").exists() for plot in plots)
+            ):
+                shutil.rmtree(folder)
 
     def _scoring_digest(self) -> str:
         return scoring_digest({design.experiment: design.scoring for design in self._designs}, self._hardware)

@@ -13,7 +13,7 @@ from graftwork.design.pages import Page, first_pages, page_names
 from graftwork.design.project import EXPERIMENT_FOLDER, Project
 from graftwork.planning.plan import ImagePlan
 from graftwork.planning.scope import RESULTS
-from graftwork.scores.outputs import SCORES_FILE, Plot, plots_of, summaries_of
+from graftwork.scores.outputs import PLOTS_FOLDER, SCORES_FILE, Plot, plots_of, summaries_of
 from graftwork.scores.questions import Scoring
 from graftwork.scores.registry import scores
 
@@ -54,13 +54,29 @@ class Outputs:
         self._project.design(experiment)  # What is wrong in its file is said here, before jobs are chosen.
         if len(parts) == 4 and folder == "grids" and target.endswith(".png"):
             self.page(experiment, name)
-        elif len(parts) == 4 and folder == "plots" and target.endswith(".png"):
-            self.plot(experiment, name)
+        elif folder == PLOTS_FOLDER:
+            self._require_plots(target, experiment, name if len(parts) == 4 else None)
         elif not is_made:
             known = self._files(experiment)
             raise DesignError(
                 f"{target}: nothing makes this file; there are: {', '.join(known)}{suggest(target, known)}"
             )
+
+    def _require_plots(self, target: str, experiment: str, plot: str | None) -> None:
+        """Raises DesignError for plots that nothing draws, and for a single one: an experiment's are drawn together."""
+        plots = self.plots(experiment)
+        if not plots:
+            self.scores_asked_for(experiment)
+        if plot is None:
+            return
+        if plot not in plots:
+            raise DesignError(
+                f"experiment {experiment} has no plot {plot!r}; its plots: {', '.join(plots) or 'none'}{suggest(plot, plots)} (they follow from "
+                f"scores in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
+            )
+        raise DesignError(
+            f"{target}: the plots of an experiment are drawn together; ask for {RESULTS}/{experiment}/{PLOTS_FOLDER}"
+        )
 
     def _files(self, experiment: str) -> list[str]:
         """Returns the files that people ask for, but grids and plots."""
@@ -150,7 +166,7 @@ class Outputs:
             for file in (
                 *([f"{RESULTS}/{experiment}/{SCORES_FILE}"] if self.scores(experiment) else []),
                 *self.score_summaries(experiment),
-                *self.plot_files(experiment),
+                *self.plot_folder(experiment),
             )
         ]
 
@@ -166,9 +182,9 @@ class Outputs:
         files = ("summary.md", "no_ops.csv", "summary.html")
         return [f"{RESULTS}/{experiment}/{file}" for experiment in experiments for file in files]
 
-    def plot_files(self, experiment: str) -> list[str]:
-        """Returns the files of the plots of an experiment's scores."""
-        return [f"{RESULTS}/{experiment}/plots/{plot}.png" for plot in self.plots(experiment)]
+    def plot_folder(self, experiment: str) -> list[str]:
+        """Returns the folder of the plots of an experiment's scores, if it has any."""
+        return [f"{RESULTS}/{experiment}/{PLOTS_FOLDER}"] if self.plots(experiment) else []
 
     def shown_pages(self, experiment: str) -> dict[str, Any]:
         """Returns name -> what is on the page, of the first pages of the grids, as plain values."""
@@ -180,7 +196,10 @@ class Outputs:
         grids = {
             f"grids/{name}.png": text for name, text in self._page_texts(experiment).items() if name in first
         }
-        return {"Grids": grids, "Plots": {f"plots/{plot}.png": "" for plot in self.plots(experiment)}}
+        return {
+            "Grids": grids,
+            "Plots": {f"{PLOTS_FOLDER}/{plot}.png": "" for plot in self.plots(experiment)},
+        }
 
     def more_pages(self, experiment: str) -> dict[str, str]:
         """Returns file of a page of a grid that is drawn only when it is asked for -> what is constant on it."""
@@ -209,20 +228,11 @@ class Outputs:
             texts[name] = ", ".join(parts)
         return texts
 
-    def summary_of_plot(self, experiment: str, plot: str) -> str:
-        """Returns the table that a plot is drawn from."""
-        return f"{RESULTS}/{experiment}/{self.plot(experiment, plot).table}.csv"
+    def summaries_of_plots(self, experiment: str) -> list[str]:
+        """Returns the tables that an experiment's plots are drawn from."""
+        tables = dict.fromkeys(plot.table for plot in self.plots(experiment).values())
+        return [f"{RESULTS}/{experiment}/{table}.csv" for table in tables]
 
     def plots(self, experiment: str) -> dict[str, Plot]:
         """Returns the plots of an experiment's scores by name."""
         return plots_of(self.scores(experiment), self._project.design(experiment).axes)
-
-    def plot(self, experiment: str, plot: str) -> Plot:
-        """Returns a plot of an experiment's scores."""
-        plots = self.plots(experiment)
-        if plot not in plots:
-            raise DesignError(
-                f"experiment {experiment} has no plot {plot!r}; its plots: {', '.join(plots) or 'none'}{suggest(plot, plots)} (they follow from "
-                f"scores in {EXPERIMENT_FOLDER}/{experiment}.yaml)"
-            )
-        return plots[plot]

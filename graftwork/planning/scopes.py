@@ -20,6 +20,7 @@ from graftwork.planning.maps import MapsScope, require_study
 from graftwork.planning.scope import PLANS, RESULTS, STUDIES, Scope
 from graftwork.planning.scoring import scoring_digest
 from graftwork.planning.verdict import Outcome, judge_analysis, judge_cells, judge_maps, judge_scores
+from graftwork.scores.outputs import PLOTS_FOLDER
 from graftwork.scores.questions import Scoring
 from graftwork.store.layout import Store
 
@@ -40,8 +41,9 @@ _STATISTICS, _MAPS = "statistics", "maps"
 STUDY = "study_"
 # What is made of the tables of an experiment, in its results.
 LAST_FILES = ("summary.md", "summary.html", "no_ops.csv")
-LAST_FOLDERS = ("grids", "plots")
-VIEWER = "viewer"
+GRIDS, VIEWER = "grids", "viewer"
+# Folders that one job fills.
+WHOLE_FOLDERS = (PLOTS_FOLDER, VIEWER)
 INDEX = "index.html"
 
 
@@ -251,11 +253,11 @@ class Scopes:
             unplanned = all(map(_is_planned_again, self.of_targets([target.as_posix()])))
             if target.parts[:1] != (RESULTS.name,) or not unplanned or len(target.parts) not in (3, 4):
                 continue
-            if name in LAST_FILES or (folder in LAST_FOLDERS and target.suffix == ".png"):
+            if name in LAST_FILES or (folder == GRIDS and target.suffix == ".png"):
                 target.unlink(missing_ok=True)
-            viewer = target.parent if name == INDEX and len(target.parts) == 4 else target
-            if viewer.name == VIEWER and viewer.is_dir() and not viewer.is_symlink():
-                shutil.rmtree(viewer)
+            whole = target.parent if name == INDEX and len(target.parts) == 4 else target
+            if whole.name in WHOLE_FOLDERS and whole.is_dir() and not whole.is_symlink():
+                shutil.rmtree(whole)
 
     def why_read_only(self) -> str | None:
         """Says why nothing can be made here, or returns None: results that are another user's, or on a read-only disk."""

@@ -16,6 +16,7 @@ from graftwork.planning.plan import ImagePlan
 from graftwork.planning.scope import RESULTS, STUDIES, Scope
 from graftwork.planning.scoring import SCORES, SCORING_PLAN, ScoringPlan
 from graftwork.planning.shards import Manifest
+from graftwork.scores.outputs import PLOTS_FOLDER
 from graftwork.store.layout import Store
 
 # Stage -> folder of the logs of its jobs, in logs/.
@@ -245,8 +246,10 @@ class Verdict:
             if path.parent.name == MANIFESTS[-1] and path.suffix == ".json":
                 manifest = read_record_or_none(Manifest, path)
                 images += 0 if manifest is None else len(manifest.made)
-        folders = Counter(Path(path).parent.name for path in self.made if path.endswith(".png"))
-        parts = {"image": images, "grid page": folders["grids"], "plot": folders["plots"]}
+        pages = sum(Path(path).parent.name == "grids" for path in self.made if path.endswith(".png"))
+        folders = (Path(path) for path in self.made if Path(path).name == PLOTS_FOLDER)
+        plots = sum(len(list(folder.glob("*.png"))) for folder in folders)
+        parts = {"image": images, "grid page": pages, "plot": plots}
         said = [_count(count, what) for what, count in parts.items() if count]
         return f"this run made {_list(said)}" if said else "this run made no new image, grid or plot"
 

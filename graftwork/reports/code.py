@@ -50,9 +50,9 @@ def score_summary_code(table: str, scores: Sequence[str]) -> str:
     return digest([_script("summarize_scores"), summary_code(table, scores)])
 
 
-def score_plot_code(table: str, scores: Sequence[str]) -> str:
-    """Returns the digest of the code that draws a plot of a summary of these scores."""
-    return digest([_script("plot_scores"), chart_code(table, scores)])
+def score_plot_code(scores: Sequence[str]) -> str:
+    """Returns the digest of the code that draws the plots of these scores."""
+    return digest([_script("plot_scores"), chart_code(scores)])
 
 
 def analysis_code() -> str:

@@ -12,6 +12,7 @@ from graftwork.scores.means import MEANS
 from graftwork.scores.registry import Section, Summary, scores
 
 SCORES_FILE = "scores.csv"
+PLOTS_FOLDER = "plots"
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def summary_code(table: str, names: Sequence[str]) -> str:
     return _digest(names, all_summaries()[table].summarize)
 
 
-def chart_code(table: str, names: Sequence[str]) -> str:
-    """Returns the digest of the code that describes the plots of a summary of these scores."""
-    return _digest(names, all_summaries()[table].chart)
+def chart_code(names: Sequence[str]) -> str:
+    """Returns the digest of the code that describes the plots of these scores."""
+    return _digest(names, *(summary.chart for summary in summaries_of(names)))
 
 
 def describe_code(names: Sequence[str]) -> str:
@@ -97,12 +98,6 @@ def _digest(names: Sequence[str], *functions: Callable[..., Any]) -> str:
 
 
 def stale_score_files(results: Path) -> list[Path]:
-    """Returns the tables and plots of scores in a folder whose experiment has none any more."""
+    """Returns the tables and the folder of plots in a folder whose experiment has no scores any more."""
     tables = [results / SCORES_FILE, *(results / f"{table}.csv" for table in all_summaries())]
-    return [*(path for path in tables if path.exists()), *sorted((results / "plots").glob("*.png"))]
-
-
-def stale_plots(names: Sequence[str], axes: Sequence[Axis], folder: Path) -> list[Path]:
-    """Returns the plots in `folder` that the experiment no longer has: beside the others they look current."""
-    current = {f"{plot}.png" for plot in plots_of(names, axes)}
-    return [path for path in sorted(folder.glob("*.png")) if path.name not in current]
+    return [path for path in (*tables, results / PLOTS_FOLDER) if path.exists()]

@@ -127,7 +127,7 @@ def test_healing_notices_what_was_taken_away(project, scopes, tmp_path):
 def test_what_a_run_is_asked_for_is_made_again_with_its_plan(scopes, tmp_path):
     """Where a plan is to be made again, a grid that is there would end a run for it alone at once, and well."""
     results = tmp_path / "results/demo"
-    asked = ["grids/a.png", "plots/b.png", "summary.md", "no_ops.csv", "viewer"]
+    asked = ["grids/a.png", "summary.md", "no_ops.csv", "plots", "viewer"]
     kept = ["grids/other.png", "notes.md", "pictures/c.png", "mine/viewer/index.html"]
     derived = [
         "cells.csv",
@@ -137,7 +137,7 @@ def test_what_a_run_is_asked_for_is_made_again_with_its_plan(scopes, tmp_path):
         "attributes.csv",
         "export/index.csv",
     ]
-    for name in [*asked[:-1], *kept, *derived, "viewer/data/x.js"]:
+    for name in [*asked[:-2], *kept, *derived, "plots/b.png", "viewer/data/x.js"]:
         path = results / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
@@ -147,6 +147,7 @@ def test_what_a_run_is_asked_for_is_made_again_with_its_plan(scopes, tmp_path):
     aside = {f"{name}.edited.csv" for name in ("cells", "cells_full", "scores")}
     assert left == set(kept) | aside
     assert not (results / "viewer").exists()
+    assert not (results / "plots").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,17 @@ class OneExperiment:
     def design(self, name: str) -> Design:
         return self.found
 
+    def experiment_names(self) -> list[str]:
+        return ["test"]
+
 
 @pytest.fixture
 def make(tmp_path):
-    def make(**grid):
+    def make(scores=(), **grid):
         axes = {"alpha": {"range": [0.0, 1.0], "count": 30}, "hidden_layer": [-2, -4], "seed": [1, 2]}
         base = {"prompts": ["a red apple"]}
-        design = expand(tmp_path, experiment(axes, base, grids=[{"x": "alpha", "y": "hidden_layer", **grid}]))
+        grids = [{"x": "alpha", "y": "hidden_layer", **grid}]
+        design = expand(tmp_path, experiment(axes, base, grids=grids, scores=list(scores)))
         return Outputs(OneExperiment(tmp_path, design))
 
     return make
@@ -72,3 +76,28 @@ def test_a_page_that_is_not_there_is_refused(make):
 def test_a_number_of_pages_that_cannot_be_is_refused(make, number):
     with pytest.raises(DesignError, match=r"grids\.0\.pages"):
         make(pages=number)
+
+
+def test_plots_are_one_folder_and_none_without_scores(make):
+    assert make().plot_folder("test") == make().score_files(["test"]) == []
+    outputs = make(scores=["artifacts"])
+    assert outputs.score_files(["test"])[-1:] == outputs.plot_folder("test") == ["results/test/plots"]
+    assert outputs.summaries_of_plots("test") == ["results/test/score_means.csv"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "target", "message"),
+    [
+        (["artifacts"], "plots/comb.png", "drawn together; ask for results/test/plots$"),
+        (
+            ["artifacts"],
+            "plots/com.png",
+            r"experiment test has no plot 'com'; its plots: .*did you mean 'comb'",
+        ),
+        ([], "plots", r"config/experiments/test\.yaml: scores is missing or empty"),
+    ],
+)
+def test_what_is_said_of_plots_that_cannot_be_asked_for(make, scores, target, message):
+    with pytest.raises(DesignError, match=message):
+        make(scores).require(f"results/test/{target}", is_made=True, rules=())
+    make(["artifacts"]).require("results/test/plots", is_made=True, rules=())

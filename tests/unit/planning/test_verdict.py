@@ -137,7 +137,9 @@ def test_success_says_what_was_made_and_where_to_look(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     manifest = Manifest(("a", "b"), ("c",), {}, 1.0, {})
     write_record(Path("results/plan/all/images/ab.json"), manifest)
-    made = ["results/plan/all/images/ab.json", "results/small/grids/x.png", "results/small/plots/y.png"]
+    Path("results/small/plots").mkdir(parents=True)
+    Path("results/small/plots/y.png").touch()
+    made = ["results/plan/all/images/ab.json", "results/small/grids/x.png", "results/small/plots"]
     current = [*made, "results/small/summary.md", "results/small/viewer", "results/other/summary.md"]
     is_good, said = lines(Outcome("small", "cell", CELLS, 6), made=made, current=current, log="full.log")
     assert is_good

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from graftwork.scores import registry
-from graftwork.scores.outputs import stale_plots, stale_score_files
+from graftwork.scores.outputs import stale_score_files
 from graftwork.scores.registry import Column, Score
 from graftwork.scores.table import Besides, add_scores, score_rows, shown_columns
 from tests.unit.scores.scored import (
     CAPTIONS,
     SHOWN,
     make_design,
-    plain_axes,
     save_picture,
     save_references,
 )
@@ -39,23 +38,13 @@ def test_cells_without_scores_are_named():
         add_scores([{"cell": "b"}], [{"cell": "a", "read": "red"}])
 
 
-def test_plots_that_the_experiment_no_longer_has_are_found(tmp_path):
-    for name in ("following", "following_by_seed"):
-        (tmp_path / f"{name}.png").touch()
-    axes = plain_axes(alpha=[0.0, 1.0], seed=[1, 2])
-    assert [path.name for path in stale_plots(["scene_attributes"], axes, tmp_path)] == [
-        "following_by_seed.png"
-    ]
-    assert stale_plots(["scene_attributes"], axes, tmp_path / "none") == []
-
-
 def test_what_scores_leave_behind_is_found(tmp_path):
     (tmp_path / "plots").mkdir()
     kept = ["cells.csv", "grids.png"]
     for name in ("scores.csv", "score_means.csv", "attributes.csv", "plots/following.png", *kept):
         (tmp_path / name).touch()
     found = [path.relative_to(tmp_path).as_posix() for path in stale_score_files(tmp_path)]
-    assert found == ["scores.csv", "score_means.csv", "attributes.csv", "plots/following.png"]
+    assert found == ["scores.csv", "score_means.csv", "attributes.csv", "plots"]
 
 
 def test_details_are_left_out_of_the_table_that_people_open():
