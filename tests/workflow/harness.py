@@ -5,6 +5,7 @@ import compileall
 import contextlib
 import csv
 import functools
+import json
 import os
 import re
 import shutil
@@ -298,3 +299,8 @@ class Workspace:
         text = path.read_text()
         assert text.count(old) == 1, f"{old!r} is in {file} {text.count(old)} times"
         path.write_text(text.replace(old, new))
+
+
+def results_of_report(page: str) -> dict[str, dict]:
+    """Returns path of each result in a report of Snakemake -> what the report says of it."""
+    return json.loads(re.search(r"^\s*var results = (\{.*\});?$", page, re.MULTILINE)[1])

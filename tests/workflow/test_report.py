@@ -6,21 +6,16 @@ import zipfile
 
 import pytest
 
-from tests.workflow.harness import Workspace
+from tests.workflow.harness import Workspace, results_of_report
 
 pytestmark = pytest.mark.slow
-
-
-def results_of(page: str) -> dict[str, dict]:
-    """Path of each result in a report -> what the report says of it."""
-    return json.loads(re.search(r"^\s*var results = (\{.*\});?$", page, re.MULTILINE)[1])
 
 
 def test_both_kinds_of_report_have_pages_tables_and_captions(built: Workspace) -> None:
     run = built.run("--report", "report.html")
     assert run.returncode == 0, run.output
     page = (built.folder / "report.html").read_text(encoding="utf-8")
-    found = results_of(page)
+    found = results_of_report(page)
     in_both = {
         "results/small/summary.html",
         "results/small/cells.csv",
@@ -49,7 +44,7 @@ def test_both_kinds_of_report_have_pages_tables_and_captions(built: Workspace) -
     assert {viewer + script for script in scripts} <= names
     images = {path.name for path in (built.folder / "results/small/viewer/images").iterdir()}
     assert {f"{viewer}images/{name}" for name in images} <= names
-    found = results_of(page)
+    found = results_of_report(page)
     assert set(found) == {*in_both, "results/small/viewer/index.html"}
     assert "Open in a tab" in found["results/small/viewer/index.html"]["caption"]
 

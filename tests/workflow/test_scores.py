@@ -14,7 +14,7 @@ from graftwork.core.png import is_complete_png
 from graftwork.scenes.world import ATTRIBUTES, render_scene
 from graftwork.scores.registry import scores
 from tests.unit.scores.scored import CAPTIONS, SHOWN, save_picture
-from tests.workflow.harness import Run, Workspace
+from tests.workflow.harness import Run, Workspace, results_of_report
 
 pytestmark = pytest.mark.slow
 
@@ -122,6 +122,14 @@ def test_scores_come_and_go_without_an_image_being_made(fresh: Workspace) -> Non
     run = fresh.run()
     assert (run.returncode, finished_jobs(run)) == (0, {}), run.output
     assert fresh.snapshot("results/small") == before
+
+    run = fresh.run("--report", "report.html")
+    assert run.returncode == 0, run.output
+    found = results_of_report((fresh.folder / "report.html").read_text(encoding="utf-8"))
+    shown = {path: result["labels"]["what"] for path, result in found.items() if "/plots/" in path}
+    assert shown == {f"results/small/plots/{plot}.png": plot for plot in PLOTS}
+    assert all(plot in found[path]["caption"] for path, plot in shown.items())
+    assert "results/small/score_means.csv" in found["results/small/plots/least_confidence.png"]["caption"]
 
     (results / "plots" / f"{min(PLOTS)}.png").unlink()
     run = fresh.run()
