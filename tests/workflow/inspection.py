@@ -37,6 +37,10 @@ class Findings:
         return len(self.finished)
 
 
+# Snakemake leaves it in a folder that is an output.
+SNAKEMAKE_MARK = ".snakemake_timestamp"
+
+
 def _is_skipped(folder: Path, results: Path) -> bool:
     """Models are no results; the viewer is a folder that is one output, which Snakemake makes anew when it is incomplete."""
     return folder == results / "models" or (folder.name == "viewer" and folder.parent.parent == results)
@@ -72,7 +76,7 @@ def inspect(workspace: Workspace) -> Findings:
                 else:
                     if path.is_relative_to(results / "store"):
                         found.finished |= {k: hashlib.sha256(v).hexdigest() for k, v in content.items()}
-            elif path.suffix != ".lock" and path.name != ".lock":
+            elif path.suffix != ".lock" and path.name not in (".lock", SNAKEMAKE_MARK):
                 found.damage.append(f"{path.relative_to(results)}: a file of no known kind")
     return found
 
