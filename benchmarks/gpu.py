@@ -204,7 +204,7 @@ def job_rate(
         tempfile.TemporaryDirectory() as folder,
         patch.object(loading, "load_generator", lambda *_: generator),
         # The model is no checkpoint whose content could be compared.
-        patch.object(Planned, "require", lambda self: None),
+        patch.object(Planned, "require", lambda *_: None),
         contextlib.redirect_stderr(io.StringIO()),
     ):
         store = Store(Path(folder))

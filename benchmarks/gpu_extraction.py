@@ -147,7 +147,7 @@ def _job(options: Any, encoder: Any, prompts: list[str], image: Path | None, lay
     with (
         patch.object(loading, "load_encoder", lambda *_: encoder),
         # The model is no checkpoint whose content could be compared.
-        patch.object(Planned, "require", lambda self: None),
+        patch.object(Planned, "require", lambda *_: None),
         contextlib.redirect_stderr(io.StringIO()),
     ):
         record = extract_hidden_states(shard, Store(Path(folder)), logging.Logger("job"))

@@ -192,9 +192,10 @@ class ExtractionHardware(ModelHardware):
 
     batch_shape: Annotated[int, Field(ge=1)] = Field(
         1,
-        description="Rows of every batch of texts, whose lengths are rounded up to the same multiple of 16 tokens; unused "
-        "rows are filled. Inputs with an image, and encoders that take one text at a time, are as with 1. Part of the identity "
-        "above 1: shapes change low bits.",
+        description="Rows of every batch of prompts, those without an image and those with the same image, whose lengths are "
+        "rounded up to the same multiple of 16 tokens; unused rows are filled. Images without a prompt, texts whose pads a "
+        "generator sees, and encoders that take one input at a time, are as with 1. Part of the identity above 1: shapes change "
+        "low bits.",
     )
 
 

@@ -3,8 +3,10 @@
 import logging
 import queue
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from graftwork.core.fact_cache import FactCache, stat_signature
@@ -13,7 +15,7 @@ from graftwork.jobs.devices import take_device
 from graftwork.jobs.planned import ChangedSincePlanning, Planned, extraction_as_planned, require_reference
 from graftwork.jobs.record import JobRecord, blaming_settings
 from graftwork.jobs.watchdog import Watchdog
-from graftwork.models.encoder import EncodedSequence, Encoder, TextToEncode
+from graftwork.models.encoder import EncodedSequence, Encoder, PromptToEncode
 from graftwork.planning.shards import ExtractionShard, InputToExtract
 from graftwork.store.hidden_states import add_layers, intact_layers
 from graftwork.store.layout import Store
@@ -58,11 +60,13 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
         Watchdog(shard.hardware.get("stall_limit"), "inputs", log) as watchdog,
         _Writer(store, shard.hardware["dtype"], record, planned) as writer,
     ):
-        for item, encoded in _encode(encoder, pending, planned):
+        for item, encoded in _encode(encoder, pending):
+            files = encoder.files_of(item.input.asked)
+            planned.require(files)
             if isinstance(encoded, Exception):
                 record.fail(item.key, encoded)
             else:
-                writer.put(item, encoded)
+                writer.put(item, encoded, files)
             watchdog.beat()
             progress.advance()
     progress.end(len(record.failures))
@@ -70,46 +74,52 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
 
 
 def _encode(
-    encoder: Encoder, items: Sequence[InputToExtract], planned: Planned
+    encoder: Encoder, items: Sequence[InputToExtract]
 ) -> Iterator[tuple[InputToExtract, EncodedSequence | Exception]]:
-    """Yields each input with its states, or with its failure: texts in batches where their keys say so, then the others."""
-    in_batches: dict[int, list[InputToExtract]] = {}
-    alone = []
+    """Yields each input with its states, or with its failure, those with the same image one after the other."""
+    from graftwork.models.images import open_reference
+
+    by_image: dict[tuple[str | None, str | None], list[InputToExtract]] = defaultdict(list)
     for item in items:
-        rows = item.input.batch_shape
-        (alone if rows == 1 else in_batches.setdefault(rows, [])).append(item)
-    for rows, texts in in_batches.items():
-        asked = [TextToEncode(text.input.prompt or "", text.layers, text.input.options) for text in texts]
-        for number, encoded in encoder.encode_texts(asked, rows):
-            planned.require()
-            yield texts[number], encoded
-    yield from _encode_alone(encoder, alone, planned)
+        by_image[item.path, item.input.reference].append(item)
+    for (path, reference), members in by_image.items():
+        try:
+            image = None if path is None else open_reference(path)
+            require_reference(path, reference)
+        except Exception as error:  # an image's failure is the result of the inputs that have it
+            yield from ((item, error) for item in members)
+            continue
+        yield from _encode_with(encoder, members, image, None if path is None else reference)
+
+
+def _encode_with(
+    encoder: Encoder, items: Sequence[InputToExtract], image: Any, image_key: str | None
+) -> Iterator[tuple[InputToExtract, EncodedSequence | Exception]]:
+    """Encodes inputs with one image or with none: alone, and in batches where their keys say so."""
+    by_rows: dict[int, list[InputToExtract]] = defaultdict(list)
+    for item in items:
+        by_rows[item.input.batch_shape].append(item)
+    for item in by_rows.pop(1, ()):
+        yield item, _encode_alone(encoder, item, image, image_key)
+    for rows, members in by_rows.items():
+        asked = [PromptToEncode(one.input.prompt or "", one.layers, one.input.options) for one in members]
+        for number, encoded in encoder.encode_batches(asked, image, image_key, rows):
+            yield members[number], encoded
 
 
 def _encode_alone(
-    encoder: Encoder, items: Sequence[InputToExtract], planned: Planned
-) -> Iterator[tuple[InputToExtract, EncodedSequence | Exception]]:
-    from graftwork.models.images import open_reference
+    encoder: Encoder, item: InputToExtract, image: Any, image_key: str | None
+) -> EncodedSequence | Exception:
+    made = item.input
+    try:
+        if made.source == "vision_tower":
+            return encoder.encode_image(image, image_key)
+        return encoder.encode(made.prompt, image, image_key, item.layers, made.options)
+    except Exception as error:  # one input's failure is that input's result
+        return error
 
-    image_key, image = None, None
-    for item in items:
-        planned.require()
-        try:
-            made = item.input
-            if item.path is not None and made.reference != image_key:
-                image_key, image = None, None
-                image = open_reference(item.path)
-                require_reference(item.path, made.reference)
-                image_key = made.reference
-            seen = (image, image_key) if item.path is not None else (None, None)
-            if made.source == "vision_tower":
-                encoded = encoder.encode_image(*seen)
-            else:
-                encoded = encoder.encode(made.prompt, *seen, item.layers, made.options)
-        except Exception as error:  # one input's failure is that input's result
-            yield item, error
-        else:
-            yield item, encoded
+
+_Work = tuple[InputToExtract, EncodedSequence, Sequence[Path] | None]
 
 
 class _Writer:
@@ -124,9 +134,8 @@ class _Writer:
     def __init__(self, store: Store, dtype: str, record: JobRecord, planned: Planned):
         self._store, self._dtype, self._record, self._planned = store, dtype, record, planned
         self._verified = FactCache(store.verified)
-        self._queue: queue.Queue[tuple[InputToExtract, EncodedSequence] | None] = queue.Queue(
-            maxsize=self._MOST_WAITING
-        )
+        self._queue: queue.Queue[_Work | None] = queue.Queue(maxsize=self._MOST_WAITING)
+        self._changed: ChangedSincePlanning | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "_Writer":
@@ -138,16 +147,27 @@ class _Writer:
         self._thread.join()
         self._verified.save()
 
-    def put(self, item: InputToExtract, encoded: EncodedSequence) -> None:
-        """Stores an input of the shard, some time before the block ends."""
-        self._queue.put((item, encoded))
+    def put(self, item: InputToExtract, encoded: EncodedSequence, files: Sequence[Path] | None) -> None:
+        """Stores an input of the shard, some time before the block ends.
+
+        Args:
+            item: The input.
+            encoded: Its states.
+            files: What they were read from, see `Encoder.files_of`.
+
+        Raises:
+            ChangedSincePlanning: where the thread has found a difference since.
+        """
+        if self._changed is not None:
+            raise self._changed
+        self._queue.put((item, encoded, files))
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
-            item, encoded = work
+            item, encoded, files = work
             try:
                 path = self._store.hidden_states(item.key)
-                self._planned.require()
+                self._planned.require(files)
                 layers = add_layers(
                     path,
                     {layer: _as_stored(states) for layer, states in encoded.hidden_states.items()},
@@ -163,6 +183,7 @@ class _Writer:
                 self._verified.put(path, layers, stat_signature(path))
                 self._record.made.append(item.key)
             except ChangedSincePlanning as error:  # the sentence alone: where it was found says nothing
+                self._changed = error
                 self._record.fail(item.key, str(error))
             except Exception as error:  # a full disk fails this input, not the ones that fit
                 self._record.fail(item.key, error)

@@ -6,7 +6,8 @@ undone. A job compares when it begins and before it stores anything:
 
     code     the digest of the code as it is on disk; a module that was written while the job ran and imported after
              the job began counts as changed, for which of its texts was imported is not known
-    models   the fingerprint of a local folder; for every model, that no file of it was written while the job runs
+    models   the fingerprint of a local folder; for every model, that no file of it was written while the job runs. Where a
+             result is read from some of them alone (`Encoder.files_of`), these are compared before it is stored
     shard    that every key is the digest of what it stands for
 
 Files that are read whole (references, images to start from, statistics of users) are compared where they are read.
@@ -115,8 +116,12 @@ class Planned:
         self._files: dict[Path, tuple[int, ...] | None] | None = None
         self._imported: set[str] = set()
 
-    def require(self) -> None:
+    def require(self, read: Iterable[Path] | None = None) -> None:
         """Compares everything the first time, and afterwards what was written since.
+
+        Args:
+            read: the files of the models that are compared afterwards, where a result was read from these alone: a folder of
+                thousands need not be looked through for each of them. None for all files of the models.
 
         Raises:
             ChangedSincePlanning: naming what is another one now.
@@ -125,7 +130,7 @@ class Planned:
             if self._files is None:
                 self._begin()
             else:
-                self._go_on()
+                self._go_on(self._files if read is None else read)
 
     def _begin(self) -> None:
         self._imported = set(sys.modules)
@@ -140,7 +145,7 @@ class Planned:
         facts.save()
         self._files = files
 
-    def _go_on(self) -> None:
+    def _go_on(self, read: Iterable[Path]) -> None:
         if changed := changed_modules():
             names = ", ".join(changed)
             if late := [name for name in changed if name in sys.modules and name not in self._imported]:
@@ -149,8 +154,9 @@ class Planned:
                 )
             forget_code()
             self._require_code(f" (written since the job began: {names})")
-        for file, signature in self._files.items():
-            if file_signature(file) != signature:
+        for file in read:
+            # One that was not there is another one too.
+            if file_signature(file) != self._files.get(file):
                 raise ChangedSincePlanning(f"{file} was written or replaced while this job ran; {_NEXT}")
 
     def _require_code(self, seen: str) -> None:

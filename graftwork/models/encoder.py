@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
+from graftwork.models.prompts import NEUTRAL_OPTIONS, AskedInput, InputOptions
 
 if TYPE_CHECKING:
     import torch
@@ -36,30 +36,13 @@ class EncodedSequence:
 
 
 @dataclass(frozen=True)
-class AskedInput:
-    """One input that an encoder is asked for.
-
-    Attributes:
-        prompt: Text as written by the user; None where no text takes part.
-        reference: SHA-256 of the image, or the name of one that shows nothing; None without one.
-        source: "hidden_states", or "vision_tower" for the output of a vision tower.
-        options: How the encoder is shown text and image.
-    """
-
-    prompt: str | None
-    reference: str | None
-    source: str = "hidden_states"
-    options: InputOptions = NEUTRAL_OPTIONS
-
-
-@dataclass(frozen=True)
-class TextToEncode:
-    """A text without an image, one of a batch.
+class PromptToEncode:
+    """A prompt that is encoded in a batch.
 
     Attributes:
         prompt: Text as written by the user.
         layers: Entries of `hidden_states`, non-negative.
-        options: How the encoder is shown the text.
+        options: How the encoder is shown text and image.
     """
 
     prompt: str
@@ -102,21 +85,30 @@ class Encoder(ABC):
             FloatingPointError: where a hidden state is not finite.
         """
 
-    def encode_texts(
-        self, texts: Sequence[TextToEncode], rows: int
+    def encode_batches(
+        self, prompts: Sequence[PromptToEncode], image: "Image.Image | None", image_key: str | None, rows: int
     ) -> "Iterator[tuple[int, EncodedSequence | Exception]]":
-        """Encodes texts in batches of one shape; families that do so say `batches_texts`.
+        """Encodes prompts in batches of one shape; families that do so say `batches_prompts`.
 
-        What a text becomes depends on `rows` and on its own length, and on no other text.
+        What a prompt becomes depends on `rows`, on its own length and on the image, and on no other prompt.
 
         Args:
-            texts: In any order.
+            prompts: In any order.
+            image: The image that all of them have, RGB, or None.
+            image_key: As for `encode`; with None the image's features are computed for each prompt.
             rows: Rows of every batch; unused ones are filled.
 
         Yields:
-            For each text its number in `texts`, and its states, or why there are none, as `encode` raises it. In another order.
+            For each prompt its number in `prompts`, and its states, or why there are none, as `encode` raises it. In another order.
         """
-        raise NotImplementedError(f"{type(self).__name__} encodes one text at a time")
+        raise NotImplementedError(f"{type(self).__name__} encodes one input at a time")
+
+    def files_of(self, asked: AskedInput) -> Sequence[Path] | None:
+        """Returns the files that the states of an input are read from when it is encoded, some of the model's own.
+
+        None where they follow from all files of the model.
+        """
+        return None
 
     def encode_image(self, image: "Image.Image", image_key: str | None) -> EncodedSequence:
         """Returns the vision tower's output for an image, projected to the language model's width.

@@ -19,7 +19,7 @@ from graftwork.core.code_digest import outside_digests
 if TYPE_CHECKING:
     import torch
 
-    from graftwork.models.encoder import AskedInput
+    from graftwork.models.prompts import AskedInput
 
 ENCODERS = "graftwork.models.encoders"
 GENERATORS = "graftwork.models.generators"
@@ -156,7 +156,8 @@ class EncoderFamily:
         prompt_formats: Values of `prompt_format` that it takes: "chat", "raw", "instruct".
         natural_format: What `prompt_format: natural` stands for where a model's entry does not say it.
         pads_texts: Whether it gives the states of pads after a text, which some generators see.
-        batches_texts: Whether it encodes several texts at once, so that `hardware.extraction.batch_shape` says how many.
+        batches_prompts: Whether it encodes several prompts at once, texts alone or with one image that all have, so that
+            `hardware.extraction.batch_shape` says how many.
         folders: Entry in config/models.yaml -> its files.
         read_facts: (folder of weights and config, folder of the tokenizer) -> facts.
         weight_shapes: Folder of weights and config -> names and shapes of weights that its config.json asks for, one mapping
@@ -164,7 +165,7 @@ class EncoderFamily:
         image_problem: (facts, width, height) -> why an image of this size cannot be taken, or None.
         image_tokens: (facts, width, height) -> how many tokens an image of this size becomes; 0 where that is not known.
         captioner: `module:Class` that writes about an image, a subclass of `encoder.Captioner`; None where it writes nothing.
-        lacks: (folder, input, entry of `hidden_states`) -> why there are no such states, as a sentence, or None; None for
+        lacks: Folder -> (input, entry of `hidden_states`) -> why there are no such states, as a sentence, or None; None for
             families that compute the states of any input.
     """
 
@@ -175,14 +176,14 @@ class EncoderFamily:
     prompt_formats: tuple[str, ...]
     natural_format: str
     pads_texts: bool
-    batches_texts: bool
+    batches_prompts: bool
     folders: Callable[[Mapping[str, Any]], tuple[ModelFolder, ...]]
     read_facts: Callable[[Path, Path], EncoderFacts]
     weight_shapes: Callable[[Path], Sequence[Mapping[str, tuple[int, ...]]]]
     image_problem: Callable[[Mapping[str, Any], int, int], str | None]
     image_tokens: Callable[[Mapping[str, Any], int, int], int]
     captioner: str | None
-    lacks: "Callable[[Path, AskedInput, int], str | None] | None"
+    lacks: "Callable[[Path], Callable[[AskedInput, int], str | None]] | None"
 
     @property
     def captioning_code(self) -> tuple[str, ...]:

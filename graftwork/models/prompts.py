@@ -49,6 +49,23 @@ CELL_OPTIONS = ("prompt_format", "system_prompt", "think_block", "rope_theta", "
 
 
 @dataclass(frozen=True)
+class AskedInput:
+    """One input that an encoder is asked for.
+
+    Attributes:
+        prompt: Text as written by the user; None where no text takes part.
+        reference: SHA-256 of the image, or the name of one that shows nothing; None without one.
+        source: "hidden_states", or "vision_tower" for the output of a vision tower.
+        options: How the encoder is shown text and image.
+    """
+
+    prompt: str | None
+    reference: str | None
+    source: str = "hidden_states"
+    options: InputOptions = NEUTRAL_OPTIONS
+
+
+@dataclass(frozen=True)
 class PromptLayout:
     """A rendered chat and where its parts are, as (start, end) in characters.
 

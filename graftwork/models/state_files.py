@@ -29,8 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from graftwork.core.errors import shorten
-from graftwork.models.encoder import AskedInput
-from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
+from graftwork.models.prompts import NEUTRAL_OPTIONS, AskedInput, InputOptions
 from graftwork.models.tokens import ROLES
 from graftwork.models.weights import Header, read_header
 

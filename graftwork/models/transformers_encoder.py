@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, Qwen2Tokenizer
 from transformers.utils import logging
 
 from graftwork.models.description import read_chat_template
-from graftwork.models.encoder import EncodedSequence, Encoder, TextToEncode
+from graftwork.models.encoder import EncodedSequence, Encoder, PromptToEncode
 from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions, PromptLayout
 from graftwork.models.tokens import ROLE_CODES
 
@@ -27,7 +27,7 @@ logging.disable_progress_bar()
 UNUSED_WEIGHTS = [r"^lm_head\.", r"(^|\.)layers\.\d+\."]
 
 
-# Texts of a batch are padded to the next multiple of this. Attention is causal: no token attends to the pads on its right.
+# Rows of a batch are padded to the next multiple of this. Attention is causal: no token attends to the pads on its right.
 _LENGTH_STEP = 16
 
 
@@ -99,25 +99,26 @@ class TransformersEncoder(Encoder):
         return _encoded(given, take_states(output.hidden_states, wanted))
 
     @torch.no_grad()
-    def encode_texts(
-        self, texts: Sequence[TextToEncode], rows: int
+    def encode_batches(
+        self, prompts: Sequence[PromptToEncode], image: Image.Image | None, image_key: str | None, rows: int
     ) -> Iterator[tuple[int, EncodedSequence | Exception]]:
-        """Encodes texts in batches; see `Encoder`."""
-        alike: dict[tuple[int, float | None, tuple[int, ...]], list[tuple[int, ModelInput]]] = defaultdict(
-            list
-        )
-        for number, text in enumerate(texts):
+        """Encodes prompts in batches; see `Encoder`."""
+        waiting: dict[tuple[int, float | None, tuple[int, ...]], list[tuple[int, ModelInput]]]
+        waiting = defaultdict(list)
+        for number, asked in enumerate(prompts):
             try:
-                layers = tuple(check_layers(text.layers, self.deepest))
-                given = self.prepare(text.prompt, None, None, text.options)
-            except Exception as error:  # one text's failure is that text's result
+                layers = tuple(check_layers(asked.layers, self.deepest))
+                given = self.prepare(asked.prompt, image, image_key, asked.options)
+            except Exception as error:  # one prompt's failure is that prompt's result
                 yield number, error
                 continue
             length = -(-given.input_ids.shape[1] // _LENGTH_STEP) * _LENGTH_STEP
-            alike[length, text.options.rope_theta, layers].append((number, given))
-        for (length, rope_theta, layers), members in alike.items():
-            for start in range(0, len(members), rows):
-                yield from self._encode_batch(members[start : start + rows], rows, length, rope_theta, layers)
+            alike = length, asked.options.rope_theta, layers
+            waiting[alike].append((number, given))
+            if len(waiting[alike]) == rows:
+                yield from self._encode_batch(waiting.pop(alike), rows, *alike)
+        for alike, members in waiting.items():
+            yield from self._encode_batch(members, rows, *alike)
 
     def _encode_batch(
         self,
@@ -127,18 +128,19 @@ class TransformersEncoder(Encoder):
         rope_theta: float | None,
         layers: Sequence[int],
     ) -> Iterator[tuple[int, EncodedSequence | Exception]]:
-        filled = [given.input_ids for _, given in members]
+        filled = [given for _, given in members]
         filled += filled[-1:] * (rows - len(filled))
-        ids = torch.cat([torch.nn.functional.pad(row, (0, length - row.shape[1])) for row in filled])
         try:
+            # Pads are the last token once more, which stands for no image.
+            ids = [pad_right(given.input_ids, length, int(given.input_ids[0, -1])) for given in filled]
             with rotary_base(self.language_model, rope_theta):
                 states = self.model(
-                    input_ids=ids.to(self.model.device),
+                    input_ids=torch.cat(ids).to(self.model.device),
                     use_cache=False,
                     output_hidden_states=list(layers),
-                    **self.batch_arguments(ids.shape),
+                    **self.batch_arguments(filled, length),
                 ).hidden_states
-        except Exception as error:  # such as memory that does not suffice: the failure of these texts
+        except Exception as error:  # such as memory that does not suffice: the failure of these prompts
             yield from ((number, error) for number, _ in members)
             return
         for row, (number, given) in enumerate(members):
@@ -149,8 +151,13 @@ class TransformersEncoder(Encoder):
                 continue
             yield number, _encoded(given, found)
 
-    def batch_arguments(self, shape: torch.Size) -> dict[str, torch.Tensor]:
-        """Returns further arguments of the model for a batch of texts of a shape (rows, tokens)."""
+    def batch_arguments(self, rows: Sequence[ModelInput], length: int) -> dict[str, Any]:
+        """Returns further arguments of the model for a batch.
+
+        Args:
+            rows: Its rows, all with the same image or all without one.
+            length: Tokens of a row with its pads.
+        """
         return {}
 
 
@@ -193,12 +200,17 @@ def padded(given: ModelInput, length: int, pad_token: int | None, device: torch.
     roles = np.concatenate([given.roles, np.full(pads, ROLE_CODES["pad"], dtype=given.roles.dtype)])
     mask = torch.cat([torch.ones(1, tokens), torch.zeros(1, pads)], dim=1).long()
     return ModelInput(
-        input_ids=torch.nn.functional.pad(given.input_ids, (0, pads), value=pad_token),
+        input_ids=pad_right(given.input_ids, length, pad_token),
         roles=roles,
         in_prompt=np.concatenate([given.in_prompt, np.zeros(pads, dtype=bool)]),
         positions=np.arange(length, dtype=np.int64)[None],
         arguments={"attention_mask": mask.to(device)},
     )
+
+
+def pad_right(values: torch.Tensor, length: int, value: int = 0) -> torch.Tensor:
+    """Returns values (..., tokens) with a value on their right, (..., length)."""
+    return torch.nn.functional.pad(values, (0, length - values.shape[-1]), value=value)
 
 
 def load_tokenizer(folder: Path) -> Qwen2Tokenizer:

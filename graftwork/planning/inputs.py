@@ -12,9 +12,9 @@ from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.design.cells import ModelRecord
 from graftwork.design.settings import Hardware, Sharding
 from graftwork.models.description import encoder_folders, locate_model
-from graftwork.models.encoder import AskedInput
 from graftwork.models.families import encoder_family
 from graftwork.models.images import is_neutral_image
+from graftwork.models.prompts import AskedInput
 from graftwork.planning.keys import Keys, NeededInput, NeededMap, NeededStatistics, layer_cells
 from graftwork.planning.shards import (
     ExtractionShard,
@@ -153,14 +153,18 @@ def require_states(
     for identity, model in models.items():
         if model.kind == "encoder" and encoder_family(model.facts.family).lacks is not None:
             folders[identity] = locate_model(model.name, model.entry)
+    # A folder may have thousands of files: it is listed once.
+    lacking: dict[str, Callable[[AskedInput, int], str | None]] = {}
     for need in needs() if folders else ():
-        made, folder = need.input, folders.get(need.input.encoder)
+        identity = need.input.encoder
+        folder = folders.get(identity)
         if folder is None:  # A model; or files that are gone, whose states the store may have.
             continue
-        model = models[made.encoder]
-        own, _ = encoder_folders(model.entry, folder)
-        asked = AskedInput(made.prompt, made.reference, made.source, made.options)
-        problem = encoder_family(model.facts.family).lacks(own, asked, need.layer)
+        model = models[identity]
+        if identity not in lacking:
+            own, _ = encoder_folders(model.entry, folder)
+            lacking[identity] = encoder_family(model.facts.family).lacks(own)
+        problem = lacking[identity](need.input.asked, need.layer)
         if problem is not None:
             raise DesignError(
                 f"{file}: encoders.{model.name}: {problem.replace(str(folder), shown_path(model.entry, folder))}"

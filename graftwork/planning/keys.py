@@ -167,7 +167,7 @@ class Keys:
         self.map = cache(self._map)
         self._corpora = corpora or {}
         self._extraction = _arithmetic(hardware.extraction)
-        self._rows_of_texts = hardware.extraction.batch_shape
+        self._rows = hardware.extraction.batch_shape
         self._generation = hardware.generation.model_dump()
         self._generation_arithmetic = _arithmetic(hardware.generation)
         self._inputs: dict[str, tuple[str, EncoderInput]] = {}
@@ -563,16 +563,17 @@ class Keys:
                 reference=reference,
                 code=extraction_code(facts.family),
                 source=source,
-                batch_shape=self._batch_shape(facts.family, reference, options),
+                batch_shape=self._batch_shape(facts.family, source, options),
                 **vars(options),
             )
             self._inputs[at] = record_digest(made), made
         key, made = self._inputs[at]
         return NeededInput(key, resolve_layer(layer, facts.num_hidden_layers), made)
 
-    def _batch_shape(self, family: str, reference: str | None, options: InputOptions) -> int:
-        alone = reference is not None or bool(options.padded_to) or not encoder_family(family).batches_texts
-        return 1 if alone else self._rows_of_texts
+    def _batch_shape(self, family: str, source: str, options: InputOptions) -> int:
+        without_prompt, batches = source == "vision_tower", encoder_family(family).batches_prompts
+        alone = without_prompt or bool(options.padded_to) or not batches
+        return 1 if alone else self._rows
 
     def _stage(self, cell: Parameters, stage: str) -> StageChoice:
         """Returns a stage's transform with its parameters, and what statistics are made from in place of their names."""

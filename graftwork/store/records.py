@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from graftwork.core.records import from_json, record_digest, to_json
-from graftwork.models.prompts import InputOptions
+from graftwork.models.prompts import AskedInput, InputOptions
 
 # How keys begin that name a vector in the place of hidden states.
 _VECTOR = "vector "
@@ -43,7 +43,7 @@ class EncoderInput(InputOptions, Arithmetic):
         reference: SHA-256 of the image; None without one.
         code: digest of the code that computes hidden states.
         source: "hidden_states", or "vision_tower" for the vision tower's output, which no text takes part in.
-        batch_shape: rows of the batch that it is encoded in.
+        batch_shape: rows of the batch that it is encoded in, beside others with the same image or with none.
     """
 
     encoder: str
@@ -57,6 +57,11 @@ class EncoderInput(InputOptions, Arithmetic):
     def options(self) -> InputOptions:
         """Options of how the encoder is shown prompt and image."""
         return InputOptions(**{option.name: getattr(self, option.name) for option in fields(InputOptions)})
+
+    @property
+    def asked(self) -> AskedInput:
+        """What the encoder is asked for."""
+        return AskedInput(self.prompt, self.reference, self.source, self.options)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ def test_the_job_at_the_published_size(tmp_path, build, monkeypatch, settings):
     }
     generator = build(**settings)
     monkeypatch.setattr(loading, "load_generator", lambda *_: generator)
-    monkeypatch.setattr(Planned, "require", lambda self: None)
+    monkeypatch.setattr(Planned, "require", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     record = generate_images(shard, store, LOG)
     assert record.failures == {}

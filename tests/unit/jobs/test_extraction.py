@@ -1,5 +1,6 @@
 """A shard of encoder inputs on an encoder that only notes what it was asked for."""
 
+import itertools
 import logging
 import shutil
 from dataclasses import replace
@@ -36,12 +37,15 @@ class Encoder:
         states = {0: torch.full((2, 4), 0.5, dtype=self.dtype)}
         return EncodedSequence(np.arange(2), np.full(2, 3, dtype=np.uint8), np.zeros((3, 2), int), states)
 
-    def encode_texts(self, texts, rows):
-        self.batches.append((rows, [(text.prompt, text.layers) for text in texts]))
-        for number in reversed(range(len(texts))):
-            text = texts[number]
+    def files_of(self, asked):
+        return None
+
+    def encode_batches(self, prompts, image, image_key, rows):
+        self.batches.append((rows, image_key, [(one.prompt, one.layers) for one in prompts]))
+        for number in reversed(range(len(prompts))):
+            one = prompts[number]
             try:
-                yield number, self.encode(text.prompt, None, None, text.layers, text.options)
+                yield number, self.encode(one.prompt, image, image_key, one.layers, one.options)
             except FloatingPointError as error:
                 yield number, error
 
@@ -147,13 +151,31 @@ def test_texts_are_encoded_in_batches_where_their_keys_say_so(store, encoders, t
     record = extract_hidden_states(
         shard(texts[0], item("d", [5], path=path), *texts[1:], item("e", [5])), store, LOG
     )
-    assert encoders[0].batches == [(4, [("one", (7,)), ("bad", (7,)), ("two", (7,))])]
+    assert encoders[0].batches == [(4, None, [("one", (7,)), ("bad", (7,)), ("two", (7,))])]
     assert sorted(record.made) == [key * 32 for key in "acde"]
     assert list(record.failures) == ["b" * 32]
     assert "non-finite" in record.failures["b" * 32]
     # The next run makes what failed, and asks for no other.
     extract_hidden_states(shard(*texts), store, LOG)
-    assert encoders[1].batches == [(4, [("bad", (7,))])]
+    assert encoders[1].batches == [(4, None, [("bad", (7,))])]
+
+
+def test_prompts_with_one_image_are_encoded_in_batches_of_their_own(store, encoders, tmp_path):
+    paths = [tmp_path / f"{name}.png" for name in ("house", "tree")]
+    for path in paths:
+        shutil.copy(REPOSITORY / "resources/references/cartoon_house.png", path)
+    inputs = [
+        changed(item(key, [7], key, path=path), batch_shape=4)
+        for key, path in zip("abcde", (paths[0], paths[1], None, paths[0], None), strict=True)
+    ]
+    tower = changed(item("f", [0], path=paths[0]), prompt=None, source="vision_tower")
+    record = extract_hidden_states(shard(*inputs, tower), store, LOG)
+    assert sorted(record.made) == [key * 32 for key in "abcdef"]
+    asked = [(image_key, [prompt for prompt, _ in prompts]) for _, image_key, prompts in encoders[0].batches]
+    assert asked == [("sha of house.png", ["a", "d"]), ("sha of tree.png", ["b"]), (None, ["c", "e"])]
+    # What is made of an image alone follows where its features are still there.
+    keys = [image_key for _, _, image_key, _ in encoders[0].calls]
+    assert [key for key, _ in itertools.groupby(keys)] == ["sha of house.png", "sha of tree.png", None]
 
 
 def test_options_of_a_key_reach_the_encoder(store, encoders):

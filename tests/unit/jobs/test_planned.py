@@ -3,10 +3,14 @@
 import logging
 import os
 import sys
+import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from graftwork.core import code_digest as digests
 from graftwork.core.code_digest import code_digest, forget_code
@@ -32,20 +36,25 @@ from graftwork.jobs.planned import (
     statistics_as_planned,
 )
 from graftwork.jobs.statistics import measure_statistics
+from graftwork.models import loading
 from graftwork.models.catalog import identity_of
-from graftwork.planning.code import map_code
+from graftwork.models.encoders.safetensors.encoder import WrittenStates
+from graftwork.models.loading import ensure_model
+from graftwork.planning.code import extraction_code, map_code
 from graftwork.planning.shards import (
     ConditioningShard,
     ExtractionShard,
     ImageShard,
+    InputToExtract,
     MapShard,
     MapToFit,
     ModelToLoad,
     StatisticsShard,
     read_shard,
 )
+from graftwork.store.hidden_states import read_layer
 from graftwork.store.layout import Store
-from graftwork.store.records import MapParts
+from graftwork.store.records import EncoderInput, MapParts
 from tests.unit.design.designs import experiment
 from tests.unit.planning.fake_store import Situation
 
@@ -176,6 +185,164 @@ def test_a_model_that_was_exchanged_while_the_job_ran(encoder, store, way):
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(ChangedSincePlanning, match=r"model\.safetensors was written or replaced while"):
         check.require()
+
+
+# States that another program has written: each input is read from a file of its own
+
+INPUTS = 6
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "ensure_model", ensure_model)
+    folder = tmp_path / "written"
+    folder.mkdir()
+    for number in range(INPUTS):
+        write_states(folder / f"{number}.safetensors", number)
+    return folder
+
+
+def write_states(file: Path, number: int, value: float = 1.0) -> None:
+    save_file({"layer_3": torch.full((2, 4), value)}, file, {"prompt": f"prompt {number}"})
+
+
+def exchange(file: Path) -> None:
+    """Puts other states of the same input, size and time in the place of a file."""
+    status, other = os.stat(file), file.with_name("other")
+    write_states(other, int(file.stem), 2.0)
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert os.stat(other).st_size == status.st_size
+    os.replace(other, file)
+
+
+def reading(folder: Path, store: Store, numbers: Iterable[int] = range(INPUTS)) -> ExtractionShard:
+    entry = {"family": "safetensors", "path": str(folder)}
+    identity = identity_of("encoder", "w", entry, folder.resolve(), FactCache(store.root / "other.json"))
+    hardware = {"device": "cpu", "dtype": "float32", "cpu_threads": 1}
+    made = [
+        EncoderInput(
+            **hardware,
+            encoder=identity,
+            prompt=f"prompt {number}",
+            reference=None,
+            code=extraction_code("safetensors"),
+        )
+        for number in numbers
+    ]
+    items = tuple(InputToExtract(record_digest(one), (3,), None, one) for one in made)
+    return ExtractionShard(ModelToLoad("w", entry), hardware, items)
+
+
+def stored(shard: ExtractionShard, store: Store) -> list[str]:
+    """Returns the prompts whose states are stored, all of them those that were planned."""
+    files = {one.input.prompt: store.hidden_states(one.key) for one in shard.inputs}
+    present = {prompt: read_layer(file, 3).values for prompt, file in files.items() if file.exists()}
+    assert all((values == 1.0).all() for values in present.values())
+    return sorted(present)
+
+
+# When the file of an input is exchanged -> the inputs before it.
+@pytest.mark.parametrize("when", ["long before it is read", "before it is read", "after it is read"])
+@pytest.mark.parametrize("number", [0, 3, INPUTS - 1])
+def test_a_file_of_states_that_is_exchanged_while_the_job_runs(folder, store, monkeypatch, when, number):
+    shard, real = reading(folder, store), WrittenStates.encode
+    turn = 0 if when == "long before it is read" else number
+
+    def encode(self, prompt, *given):
+        due = prompt == f"prompt {turn}"
+        if due and when != "after it is read":
+            exchange(folder / f"{number}.safetensors")
+        found = real(self, prompt, *given)
+        if due and when == "after it is read":
+            exchange(folder / f"{number}.safetensors")
+        return found
+
+    monkeypatch.setattr(WrittenStates, "encode", encode)
+    with pytest.raises(
+        ChangedSincePlanning, match=rf"{number}\.safetensors was written or replaced while this job ran"
+    ):
+        extract_hidden_states(shard, store, LOG)
+    assert stored(shard, store) == [f"prompt {before}" for before in range(number)]
+
+
+def test_a_file_of_states_that_becomes_unreadable_ends_the_job_too(folder, store, monkeypatch):
+    shard, real = reading(folder, store), WrittenStates.encode
+
+    def encode(self, prompt, *given):
+        if prompt == "prompt 2":
+            (folder / "2.safetensors").unlink()
+        return real(self, prompt, *given)
+
+    monkeypatch.setattr(WrittenStates, "encode", encode)
+    with pytest.raises(ChangedSincePlanning, match=r"2\.safetensors was written or replaced"):
+        extract_hidden_states(shard, store, LOG)
+    assert stored(shard, store) == ["prompt 0", "prompt 1"]
+
+
+def test_a_difference_that_the_writing_thread_finds_ends_the_job(folder, store, monkeypatch):
+    shard, real = reading(folder, store), Planned.require
+    found = threading.Event()
+
+    def require(self, read=None):
+        in_thread = threading.current_thread() is not threading.main_thread()
+        if in_thread and list(read) == [folder.resolve() / "2.safetensors"]:
+            exchange(folder / "2.safetensors")
+        elif list(read or ()) == [folder.resolve() / "4.safetensors"]:
+            assert found.wait(60)
+        try:
+            real(self, read)
+        except ChangedSincePlanning:
+            # The next that is given to the thread comes after it has noted what it found.
+            threading.Timer(0.2, found.set).start()
+            raise
+
+    monkeypatch.setattr(Planned, "require", require)
+    with pytest.raises(ChangedSincePlanning, match=r"2\.safetensors was written or replaced"):
+        extract_hidden_states(shard, store, LOG)
+    assert stored(shard, store) == ["prompt 0", "prompt 1", "prompt 3"]
+
+
+def test_a_header_that_was_read_from_other_bytes_ends_the_job(folder, store, monkeypatch):
+    """The headers of all files say which is of which input; they are read when the folder is loaded."""
+    shard, real = reading(folder, store, [0]), WrittenStates.load
+
+    def load(*given):
+        exchange(folder / "5.safetensors")
+        return real(*given)
+
+    monkeypatch.setattr(WrittenStates, "load", load)
+    with pytest.raises(ChangedSincePlanning, match=r"5\.safetensors was written or replaced"):
+        extract_hidden_states(shard, store, LOG)
+    assert stored(shard, store) == []
+
+
+def test_files_of_states_that_no_input_is_read_from_may_change(folder, store, monkeypatch):
+    shard, real = reading(folder, store, [0, 1]), WrittenStates.encode
+
+    def encode(self, prompt, *given):
+        exchange(folder / "5.safetensors")
+        (folder / "6.safetensors").write_bytes(b"new")
+        return real(self, prompt, *given)
+
+    monkeypatch.setattr(WrittenStates, "encode", encode)
+    assert len(extract_hidden_states(shard, store, LOG).made) == 2
+    assert stored(shard, store) == ["prompt 0", "prompt 1"]
+
+
+def test_a_folder_of_states_is_looked_through_a_fixed_number_of_times(folder, store, monkeypatch):
+    """Not once for each input: with thousands of files that would be millions of looks."""
+    looks, lists = [], []
+    seen, listed = planned.file_signature, Path.glob
+    monkeypatch.setattr(planned, "file_signature", lambda file: looks.append(file) or seen(file))
+    monkeypatch.setattr(Path, "glob", lambda self, *given: lists.append(self) or listed(self, *given))
+    counts = []
+    for numbers in ([0], range(INPUTS)):
+        looks.clear(), lists.clear()
+        extract_hidden_states(reading(folder, store, numbers), Store(store.root / str(len(numbers))), LOG)
+        counts.append((len(looks), len(lists)))
+    (one, once), (all_of_them, again) = counts
+    assert all_of_them - one == 2 * (INPUTS - 1), "after it is read, and before it is stored"
+    assert again <= once
 
 
 def test_a_reference_that_changed(tmp_path):

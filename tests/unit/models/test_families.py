@@ -135,11 +135,11 @@ def test_the_class_of_a_family_is_what_runs_it_and_what_its_digest_covers(family
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_family_encodes_texts_in_batches_where_it_says_so(name):
+def test_a_family_encodes_prompts_in_batches_where_it_says_so(name):
     """Keys have the rows of a batch where the registration says that there are batches; the class must make them."""
     family = ENCODERS[name]
-    encodes = load_class(family.encoder).encode_texts
-    assert family.batches_texts == (encodes is not Encoder.encode_texts)
+    encodes = load_class(family.encoder).encode_batches
+    assert family.batches_prompts == (encodes is not Encoder.encode_batches)
 
 
 def test_reading_an_image_counts_where_one_takes_part():

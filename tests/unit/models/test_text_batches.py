@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graftwork.models.encoder import TextToEncode
+from graftwork.models.encoder import PromptToEncode
 from graftwork.models.loading import load_encoder
 from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
 from tests.unit.models.conftest import relative_distance
@@ -20,11 +20,11 @@ PROMPTS = [
 
 
 def texts(prompts=PROMPTS, layers=(3, 5), options=NEUTRAL_OPTIONS):
-    return [TextToEncode(prompt, layers, options) for prompt in prompts]
+    return [PromptToEncode(prompt, layers, options) for prompt in prompts]
 
 
 def encoded(encoder, asked, rows=4):
-    found = dict(encoder.encode_texts(asked, rows))
+    found = dict(encoder.encode_batches(asked, None, None, rows))
     assert sorted(found) == list(range(len(asked)))
     return [found[number] for number in range(len(asked))]
 

@@ -10,10 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from graftwork.models.catalog import ModelCatalog
-from graftwork.models.encoder import AskedInput
 from graftwork.models.families import encoder_family
 from graftwork.models.loading import load_encoder
-from graftwork.models.prompts import InputOptions
+from graftwork.models.prompts import AskedInput, InputOptions
 from graftwork.models.state_files import describe_file, read_index
 from graftwork.models.tokens import ROLES
 
@@ -258,11 +257,11 @@ def test_what_values_are_wrong_the_worker_says(tmp_path):
 
 def test_what_is_not_there_is_said_with_what_is(tmp_path):
     write(tmp_path / "states")
-    lacks = encoder_family("safetensors").lacks
-    assert lacks(tmp_path / "states", AskedInput("a red apple", None), 3) is None
-    problem = lacks(tmp_path / "states", AskedInput("a red apple", None), 5)
+    lacks = encoder_family("safetensors").lacks(tmp_path / "states")
+    assert lacks(AskedInput("a red apple", None), 3) is None
+    problem = lacks(AskedInput("a red apple", None), 5)
     assert "has no tensor layer_5, entry 5 of hidden_states 0 to 6; it has the layers 3, 6: choose" in problem
-    problem = lacks(tmp_path / "states", AskedInput("a pear", None, options=InputOptions("raw")), 3)
+    problem = lacks(AskedInput("a pear", None, options=InputOptions("raw")), 3)
     assert (
         'has no file of prompt \'a pear\' with options {"prompt_format": "raw"}; there are files of prompt'
         in problem

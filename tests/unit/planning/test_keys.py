@@ -627,16 +627,20 @@ def test_one_input_is_one_file_whatever_the_layer():
     assert [need.layer for need in needs] == [7, 5]
 
 
-def test_rows_of_a_batch_count_for_texts_alone():
+def test_rows_of_a_batch_count_for_prompts_with_and_without_an_image():
     hardware = Hardware()
     hardware.extraction.batch_shape = 16
     one, sixteen = Keys(MODELS, Hardware()), Keys(MODELS, hardware)
-    alone = {**CELL, "reference": None}
-    # With an image, and where a generator sees the states of pads, an input is encoded alone.
+    alone, tower = {**CELL, "reference": None}, {**CELL, "source": "vision_tower"}
+    # Where a generator sees the states of pads, and where no prompt takes part, an input is encoded alone.
     padded = {**MODELS, IMAGE: model("generator", "z_image", caption_padding=512, scheduler_config=SCHEDULER)}
-    assert sixteen.source_states(CELL) == one.source_states(CELL)
+    assert sixteen.source_states(tower) == one.source_states(tower)
     assert Keys(padded, hardware).text_states(CELL) == Keys(padded, Hardware()).text_states(CELL)
-    for asked in (lambda keys: keys.text_states(CELL), lambda keys: keys.source_states(alone)[0]):
+    for asked in (
+        lambda keys: keys.text_states(CELL),
+        lambda keys: keys.source_states(CELL)[0],
+        lambda keys: keys.source_states(alone)[0],
+    ):
         plain, made = asked(one).input, asked(sixteen).input
         assert made == replace(plain, batch_shape=16)
         # Where there is no batch, nothing is said of it: keys are those from before there were any.

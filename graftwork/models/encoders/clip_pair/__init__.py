@@ -79,7 +79,7 @@ FAMILY = EncoderFamily(
     natural_format="raw",
     # Its own padding is part of the 77 tokens.
     pads_texts=False,
-    batches_texts=False,
+    batches_prompts=False,
     folders=folders,
     read_facts=read_facts,
     weight_shapes=weight_shapes,

@@ -116,7 +116,7 @@ FAMILY = EncoderFamily(
     prompt_formats=("chat",),
     natural_format="chat",
     pads_texts=False,
-    batches_texts=True,
+    batches_prompts=True,
     folders=lambda entry: checkpoint_folders(
         entry,
         ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),

@@ -22,6 +22,7 @@ from graftwork.models.transformers_encoder import (
     check_layers,
     load_tokenizer,
     load_weights,
+    pad_right,
     take_states,
     tokenize,
 )
@@ -127,9 +128,18 @@ class Qwen3VLEncoder(TransformersEncoder):
         }
         return ModelInput(input_ids, roles, mark_prompt(layout, offsets), positions[:, 0].numpy(), arguments)
 
-    def batch_arguments(self, shape: torch.Size) -> dict[str, torch.Tensor]:
-        """Says that no token stands for an image; see `TransformersEncoder`."""
-        return {"mm_token_type_ids": torch.zeros(shape, dtype=torch.int32, device=self.model.device)}
+    def batch_arguments(self, rows: Sequence[ModelInput], length: int) -> dict[str, Any]:
+        """Places every row as it is placed alone, and repeats the features of the image; see `TransformersEncoder`."""
+        device, of_image = self.model.device, rows[0].arguments
+        types = [pad_right(row.arguments["mm_token_type_ids"], length) for row in rows]
+        positions = [pad_right(torch.from_numpy(row.positions), length) for row in rows]
+        grid, features = of_image["image_grid_thw"], of_image["mm_encoder_outputs"]
+        return {
+            "position_ids": torch.stack(positions, dim=1).to(device),
+            "mm_token_type_ids": torch.cat(types),
+            "image_grid_thw": grid if grid is None else grid.repeat(len(rows), 1),
+            "mm_encoder_outputs": features and {"image": _repeated(features["image"], len(rows))},
+        }
 
     @torch.no_grad()
     def encode_image(self, image: Image.Image, image_key: str | None) -> EncodedSequence:
@@ -158,3 +168,11 @@ class Qwen3VLEncoder(TransformersEncoder):
         # One image only: extraction orders its inputs by image, and features of many would fill the memory.
         self._last_image = (image_key, grid, features) if image_key is not None else None
         return grid, features
+
+
+def _repeated(features: Any, times: int) -> Any:
+    """Returns the features of one image, (image tokens, width) each, as those of so many images."""
+    return type(features)(
+        pooler_output=features.pooler_output * times,
+        deepstack_features=[of_block * times for of_block in features.deepstack_features],
+    )

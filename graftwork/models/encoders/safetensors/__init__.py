@@ -3,10 +3,11 @@
 See `graftwork.models.state_files` for what a file has.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
-from graftwork.models.encoder import AskedInput
 from graftwork.models.families import EncoderFacts, EncoderFamily, ModelFolder
+from graftwork.models.prompts import AskedInput
 from graftwork.models.state_files import read_index
 
 
@@ -25,9 +26,9 @@ def read_facts(folder: Path, tokenizer: Path) -> EncoderFacts:
     )
 
 
-def lacks(folder: Path, asked: AskedInput, layer: int) -> str | None:
-    """Returns why a folder does not have one layer of an input, or None."""
-    return read_index(folder).lacks(asked, layer)
+def lacks(folder: Path) -> Callable[[AskedInput, int], str | None]:
+    """Returns what says why a folder does not have one layer of an input, or None."""
+    return read_index(folder).lacks
 
 
 FAMILY = EncoderFamily(
@@ -39,7 +40,7 @@ FAMILY = EncoderFamily(
     prompt_formats=("chat", "raw", "instruct"),
     natural_format="chat",
     pads_texts=True,
-    batches_texts=False,
+    batches_prompts=False,
     # A tokenizer may lie beside them. It says which words token ids stand for, and decides no states.
     folders=lambda entry: (ModelFolder(entry.get("subfolder") or "", ("*.safetensors",), ()),),
     read_facts=read_facts,

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from graftwork.models.encoder import AskedInput, EncodedSequence, Encoder
+from graftwork.models.encoder import EncodedSequence, Encoder
 from graftwork.models.hardware import parse_dtype
-from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
+from graftwork.models.prompts import NEUTRAL_OPTIONS, AskedInput, InputOptions
 from graftwork.models.state_files import VISION_TOWER, StatesFile, read_index
 from graftwork.models.tokens import ROLE_CODES
 
@@ -46,6 +46,11 @@ class WrittenStates(Encoder):
     def encode_image(self, image: Image.Image, image_key: str | None) -> EncodedSequence:
         """Returns what the file of an image's vision tower has; see `Encoder`."""
         return self._read(AskedInput(None, image_key, VISION_TOWER), [0])
+
+    def files_of(self, asked: AskedInput) -> Sequence[Path]:
+        """Returns the file of an input, or none; the headers of all are read when the folder is loaded."""
+        file = self._index.find(asked)
+        return () if file is None else (file.path,)
 
     def _read(self, asked: AskedInput, layers: Sequence[int]) -> EncodedSequence:
         wanted = sorted(set(layers))
