@@ -197,6 +197,8 @@ def test_another_model_than_planned_stores_nothing(scope, tmp_path):
 class PlannedScope(CellsScope):
     """A scope of which only what scorers were asked is looked at."""
 
+    _designs = ()
+
     def __init__(self, folder: Path, store: Store):
         self.name, self.folder, self._store = "all", folder, store
         self.experiments, self.has_forgotten = ["test"], False
