@@ -30,7 +30,6 @@ from graftwork.reports.typography import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontProperties
 
 DPI = 150
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#000000")
@@ -104,10 +103,8 @@ def draw_chart(chart: Chart) -> np.ndarray:
     defaults = {
         key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")
     }
-    # Texts are laid out once before each gets its own font.
-    others = _other_fonts("".join(_texts(chart)))
-    family = {"font.family": _families(FONT_FOLDER / "DejaVuSans.ttf", others)} if others else {}
-    with matplotlib.rc_context({**defaults, **_SETTINGS, **family}):
+    families = _families(_other_fonts("".join(_texts(chart))))
+    with matplotlib.rc_context({**defaults, **_SETTINGS, "font.family": families}):
         figure = _compose(with_note_on_glyphs(chart))
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
@@ -288,13 +285,12 @@ def _compose(chart: Chart) -> "Figure":
         _draw_panel(axes, panel, (looks, dashes), column == 0 or not is_shared)
         drawn.append((axes, panel))
     _draw_legend(figure, page)
-    _set_fonts(figure)
-    # Until it has been laid out, a figure does not know where on the page a point is.
-    figure.draw_without_rendering()
-    for axes, panel in drawn:
-        _write_remark(axes, panel)
-        _label_points(axes, panel.series, panel.y.scale == "category")
-    _set_fonts(figure)
+    if any(panel.remark or any(series.labels for series in panel.series) for panel in chart.panels):
+        # Until it has been laid out, a figure does not know where on the page a point is.
+        figure.draw_without_rendering()
+        for axes, panel in drawn:
+            _write_remark(axes, panel)
+            _label_points(axes, panel.series, panel.y.scale == "category")
     return figure
 
 
@@ -327,9 +323,8 @@ def _draw_panel(
         axes.annotate(_clean(line), (0, 1), at, "axes fraction", "offset points", size=_NOTE, color=_PALE)
     if panel.map is not None:
         _draw_map(axes, panel.map)
-        _set_up_categories(axes, panel.y, "y")
-        axes.set_xlabel(_clean(panel.x.label))
-        axes.set_ylabel(_clean(panel.y.label))
+        _set_up_axis_of_map(axes, panel.x, "x")
+        _set_up_axis_of_map(axes, panel.y, "y")
         return
     _set_up_axis(axes, panel.x, "x")
     _set_up_axis(axes, panel.y, "y")
@@ -392,6 +387,13 @@ def _set_up_axis(axes: "Axes", axis: Axis, which: str) -> None:
             span = max(axis.ticks) - min(axis.ticks)
             margin = 0.06 * span or 0.5
             set_limits(min(axis.ticks) - margin, max(axis.ticks) + margin)
+
+
+def _set_up_axis_of_map(axes: "Axes", axis: Axis, which: str) -> None:
+    getattr(axes, f"set_{which}label")(_clean(axis.label))
+    # Where tokens are counted there are no names, and the ticks are numbers.
+    if axis.scale == "category":
+        _set_up_categories(axes, axis, which)
 
 
 def _set_up_categories(axes: "Axes", axis: Axis, which: str) -> None:
@@ -488,7 +490,9 @@ def _draw_map(axes: "Axes", values: HeatMap) -> None:
         shown, aspect="auto", interpolation="nearest", cmap="cividis", norm=norm, origin="lower"
     )
     bar = axes.figure.colorbar(image, ax=axes)
-    bar.set_label(_clean(values.label))
+    # The panel becomes lower when texts get their place.
+    height = 0.8 * axes.get_position().height * axes.figure.get_figheight()
+    bar.set_label("\n".join(wrap_lines([values.label], _SUBTITLE, height)))
     if values.scale == "log":
         _plain_log_ticks(bar.ax.yaxis)
 
@@ -632,26 +636,6 @@ def wrap_lines(texts: Sequence[str], points: float, inches: float, bold: bool = 
     return [line for text in texts for line in wrap_text(_clean(text), _font(points, bold), room)]
 
 
-def _set_fonts(figure: "Figure") -> None:
-    """Gives every text the bundled font, whatever a machine has installed, and other fonts for what it lacks."""
-    from matplotlib.text import Text
-
-    # Labels of ticks exist only once they have been laid out.
-    figure.draw_without_rendering()
-    for text in figure.findobj(Text):
-        text.set_fontproperties(_font_properties(text.get_text(), text.get_fontweight(), text.get_fontsize()))
-
-
-def _font_properties(text: str, weight: str | int, size: float) -> "FontProperties":
-    from matplotlib.font_manager import FontProperties
-
-    file = FONT_FOLDER / ("DejaVuSans-Bold.ttf" if weight == "bold" else "DejaVuSans.ttf")
-    others = _other_fonts(text)
-    if not others:
-        return FontProperties(fname=str(file), size=size, weight=weight)
-    return FontProperties(family=_families(file, others), size=size, weight=weight)
-
-
 def _other_fonts(text: str) -> list[Path]:
     """Returns the files of the fonts of the machine that draw what the bundled font lacks."""
     face = _font(_LABEL)
@@ -659,21 +643,22 @@ def _other_fonts(text: str) -> list[Path]:
     return list(dict.fromkeys(font.path for char in lacking if (font := face.other_font(char)) is not None))
 
 
-def _families(file: Path, others: Sequence[Path]) -> list[str]:
-    return [_register(path) for path in (file, *others)]
+def _families(others: Sequence[Path]) -> list[str]:
+    """Makes fonts known to matplotlib and returns their families: the bundled one, whatever a machine has, comes first.
+
+    Under its own name, another file of the same family could be taken: each is known under the path of its file.
+    """
+    regular, bold = (FONT_FOLDER / f"DejaVuSans{weight}.ttf" for weight in ("", "-Bold"))
+    return [_register(regular, bold), *(_register(file, file) for file in others)]
 
 
 @functools.cache
-def _register(file: Path) -> str:
-    """Makes a font known to matplotlib under the path of its file, a name that no other font has, and returns it.
-
-    Under its own name, another file of the same family could be taken.
-    """
+def _register(regular: Path, bold: Path) -> str:
     from matplotlib.font_manager import FontEntry, fontManager
 
-    # The weight has been chosen with the file.
+    name = str(regular)
     fontManager.ttflist += [
-        FontEntry(fname=str(file), name=str(file), size="scalable", weight=weight)
-        for weight in ("normal", "bold")
+        FontEntry(fname=str(file), name=name, size="scalable", weight=weight)
+        for file, weight in ((regular, "normal"), (bold, "bold"))
     ]
-    return str(file)
+    return name

@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.text import Text
 from PIL import Image
 
@@ -141,10 +142,13 @@ def with_name(name: str) -> Chart:
 
 
 def texts_of(figure) -> dict[str, list[str]]:
-    """Text -> files of the fonts that it is drawn with."""
+    """Text -> files of the fonts that it is drawn with; the first is for all characters that it has."""
     properties = {text.get_text(): text.get_fontproperties() for text in figure.findobj(Text)}
     return {
-        text: found.get_file() or [Path(family).name for family in found.get_family()]
+        text: [
+            Path(findfont(FontProperties(family=family, weight=found.get_weight()))).name
+            for family in found.get_family()
+        ]
         for text, found in properties.items()
     }
 
@@ -154,10 +158,23 @@ def test_fonts_of_the_machine_draw_what_the_bundled_one_lacks(one_font, drawn, r
     assert (chart_png(with_name(name)) == chart_png(with_name("a \ufffd b"))) is False
     fonts_of = texts_of(drawn[0])
     assert fonts_of[name] == ["DejaVuSans.ttf", "made.ttf"]
-    # What the bundled font has is drawn with it alone.
-    assert fonts_of["Fonts"] == str(charts.FONT_FOLDER / "DejaVuSans-Bold.ttf")
+    assert fonts_of["Fonts"] == ["DejaVuSans-Bold.ttf", "made.ttf"]
     assert not any("stands for" in text for text in fonts_of)
     assert [str(one.message) for one in recwarn] == []
+
+
+def test_a_map_names_its_categories_and_its_colours_have_room(drawn):
+    label = "share of the attributes of the reference that the prompt does not state and that the image has (share)"
+    names = Axis("alpha", "category", names=("0.0", "0.1", "0.2"))
+    rows = Axis("layer", "category", names=("-2", "-6"))
+    draw_chart(Chart("A map", [], [Panel(names, rows, map=HeatMap(np.ones((2, 3)), label))]))
+    (figure,) = drawn
+    axes, bar = figure.axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.0", "0.1", "0.2"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["-2", "-6"]
+    shown = bar.yaxis.label.get_window_extent()
+    assert bar.yaxis.label.get_text().replace("\n", " ") == label
+    assert bar.get_window_extent().height * 1.15 > shown.height
 
 
 @pytest.mark.parametrize("name", ["\ue000", "\U0001f408\u200d"])
