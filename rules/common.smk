@@ -36,6 +36,9 @@ from graftwork.reports.viewer.thumbnails import parts_of
 from graftwork.scores.outputs import all_summaries
 from graftwork.studies.registry import studies
 
+# And so does what was imported here: together a fifth of the CPU time of a start.
+leave_alone()
+
 KEPT_DIGESTS = Path(FACTS_FOLDER, "code.json")
 read_kept_digests(KEPT_DIGESTS)
 

@@ -11,6 +11,11 @@ sys.path.insert(0, HOME)
 # Scripts run in processes of their own.
 os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, [HOME, os.environ.get("PYTHONPATH")]))}
 
+from graftwork.core.collector import leave_alone
+
+# All of Snakemake is imported, and stays.
+leave_alone()
+
 from graftwork.core.errors import DesignError
 from graftwork.core.yaml_files import check_configuration
 

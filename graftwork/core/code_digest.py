@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from graftwork.core.atomic import write_atomic
+from graftwork.core.collector import resting
 from graftwork.core.identity import DIGEST_LENGTH
 
 OUTSIDE_DIGESTS = "names code"
@@ -85,6 +86,7 @@ def entry_name(entry: str | Callable[..., Any]) -> str:
 
 
 @cache
+@resting()
 def used_code(entry: str) -> "dict[str, Part]":
     """Returns what the digest of an entry point covers: `package.module:name` -> part, in the order in which it is met.
 
@@ -212,9 +214,11 @@ class Module:
         bindings = [_Bindings.of(statement) for statement in body]
         self.imports = _join_imports(bindings)
         names = {name for found in bindings for name in found.names}
+        has_globals = "global" in source
         self.definitions: dict[str, list[ast.stmt]] = {}
         for statement, found in zip(body, bindings, strict=True):
-            for defined in sorted(found.names | found.changed & names):
+            changed = found.changed | (_declared_global(statement) if has_globals else set())
+            for defined in sorted(found.names | changed & names):
                 self.definitions.setdefault(defined, []).append(statement)
         self.outside = "OUTSIDE_DIGESTS" in self.definitions
 
@@ -242,12 +246,18 @@ class Module:
             yield from (node for node in inner if isinstance(node, _DEFINITIONS) and node.name == name)
 
 
+def _declared_global(statement: ast.stmt) -> set[str]:
+    """Returns the names of the module that functions in a statement may bind anew."""
+    return {name for node in ast.walk(statement) if isinstance(node, ast.Global) for name in node.names}
+
+
 def _has_mark(node: ast.AST) -> bool:
-    return any(
+    decorators = getattr(node, "decorator_list", None)
+    return bool(decorators) and any(
         isinstance(decorator, ast.Call)
         and isinstance(decorator.func, ast.Name)
         and decorator.func.id == _MARK
-        for decorator in getattr(node, "decorator_list", ())
+        for decorator in decorators
     )
 
 
@@ -317,8 +327,8 @@ class _Bindings(ast.NodeVisitor):
         names: Variables, functions and classes.
         imports: Name -> what imports of it mean.
         outer: Names that belong to the module by a `global` statement.
-        changed: Names of objects that an assignment to an item or attribute changes, a method that is called as a
-            statement, or a function that declares them as `global`.
+        changed: Names of objects that an assignment to an item or attribute changes, or a method that is called as a
+            statement.
     """
 
     def __init__(self) -> None:
@@ -340,9 +350,6 @@ class _Bindings(ast.NodeVisitor):
 
     def _visit_definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         self.names.add(node.name)
-        self.changed |= {
-            name for inner in ast.walk(node) if isinstance(inner, ast.Global) for name in inner.names
-        }
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _visit_definition
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
+from graftwork.core.collector import importing
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
 from graftwork.jobs.planned import ChangedSincePlanning, conditioning_as_planned
@@ -122,10 +123,11 @@ def condition(
     Raises:
         ChangedSincePlanning: where code or models are others now than when the shard was planned.
     """
-    from graftwork.conditioning.build import HARDWARE
-    from graftwork.conditioning.visibility import CaptionNorm
-    from graftwork.models.hardware import configure_torch
-    from graftwork.models.loading import ensure_model
+    with importing():
+        from graftwork.conditioning.build import HARDWARE
+        from graftwork.conditioning.visibility import CaptionNorm
+        from graftwork.models.hardware import configure_torch
+        from graftwork.models.loading import ensure_model
 
     planned = conditioning_as_planned(shard, store)
     planned.require()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftwork.core.atomic import remove_file, write_atomic
+from graftwork.core.collector import importing
 from graftwork.core.identity import digest
 from graftwork.core.png import encode_png, is_complete_png
 from graftwork.core.progress import Progress
@@ -59,8 +60,9 @@ def generate_images(shard: ImageShard, store: Store, log: logging.Logger) -> Job
 def _generate(
     shard: ImageShard, pending: list[ImageItem], store: Store, log: logging.Logger, record: JobRecord
 ) -> None:
-    from graftwork.models.hardware import configure_torch
-    from graftwork.models.loading import load_generator, load_reference_generator
+    with importing():
+        from graftwork.models.hardware import configure_torch
+        from graftwork.models.loading import load_generator, load_reference_generator
 
     hardware, name, entry = shard.hardware, shard.generator.name, shard.generator.entry
     planned = images_as_planned(shard, store)

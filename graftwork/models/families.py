@@ -8,6 +8,7 @@ class that runs a model is imported when one is loaded.
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graftwork.core.code_digest import outside_digests
+from graftwork.core.collector import importing
 
 if TYPE_CHECKING:
     import torch
@@ -504,4 +506,7 @@ def first_step(num_inference_steps: int, strength: float) -> int:
 def load_class(path: str) -> Any:
     """Imports what a registration names as `module:Class`."""
     module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+    if module not in sys.modules:
+        with importing():
+            importlib.import_module(module)
+    return getattr(sys.modules[module], name)
