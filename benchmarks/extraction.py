@@ -27,7 +27,7 @@ from graftwork.jobs.planned import Planned
 from graftwork.models.hardware import configure_torch
 from graftwork.models.images import open_reference
 from graftwork.models.loading import load_encoder
-from graftwork.planning.shards import ExtractionShard, InputToExtract, ModelToLoad
+from graftwork.planning.shards import EncoderInputs, ExtractionShard, InputToExtract, ModelToLoad
 from graftwork.store.layout import Store
 from graftwork.store.records import EncoderInput
 
@@ -68,7 +68,7 @@ def shard_of(name: str, prompts: list[str], picture: str | None, rows: int) -> E
     )
     made = [replace(plain, prompt=prompt) for prompt in prompts]
     items = tuple(InputToExtract(record_digest(one), (LAYER,), picture, one) for one in made)
-    return ExtractionShard(model, HARDWARE, items)
+    return ExtractionShard(HARDWARE, (EncoderInputs(model, items),))
 
 
 def seconds_of(shard: ExtractionShard) -> float:

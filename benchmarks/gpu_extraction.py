@@ -22,7 +22,7 @@ from graftwork.jobs.planned import Planned
 from graftwork.models import loading
 from graftwork.models.hardware import parse_dtype
 from graftwork.models.images import open_reference
-from graftwork.planning.shards import ExtractionShard, InputToExtract, ModelToLoad
+from graftwork.planning.shards import EncoderInputs, ExtractionShard, InputToExtract, ModelToLoad
 from graftwork.store.layout import Store
 from graftwork.store.records import EncoderInput
 from lab.random_models import (
@@ -143,7 +143,9 @@ def _job(options: Any, encoder: Any, prompts: list[str], image: Path | None, lay
             code="",
         )
         inputs.append(InputToExtract(record_digest(made), (layer,), image and str(image), made))
-    shard = ExtractionShard(ModelToLoad("random", {"family": "qwen3"}), hardware, tuple(inputs))
+    shard = ExtractionShard(
+        hardware, (EncoderInputs(ModelToLoad("random", {"family": "qwen3"}), tuple(inputs)),)
+    )
     with (
         patch.object(loading, "load_encoder", lambda *_: encoder),
         # The model is no checkpoint whose content could be compared.

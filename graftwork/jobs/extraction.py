@@ -4,63 +4,86 @@ import logging
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graftwork.core.collector import importing
 from graftwork.core.fact_cache import FactCache, stat_signature
 from graftwork.core.progress import Progress
 from graftwork.jobs.devices import take_device
+from graftwork.jobs.parts import do_parts
 from graftwork.jobs.planned import ChangedSincePlanning, Planned, extraction_as_planned, require_reference
 from graftwork.jobs.record import JobRecord, blaming_settings
 from graftwork.jobs.watchdog import Watchdog
 from graftwork.models.encoder import EncodedSequence, Encoder, PromptToEncode
-from graftwork.planning.shards import ExtractionShard, InputToExtract
+from graftwork.planning.shards import EncoderInputs, ExtractionShard, InputToExtract
 from graftwork.store.hidden_states import add_layers, intact_layers
 from graftwork.store.layout import Store
 
 
 def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Logger) -> JobRecord:
-    """Extracts what the store lacks of the shard.
+    """Extracts what the store lacks of the shard, one encoder after the other.
 
     The store is asked before torch is imported: a job whose work another one did costs nothing. An input that fails
-    (an image that cannot be read or has changed, states that are not finite) is recorded, and the others go on.
+    (an image that cannot be read or has changed, states that are not finite) is recorded, and the others go on. So do
+    the other encoders where one cannot be loaded.
 
     Raises:
         ChangedSincePlanning: where code or encoder are others now than when the shard was planned.
     """
     record = JobRecord(log)
+    pending = [part for part in (_missing(part, store, record) for part in shard.parts) if part.inputs]
+    if not pending:
+        return record
+    progress = Progress("inputs encoded", sum(len(part.inputs) for part in pending))
+    do_parts(pending, lambda part: _extract(part, shard.hardware, store, record, progress, log), log)
+    progress.end(len(record.failures))
+    return record
+
+
+def _missing(part: EncoderInputs, store: Store, record: JobRecord) -> EncoderInputs:
+    """Returns what the store lacks of a part; the rest is recorded as found."""
     pending = []
-    for item in shard.inputs:
+    for item in part.inputs:
         present = intact_layers(store.hidden_states(item.key))
         layers = tuple(layer for layer in item.layers if layer not in present)
         if layers:
             pending.append(replace(item, layers=layers))
         else:
             record.found.append(item.key)
-    if not pending:
-        return record
-    planned = extraction_as_planned(shard, store)
+    return replace(part, inputs=tuple(pending))
+
+
+def _extract(
+    part: EncoderInputs,
+    hardware: Mapping[str, Any],
+    store: Store,
+    record: JobRecord,
+    progress: Progress,
+    log: logging.Logger,
+) -> None:
+    planned = extraction_as_planned(part, store)
     planned.require()
 
-    from graftwork.models.hardware import configure_torch
-    from graftwork.models.loading import load_encoder
+    with importing():
+        from graftwork.models.hardware import configure_torch
+        from graftwork.models.loading import load_encoder
 
-    take_device(shard.hardware, log)
+    take_device(hardware, log)
     with blaming_settings(log):
-        configure_torch(shard.hardware)
-    layers = sorted({layer for item in pending for layer in item.layers})
-    name = shard.encoder.name
-    log.info("loading encoder %s up to layer %s for %s inputs", name, layers[-1], len(pending))
-    encoder = load_encoder(name, shard.encoder.entry, layers, shard.hardware)
+        configure_torch(hardware)
+    layers = sorted({layer for item in part.inputs for layer in item.layers})
+    name = part.encoder.name
+    log.info("loading encoder %s up to layer %s for %s inputs", name, layers[-1], len(part.inputs))
+    encoder = load_encoder(name, part.encoder.entry, layers, hardware)
     planned.require()
-    progress = Progress("inputs encoded", len(pending))
     with (
-        Watchdog(shard.hardware.get("stall_limit"), "inputs", log) as watchdog,
-        _Writer(store, shard.hardware["dtype"], record, planned) as writer,
+        Watchdog(hardware.get("stall_limit"), "inputs", log) as watchdog,
+        _Writer(store, hardware["dtype"], record, planned) as writer,
     ):
-        for item, encoded in _encode(encoder, pending):
+        for item, encoded in _encode(encoder, part.inputs):
             files = encoder.files_of(item.input.asked)
             planned.require(files)
             if isinstance(encoded, Exception):
@@ -69,8 +92,6 @@ def extract_hidden_states(shard: ExtractionShard, store: Store, log: logging.Log
                 writer.put(item, encoded, files)
             watchdog.beat()
             progress.advance()
-    progress.end(len(record.failures))
-    return record
 
 
 def _encode(

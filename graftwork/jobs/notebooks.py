@@ -19,7 +19,7 @@ from graftwork.models.description import locate_model, resolve_layer
 from graftwork.models.prompts import InputOptions, token_texts
 from graftwork.models.tokens import ROLES
 from graftwork.planning.keys import Keys
-from graftwork.planning.shards import ExtractionShard, InputToExtract, ModelToLoad
+from graftwork.planning.shards import EncoderInputs, ExtractionShard, InputToExtract, ModelToLoad
 from graftwork.store.layout import Store
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def load_states(
     item = InputToExtract(needed.key, (needed.layer,), path, needed.input)
     record = extract_hidden_states(
         ExtractionShard(
-            ModelToLoad(model.name, model.entry), project.settings.hardware.extraction.model_dump(), (item,)
+            project.settings.hardware.extraction.model_dump(),
+            (EncoderInputs(ModelToLoad(model.name, model.entry), (item,)),),
         ),
         store,
         logging.getLogger("graftwork"),

@@ -39,11 +39,11 @@ from graftwork.planning.code import (
 )
 from graftwork.planning.shards import (
     ConditioningShard,
-    ExtractionShard,
+    EncoderInputs,
     ImageShard,
     MapShard,
     ModelToLoad,
-    ScoringShard,
+    ScorerComparisons,
     StatisticsShard,
 )
 from graftwork.scores.questions import scorer_code
@@ -193,20 +193,17 @@ def _require_model(used: UsedModel, facts: FactCache) -> None:
         )
 
 
-def extraction_as_planned(shard: ExtractionShard, store: Store) -> Planned:
-    """Returns what the hidden states of a shard were planned with."""
-    _require_keys((item.key, item.input) for item in shard.inputs)
-    family = shard.encoder.entry["family"]
+def extraction_as_planned(part: EncoderInputs, store: Store) -> Planned:
+    """Returns what the hidden states of one encoder of a shard were planned with."""
+    _require_keys((item.key, item.input) for item in part.inputs)
+    family = part.encoder.entry["family"]
     return Planned(
         store,
         [
             UsedCode(f"hidden states of family {family}", code, lambda: extraction_code(family))
-            for code in {item.input.code for item in shard.inputs}
+            for code in {item.input.code for item in part.inputs}
         ],
-        [
-            UsedModel("encoder", shard.encoder, identity)
-            for identity in {i.input.encoder for i in shard.inputs}
-        ],
+        [UsedModel("encoder", part.encoder, identity) for identity in {i.input.encoder for i in part.inputs}],
     )
 
 
@@ -269,19 +266,19 @@ def images_as_planned(shard: ImageShard, store: Store) -> Planned:
     )
 
 
-def scores_as_planned(shard: ScoringShard, store: Store) -> Planned:
-    """Returns what the comparisons of a shard were planned with."""
-    _require_keys((item.key, item.comparison) for item in shard.comparisons)
-    family = shard.scorer.entry["family"]
+def scores_as_planned(part: ScorerComparisons, store: Store) -> Planned:
+    """Returns what the comparisons by one scorer of a shard were planned with."""
+    _require_keys((item.key, item.comparison) for item in part.comparisons)
+    family = part.scorer.entry["family"]
     return Planned(
         store,
         [
             UsedCode(f"scorers of family {family}", code, lambda: scorer_code(family))
-            for code in {item.comparison.code for item in shard.comparisons}
+            for code in {item.comparison.code for item in part.comparisons}
         ],
         [
-            UsedModel("scorer", shard.scorer, identity)
-            for identity in {item.comparison.scorer for item in shard.comparisons}
+            UsedModel("scorer", part.scorer, identity)
+            for identity in {item.comparison.scorer for item in part.comparisons}
         ],
     )
 

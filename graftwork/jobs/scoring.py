@@ -2,14 +2,18 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from graftwork.core.collector import importing
 from graftwork.core.progress import Progress
 from graftwork.jobs.devices import take_device
+from graftwork.jobs.parts import do_parts
 from graftwork.jobs.planned import scores_as_planned
 from graftwork.jobs.record import JobRecord, blaming_settings
-from graftwork.planning.shards import ComparisonToMake, ScoringShard
+from graftwork.planning.shards import ComparisonToMake, ScorerComparisons, ScoringShard
 from graftwork.scores.questions import TRUNCATED, VALUE
 from graftwork.store.layout import Store
 from graftwork.store.values import Values, ValueWriter, read_values
@@ -22,35 +26,54 @@ _BATCH = 16
 
 
 def measure_images(shard: ScoringShard, store: Store, log: logging.Logger) -> JobRecord:
-    """Asks the scorer what the store does not know of the shard.
+    """Asks the scorers what the store does not know of the shard, one after the other.
 
     The store is asked before torch is imported. A comparison that fails (an image that cannot be read or has changed, a value
-    that is not finite) is recorded, and the others go on.
+    that is not finite) is recorded, and the others go on. So do the other scorers where one cannot be loaded.
 
     Raises:
         ChangedSincePlanning: where code or scorer are others now than when the shard was planned.
     """
     record, known = JobRecord(log), read_values(store.values)
-    pending = [item for item in shard.comparisons if item.key not in known]
     record.found = [item.key for item in shard.comparisons if item.key in known]
+    unknown = (
+        replace(part, comparisons=tuple(item for item in part.comparisons if item.key not in known))
+        for part in shard.parts
+    )
+    pending = [part for part in unknown if part.comparisons]
     if not pending:
         return record
-    planned = scores_as_planned(shard, store)
+    progress = Progress("comparisons made", sum(len(part.comparisons) for part in pending))
+    do_parts(pending, lambda part: _ask(part, shard.hardware, store, record, progress, log), log)
+    progress.end(len(record.failures))
+    return record
+
+
+def _ask(
+    part: ScorerComparisons,
+    hardware: Mapping[str, Any],
+    store: Store,
+    record: JobRecord,
+    progress: Progress,
+    log: logging.Logger,
+) -> None:
+    planned = scores_as_planned(part, store)
     planned.require()
 
-    from graftwork.models.hardware import configure_torch
-    from graftwork.models.loading import load_scorer
+    with importing():
+        from graftwork.models.hardware import configure_torch
+        from graftwork.models.loading import load_scorer
 
-    take_device(shard.hardware, log)
+    take_device(hardware, log)
     with blaming_settings(log):
-        configure_torch(shard.hardware)
-    log.info("loading scorer %s for %s comparisons", shard.scorer.name, len(pending))
-    scorer = load_scorer(shard.scorer.name, shard.scorer.entry, shard.hardware)
+        configure_torch(hardware)
+    log.info("loading scorer %s for %s comparisons", part.scorer.name, len(part.comparisons))
+    scorer = load_scorer(part.scorer.name, part.scorer.entry, hardware)
     planned.require()
-    progress, writer = Progress("comparisons made", len(pending)), ValueWriter(store.values)
-    for start in range(0, len(pending), _BATCH):
+    writer = ValueWriter(store.values)
+    for start in range(0, len(part.comparisons), _BATCH):
         planned.require()
-        batch = pending[start : start + _BATCH]
+        batch = part.comparisons[start : start + _BATCH]
         made: dict[str, Values] = {}
         for item in batch:
             try:
@@ -60,8 +83,6 @@ def measure_images(shard: ScoringShard, store: Store, log: logging.Logger) -> Jo
         writer.add(made)
         record.made += made
         progress.advance(len(batch))
-    progress.end(len(record.failures))
-    return record
 
 
 def _measure(scorer: "Scorer", item: ComparisonToMake) -> Values:

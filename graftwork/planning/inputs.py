@@ -17,6 +17,7 @@ from graftwork.models.images import is_neutral_image
 from graftwork.models.prompts import AskedInput
 from graftwork.planning.keys import Keys, NeededInput, NeededMap, NeededStatistics, layer_cells
 from graftwork.planning.shards import (
+    EncoderInputs,
     ExtractionShard,
     InputToExtract,
     MapShard,
@@ -24,6 +25,7 @@ from graftwork.planning.shards import (
     ModelToLoad,
     StatisticsShard,
     StatisticsToMeasure,
+    share_jobs,
     split_evenly,
     write_shard,
 )
@@ -242,13 +244,16 @@ def extraction_shards(
     hardware: Hardware,
     sharding: Sharding,
 ) -> list[ExtractionShard]:
-    """Returns the shards that extract missing layers: one encoder each, inputs with the same image side by side."""
+    """Returns the shards that extract missing layers, inputs with the same image side by side.
+
+    A shard has one encoder; with one GPU or none there is one shard of all encoders.
+    """
     # Encoder -> image -> keys.
     groups: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for key in sorted(missing):
         made = wanted.inputs[key]
         groups[made.encoder][made.reference or ""].append(key)
-    shards = []
+    parts = []
     for encoder, by_image in groups.items():
         model = ModelToLoad(models[encoder].name, models[encoder].entry)
         keys_of_images = [by_image[image] for image in sorted(by_image)]
@@ -259,8 +264,9 @@ def extraction_shards(
                 )
                 for key in keys
             )
-            shards.append(ExtractionShard(model, hardware.extraction.model_dump(), items))
-    return shards
+            parts.append(EncoderInputs(model, items))
+    settings = hardware.extraction.model_dump()
+    return [ExtractionShard(settings, shared) for shared in share_jobs(parts, hardware.gpus)]
 
 
 def path_of(reference: str | None, references: Mapping[str, str]) -> str | None:

@@ -16,7 +16,9 @@ from graftwork.planning.plan import ImagePlan
 from graftwork.planning.shards import (
     ComparisonToMake,
     ModelToLoad,
+    ScorerComparisons,
     ScoringShard,
+    share_jobs,
     split_evenly,
     write_shard,
 )
@@ -125,22 +127,24 @@ def plan_scoring(
     by_scorer: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for key, one in missing.items():
         by_scorer[one.scorer.identity][one.comparison.image].append(key)
-    shards, shard_of = [], {}
+    parts = []
     for _, by_image in sorted(by_scorer.items()):
         # What is asked about one image stands side by side: it is read and embedded once.
         groups = [keys_of for _, keys_of in sorted(by_image.items())]
         for names in split_evenly(groups, hardware.gpus, sharding.min_images_per_shard):
             scorer = missing[names[0]].scorer
-            content = ScoringShard(
-                scorer=ModelToLoad(scorer.name, scorer.entry),
-                hardware=hardware.scoring.model_dump(),
-                comparisons=tuple(
-                    ComparisonToMake(key, missing[key].comparison, missing[key].path, missing[key].other)
-                    for key in names
-                ),
+            asked_of_it = tuple(
+                ComparisonToMake(key, missing[key].comparison, missing[key].path, missing[key].other)
+                for key in names
             )
-            shards.append(write_shard(store.shards, names, content))
-            shard_of |= dict.fromkeys(names, shards[-1])
+            parts.append(ScorerComparisons(ModelToLoad(scorer.name, scorer.entry), asked_of_it))
+    settings = hardware.scoring.model_dump()
+    shards, shard_of = [], {}
+    for shared in share_jobs(parts, hardware.gpus):
+        shard = ScoringShard(settings, shared)
+        names = [item.key for item in shard.comparisons]
+        shards.append(write_shard(store.shards, names, shard))
+        shard_of |= dict.fromkeys(names, shards[-1])
     return ScoringPlan(scoring_digest(asked, hardware), tuple(sorted(shards)), keys, shard_of)
 
 

@@ -53,18 +53,34 @@ class InputToExtract:
 
 
 @dataclass(frozen=True)
-class ExtractionShard:
+class EncoderInputs:
     """Inputs of one encoder.
 
     Attributes:
         encoder: what is loaded.
-        hardware: `hardware.extraction` of config.yaml, as plain values for the family's loader.
         inputs: inputs with the same image stand side by side.
     """
 
     encoder: ModelToLoad
-    hardware: Mapping[str, Any]
     inputs: tuple[InputToExtract, ...]
+
+
+@dataclass(frozen=True)
+class ExtractionShard:
+    """Inputs of encoders that one job loads one after the other.
+
+    Attributes:
+        hardware: `hardware.extraction` of config.yaml, as plain values for the family's loader.
+        parts: one for each encoder; several only where one device serves all of them.
+    """
+
+    hardware: Mapping[str, Any]
+    parts: tuple[EncoderInputs, ...]
+
+    @property
+    def inputs(self) -> tuple[InputToExtract, ...]:
+        """Inputs of all parts."""
+        return tuple(item for part in self.parts for item in part.inputs)
 
 
 @dataclass(frozen=True)
@@ -222,18 +238,34 @@ class ComparisonToMake:
 
 
 @dataclass(frozen=True)
-class ScoringShard:
+class ScorerComparisons:
     """Comparisons by one scorer.
 
     Attributes:
         scorer: what is loaded.
-        hardware: `hardware.scoring` of config.yaml, as plain values for the family's loader.
         comparisons: those of one image stand side by side.
     """
 
     scorer: ModelToLoad
-    hardware: Mapping[str, Any]
     comparisons: tuple[ComparisonToMake, ...]
+
+
+@dataclass(frozen=True)
+class ScoringShard:
+    """Comparisons by scorers that one job loads one after the other.
+
+    Attributes:
+        hardware: `hardware.scoring` of config.yaml, as plain values for the family's loader.
+        parts: one for each scorer; several only where one device serves all of them.
+    """
+
+    hardware: Mapping[str, Any]
+    parts: tuple[ScorerComparisons, ...]
+
+    @property
+    def comparisons(self) -> tuple[ComparisonToMake, ...]:
+        """Comparisons of all parts."""
+        return tuple(item for part in self.parts for item in part.comparisons)
 
 
 @dataclass(frozen=True)
@@ -343,6 +375,20 @@ def _keys_of(shard: Any) -> list[str]:
         case ScoringShard():
             return [item.key for item in shard.comparisons]
     raise TypeError(f"{type(shard).__name__} is no shard")
+
+
+def share_jobs(parts: Sequence[T], gpus: int) -> list[tuple[T, ...]]:
+    """Returns the parts that one job does, each of which loads a model.
+
+    Where they would wait for one device anyway, one job imports the libraries for all of them.
+
+    Args:
+        parts: parts of all models, in order.
+        gpus: jobs that run side by side.
+    """
+    if gpus == 1 and parts:
+        return [tuple(parts)]
+    return [(part,) for part in parts]
 
 
 def split_evenly(groups: Sequence[Sequence[T]], most: int, fewest_items: int) -> list[list[T]]:

@@ -17,7 +17,7 @@ from graftwork.models import loading
 from graftwork.models.encoder import EncodedSequence
 from graftwork.models.images import open_reference
 from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
-from graftwork.planning.shards import ExtractionShard, InputToExtract, ModelToLoad
+from graftwork.planning.shards import EncoderInputs, ExtractionShard, InputToExtract, ModelToLoad
 from graftwork.store.hidden_states import intact_layers, read_layer
 from graftwork.store.layout import Store
 from graftwork.store.records import EncoderInput
@@ -95,7 +95,7 @@ def changed(one, **values):
 
 def shard(*inputs, dtype="float32"):
     hardware = {"device": "cpu", "dtype": dtype, "cpu_threads": 1}
-    return ExtractionShard(ModelToLoad("e", {"family": "qwen3"}), hardware, inputs)
+    return ExtractionShard(hardware, (EncoderInputs(ModelToLoad("e", {"family": "qwen3"}), inputs),))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -228,3 +228,31 @@ def test_more_inputs_than_may_wait_are_all_stored(store, encoders, monkeypatch):
     record = extract_hidden_states(shard(*inputs), store, LOG)
     assert sorted(record.made) == sorted(one.key for one in inputs)
     assert all(intact_layers(store.hidden_states(key)) == [7] for key in record.made)
+
+
+def test_encoders_of_a_shard_are_loaded_one_after_the_other(store, encoders):
+    one, other = shard(item("a", [7])), shard(item("b", [5]), item("c", [6]))
+    record = extract_hidden_states(replace(one, parts=(*one.parts, *other.parts)), store, LOG)
+    assert [encoder.layers for encoder in encoders] == [[7], [5, 6]]
+    assert sorted(record.made) == ["a" * 32, "b" * 32, "c" * 32]
+    assert extract_hidden_states(one, store, LOG).found == ["a" * 32]
+
+
+def test_an_encoder_that_does_not_load_fails_the_job_when_the_others_are_done(store, encoders, monkeypatch):
+    whole = shard(item("a", [7]))
+    broken = replace(
+        whole, parts=(replace(whole.parts[0], encoder=ModelToLoad("f", {"family": "qwen3"})), *whole.parts)
+    )
+    broken = replace(broken, parts=(replace(broken.parts[0], inputs=(item("b", [5]),)), broken.parts[1]))
+    real = loading.load_encoder
+
+    def load(name, *arguments):
+        if name == "f":
+            raise ValueError("folder of encoder 'f' lacks config.json")
+        return real(name, *arguments)
+
+    monkeypatch.setattr(loading, "load_encoder", load)
+    with pytest.raises(ValueError, match=r"lacks config\.json"):
+        extract_hidden_states(broken, store, LOG)
+    assert intact_layers(store.hidden_states("a" * 32)) == [7]
+    assert intact_layers(store.hidden_states("b" * 32)) == []

@@ -387,7 +387,7 @@ def without_models(monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "as_planned"),
     [
-        ("extraction", extraction_as_planned),
+        ("extraction", lambda shard, store: extraction_as_planned(shard.parts[0], store)),
         ("conditioning", conditioning_as_planned),
         ("images", images_as_planned),
     ],
@@ -438,10 +438,10 @@ def test_a_frozen_shard_that_was_edited(shards, without_models, kind):
     store, made = shards
     shard = made[kind]
     if kind == "extraction":
-        one = shard.inputs[0]
-        edited = replace(
-            shard, inputs=(replace(one, input=replace(one.input, prompt="other")), *shard.inputs[1:])
-        )
+        part, *others = shard.parts
+        one, *rest = part.inputs
+        other = replace(one, input=replace(one.input, prompt="other"))
+        edited = replace(shard, parts=(replace(part, inputs=(other, *rest)), *others))
     else:
         one = shard.images[0]
         edited = replace(shard, images=(replace(one, parts=replace(one.parts, seed=7)), *shard.images[1:]))

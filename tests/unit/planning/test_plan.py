@@ -144,9 +144,8 @@ def test_each_reference_of_a_set_and_each_layer_of_a_list_is_extracted_once(tmp_
 def test_a_neutral_image_of_the_reference_s_size_is_extracted_too(tmp_path):
     raw = experiment({}, {"prompts": ["a hat"], "references": ["house", "home"], "blend": "style_delta"})
     situation = Situation(tmp_path, raw)
-    (text, source) = extractions(situation)
-    source = source if len(source.inputs) > 1 else text
-    assert sorted(item.path for item in source.inputs) == [
+    (shard,) = extractions(situation)
+    assert sorted(item.path for item in shard.inputs if item.path) == [
         "config/references/house.png",
         "grey:12x8",
     ]
@@ -234,6 +233,17 @@ def test_shards_are_as_many_as_there_are_gpus_for_and_work_is_worth(tmp_path, gp
     for name in plan.shards:
         for item in read_shard(ImageShard, situation.store.shards, name).images:
             assert plan.shard_of[item.key] == name
+
+
+def test_one_job_takes_all_encoders_where_they_would_wait_for_one_device(tmp_path):
+    (shard,) = extractions(Situation(tmp_path / "1", gpus=1))
+    apart = extractions(Situation(tmp_path / "2", gpus=2))
+    assert len(shard.parts) == 2
+    assert all(len(one.parts) == 1 for one in apart)
+    names = {part.encoder.name for part in shard.parts}
+    assert {part.encoder.name for one in apart for part in one.parts} == names
+    assert len(names) == 2
+    assert sorted(item.key for item in shard.inputs) == sorted(i.key for one in apart for i in one.inputs)
 
 
 def test_number_of_gpus_changes_no_key(tmp_path):

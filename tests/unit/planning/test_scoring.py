@@ -74,10 +74,10 @@ class Scored:
         path.write_bytes(encode_png(pixels))
         return path
 
-    def plan(self):
+    def plan(self, hardware=HARDWARE):
         entries = {cell: PlanEntry("recipe", key) for cell, key in self.images.items()}
         plan = ImagePlan((), entries, {})
-        return plan_scoring([self.design], {"test": self.scoring}, plan, HARDWARE, SHARDING, self.store)
+        return plan_scoring([self.design], {"test": self.scoring}, plan, hardware, SHARDING, self.store)
 
     def run(self, plan):
         records = [
@@ -105,7 +105,7 @@ def test_everything_is_asked_once(scope):
     two alphas. Of every image: one by CLIP."""
     plan = scope.plan()
     assert len(plan.keys["test"]) == len(plan.shard_of) == 2 * (4 + 2 + 4) + 6
-    assert len(plan.shards) == 3, "one for each model"
+    assert len(plan.shards) == 1, "one job asks all models where they would wait for one device"
     assert scope.run(plan) == (26, {})
     rows = scope.rows()
     for cell, row in zip(scope.design.cells, rows, strict=True):
@@ -118,6 +118,15 @@ def test_everything_is_asked_once(scope):
     again = scope.plan()
     assert (again.shards, again.keys) == ((), plan.keys)
     assert scope.run(again) == (0, {})
+
+
+def test_with_more_gpus_each_scorer_has_a_job(scope):
+    plan = scope.plan(Hardware.model_validate({"gpus": 2}))
+    shards = [read_shard(ScoringShard, scope.store.shards, name) for name in plan.shards]
+    assert len({part.scorer.name for shard in shards for part in shard.parts}) == 3
+    assert all(len(shard.parts) == 1 for shard in shards)
+    assert plan.keys == scope.plan().keys
+    assert scope.run(plan) == (26, {})
 
 
 def test_one_more_image_is_one_more_measurement(scope):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from graftwork.core.records import OtherVersion, to_json
 from graftwork.planning.shards import (
+    EncoderInputs,
     ExtractionShard,
     InputToExtract,
     ModelToLoad,
@@ -25,7 +26,9 @@ def shard(prompt: str) -> ExtractionShard:
     made = EncoderInput(
         dtype="float32", device="cpu", cpu_threads=2, encoder="e", prompt=prompt, reference=None, code="c"
     )
-    return ExtractionShard(ModelToLoad("m", {}), {}, (InputToExtract("a", (7,), None, made),))
+    return ExtractionShard(
+        {}, (EncoderInputs(ModelToLoad("m", {}), (InputToExtract("a", (7,), None, made),)),)
+    )
 
 
 def groups_of(sizes):
