@@ -43,6 +43,9 @@ EXPERIMENT = {
 }
 TABLE = f"results/{NAME}/cells.csv"
 CLOCK = PROJECT / "benchmarks/import_clock"
+# What import_clock writes, in the folder of a run.
+CLOCK_FILE = "imports.jsonl"
+SNAKEMAKE = (str(Path(sys.executable).with_name("snakemake")), "--cores", "1")
 
 
 def children_seconds() -> float:
@@ -57,7 +60,7 @@ def measure(command: list[str], folder: Path) -> tuple[float, float]:
     Raises:
         SystemExit: where it fails, with what it printed.
     """
-    clock = folder / "imports.txt"
+    clock = folder / CLOCK_FILE
     clock.unlink(missing_ok=True)
     environment = {
         **os.environ,
@@ -71,7 +74,8 @@ def measure(command: list[str], folder: Path) -> tuple[float, float]:
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if run.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {run.returncode}\n{run.stderr[-2000:]}")
-    return children_seconds() - before, sum(map(float, clock.read_text().split()))
+    imports = sum(json.loads(line)["imports"] for line in clock.read_text().splitlines())
+    return children_seconds() - before, imports
 
 
 def make_workspace(folder: Path, prompts: int) -> None:
@@ -139,7 +143,6 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=5, help="40 cells each (default 5)")
     prompts = parser.parse_args().prompts
     own = [sys.executable, "-m", "benchmarks.orchestration"]
-    snakemake = [str(Path(sys.executable).with_name("snakemake")), "--cores", "1"]
     with tempfile.TemporaryDirectory() as name:
         workflow, ideal, plain, empty = (
             Path(name).resolve() / one for one in ("workflow", "ideal", "plain", "empty")
@@ -148,15 +151,15 @@ def main() -> None:
             make_workspace(folder, prompts)
         make_workspace(empty, 0)
         start = time.perf_counter()
-        costs = {"the workflow": measure([*snakemake, TABLE], workflow)}
+        costs = {"the workflow": measure([*SNAKEMAKE, TABLE], workflow)}
         seconds = time.perf_counter() - start
         design = workflow / "results" / NAME / "design.json"
         cells = len(json.loads(design.read_text())["cells"])
         costs["the plain loop"] = measure([*own, "plain", str(design), str(cells)], plain)
         costs["the ideal loop"] = measure([*own, "ideal", str(workflow)], ideal)
-        nothing, _ = measure([*snakemake, TABLE], workflow)
-        measure(snakemake, empty)
-        without, _ = measure(snakemake, empty)
+        nothing, _ = measure([*SNAKEMAKE, TABLE], workflow)
+        measure([*SNAKEMAKE], empty)
+        without, _ = measure([*SNAKEMAKE], empty)
         made, again = pictures(workflow), pictures(ideal)
         if made != again:
             same = sum(made[name] == again.get(name) for name in made)
