@@ -89,7 +89,8 @@ def seconds_of(shard: ExtractionShard) -> float:
 
 def tokens_of(shard: ExtractionShard) -> list[int]:
     """Returns how many tokens the inputs of a job have, sorted."""
-    encoder = load_encoder(shard.encoder.name, shard.encoder.entry, [LAYER], HARDWARE)
+    model = shard.parts[0].encoder
+    encoder = load_encoder(model.name, model.entry, [LAYER], HARDWARE)
     found = []
     for item in shard.inputs:
         image = None if item.path is None else open_reference(item.path)

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -29,7 +30,7 @@ from graftwork.models.encoder import Encoder
 from graftwork.models.encoders.safetensors.encoder import WrittenStates
 from graftwork.models.families import encoder_family
 from graftwork.planning.code import extraction_code
-from graftwork.planning.shards import ExtractionShard, InputToExtract, ModelToLoad
+from graftwork.planning.shards import EncoderInputs, ExtractionShard, InputToExtract, ModelToLoad
 from graftwork.store.layout import Store
 from graftwork.store.records import EncoderInput
 
@@ -56,7 +57,7 @@ def shard_of(folder: Path, files: int) -> ExtractionShard:
         for number in range(files)
     ]
     items = tuple(InputToExtract(record_digest(one), (LAYER,), None, one) for one in made)
-    return ExtractionShard(ModelToLoad("written", entry), HARDWARE, items)
+    return ExtractionShard(HARDWARE, (EncoderInputs(ModelToLoad("written", entry), items),))
 
 
 def run_job(shard: ExtractionShard) -> None:
@@ -69,7 +70,7 @@ def run_job(shard: ExtractionShard) -> None:
 
 def ask_each(shard: ExtractionShard, is_listed_once: bool) -> None:
     """Asks for every input whether the folder has it."""
-    lacks, folder = encoder_family(FAMILY).lacks, Path(shard.encoder.entry["path"])
+    lacks, folder = encoder_family(FAMILY).lacks, Path(shard.parts[0].encoder.entry["path"])
     listed = lacks(folder)
     for item in shard.inputs:
         problem = (listed if is_listed_once else lacks(folder))(item.input.asked, LAYER)
@@ -94,7 +95,8 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shard = shard_of(Path(folder) / "states", given.files)
         # What is imported and read first is no part of the comparison.
-        run_job(ExtractionShard(shard.encoder, shard.hardware, shard.inputs[:1]))
+        (part,) = shard.parts
+        run_job(replace(shard, parts=(replace(part, inputs=part.inputs[:1]),)))
         now = seconds_of(lambda: run_job(shard))
         with patch.object(WrittenStates, "files_of", Encoder.files_of):
             before = seconds_of(lambda: run_job(shard))

@@ -43,6 +43,7 @@ from graftwork.models.loading import ensure_model
 from graftwork.planning.code import extraction_code, map_code
 from graftwork.planning.shards import (
     ConditioningShard,
+    EncoderInputs,
     ExtractionShard,
     ImageShard,
     InputToExtract,
@@ -230,7 +231,7 @@ def reading(folder: Path, store: Store, numbers: Iterable[int] = range(INPUTS)) 
         for number in numbers
     ]
     items = tuple(InputToExtract(record_digest(one), (3,), None, one) for one in made)
-    return ExtractionShard(ModelToLoad("w", entry), hardware, items)
+    return ExtractionShard(hardware, (EncoderInputs(ModelToLoad("w", entry), items),))
 
 
 def stored(shard: ExtractionShard, store: Store) -> list[str]:

@@ -19,7 +19,7 @@ from graftwork.models.encoder import PromptToEncode
 from graftwork.models.loading import load_encoder
 from graftwork.models.prompts import NEUTRAL_OPTIONS, InputOptions
 from graftwork.models.tokens import ROLE_CODES
-from graftwork.planning.shards import ExtractionShard, InputToExtract, ModelToLoad
+from graftwork.planning.shards import EncoderInputs, ExtractionShard, InputToExtract, ModelToLoad
 from graftwork.store.layout import Store
 from graftwork.store.records import EncoderInput
 from tests.unit.models.conftest import relative_distance
@@ -230,7 +230,9 @@ def job(vl, monkeypatch, tmp_path):
     hardware = {"device": "cpu", "dtype": "float32", "cpu_threads": 1}
 
     def run(name, items):
-        shard = ExtractionShard(ModelToLoad("vl", {"family": "qwen3_vl"}), hardware, tuple(items))
+        shard = ExtractionShard(
+            hardware, (EncoderInputs(ModelToLoad("vl", {"family": "qwen3_vl"}), tuple(items)),)
+        )
         return extract_hidden_states(shard, Store(tmp_path / name), logging.getLogger("test"))
 
     return run
