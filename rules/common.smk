@@ -3,6 +3,7 @@
 # Rules that run a script say what they need (`resources: mem_mb, runtime` in minutes, for the published models; the
 # miniature needs far less) and leave their time and memory in logs/benchmarks/, which git ignores. Clusters take these
 # numbers (profiles/slurm); on one machine only `gpu` limits anything.
+# Jobs that run a model come first (`priority`): a small job in their place would leave the GPU without work.
 import contextlib
 import io
 import os

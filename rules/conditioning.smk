@@ -16,6 +16,7 @@ rule write_captions:
     benchmark:
         "logs/benchmarks/write_captions/{scope}/{shard}.tsv"
     threads: 2
+    priority: 1
     resources:
         gpu=1,
         mem_mb=48000,
@@ -62,6 +63,7 @@ rule extract_hidden_states:
     benchmark:
         "logs/benchmarks/extract_hidden_states/{scope}/{shard}.tsv"
     threads: 2
+    priority: 1
     resources:
         gpu=1,
         mem_mb=48000,

@@ -38,6 +38,7 @@ rule generate_images:
     benchmark:
         "logs/benchmarks/generate_images/{scope}/{shard}.tsv"
     threads: 2
+    priority: 1
     resources:
         gpu=1,
         mem_mb=48000,
@@ -55,6 +56,7 @@ rule accept:
     log:
         "logs/accept.log",
     threads: 2
+    priority: 1
     resources:
         gpu=1,
         mem_mb=48000,

@@ -40,6 +40,7 @@ rule measure_maps:
     benchmark:
         "logs/benchmarks/measure_maps/{maps}.tsv"
     threads: 2
+    priority: 1
     resources:
         gpu=1,
         mem_mb=48000,

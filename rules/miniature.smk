@@ -30,6 +30,7 @@ rule train_miniature_stage:
     benchmark:
         "logs/benchmarks/train_miniature_stage/{stage}.tsv"
     threads: MINIATURE.threads
+    priority: 1
     resources:
         gpu=int(MINIATURE.device != "cpu"),
         mem_mb=16000,

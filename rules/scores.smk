@@ -39,6 +39,7 @@ rule measure_images:
     benchmark:
         "logs/benchmarks/measure_images/{scope}/{shard}.tsv"
     threads: 2
+    priority: 1
     resources:
         gpu=1,
         mem_mb=48000,

@@ -216,6 +216,8 @@ def test_rules_that_run_models_take_a_gpu(name):
 
 def test_no_other_rule_takes_a_gpu():
     with_gpu = {name for name, body in rules().items() if re.search(r"^ +gpu=", body, re.MULTILINE)}
+    first = {name for name, body in rules().items() if re.search(r"^ {4}priority: 1$", body, re.MULTILINE)}
+    assert first == with_gpu, "a small job that comes before one of these leaves the GPU without work"
     assert with_gpu == {
         "extract_hidden_states",
         "write_captions",
