@@ -75,6 +75,6 @@ def test_a_page_comes_with_everything_that_its_summary_links_to(tmp_path: Path) 
         "Summing up open_background",
         "Drawing grid alpha_by_prompt of open_background",
         "Drawing grid prompt_by_setting_003 of transforms",
-        "Plotting finding of transforms",
+        "Plotting scores of transforms",
     ):
         assert f": {job}\n" in run.output, run.output
