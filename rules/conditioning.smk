@@ -15,8 +15,8 @@ rule write_captions:
         "logs/write_captions/{scope}/{shard}.log",
     benchmark:
         "logs/benchmarks/write_captions/{scope}/{shard}.tsv"
-    threads: 2
     priority: 1
+    threads: 2
     resources:
         gpu=1,
         mem_mb=48000,
@@ -62,8 +62,8 @@ rule extract_hidden_states:
         "logs/extract_hidden_states/{scope}/{shard}.log",
     benchmark:
         "logs/benchmarks/extract_hidden_states/{scope}/{shard}.tsv"
-    threads: 2
     priority: 1
+    threads: 2
     resources:
         gpu=1,
         mem_mb=48000,

@@ -37,8 +37,8 @@ rule generate_images:
         "logs/generate_images/{scope}/{shard}.log",
     benchmark:
         "logs/benchmarks/generate_images/{scope}/{shard}.tsv"
-    threads: 2
     priority: 1
+    threads: 2
     resources:
         gpu=1,
         mem_mb=48000,
@@ -55,8 +55,8 @@ rule accept:
         designs=expand("results/{experiment}/design.json", experiment=PROJECT.settings.experiments),
     log:
         "logs/accept.log",
-    threads: 2
     priority: 1
+    threads: 2
     resources:
         gpu=1,
         mem_mb=48000,

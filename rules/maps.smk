@@ -39,8 +39,8 @@ rule measure_maps:
         "logs/measure_maps/{maps}.log",
     benchmark:
         "logs/benchmarks/measure_maps/{maps}.tsv"
-    threads: 2
     priority: 1
+    threads: 2
     resources:
         gpu=1,
         mem_mb=48000,

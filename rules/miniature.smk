@@ -29,8 +29,8 @@ rule train_miniature_stage:
         "logs/train_miniature_stage/{stage}.log",
     benchmark:
         "logs/benchmarks/train_miniature_stage/{stage}.tsv"
-    threads: MINIATURE.threads
     priority: 1
+    threads: MINIATURE.threads
     resources:
         gpu=int(MINIATURE.device != "cpu"),
         mem_mb=16000,

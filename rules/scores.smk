@@ -38,8 +38,8 @@ rule measure_images:
         "logs/measure_images/{scope}/{shard}.log",
     benchmark:
         "logs/benchmarks/measure_images/{scope}/{shard}.tsv"
-    threads: 2
     priority: 1
+    threads: 2
     resources:
         gpu=1,
         mem_mb=48000,

@@ -14,10 +14,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# In continuous integration a property test tries the same examples every time: what is red there can be repeated.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# A property test tries the same examples every time: what is red can be repeated. `EXAMPLES=2000` looks for others, and so many.
+settings.register_profile("repeated", derandomize=True)
+settings.register_profile("searching", max_examples=int(os.environ.get("EXAMPLES", "100")))
+settings.load_profile("searching" if "EXAMPLES" in os.environ else "repeated")
 
 # Longest first: with two workers, a long test that starts last keeps one of them waiting.
 _LONGEST_FIRST = ("test_kill.py", "test_rerun.py", "test_failures.py", "test_accept.py", "test_bad_input.py")

@@ -414,7 +414,7 @@ def test_layers_and_their_files(built: Workspace) -> None:
     assert built.hidden_states() == after
     (manifest,) = (built.folder / "results/plan/all/hidden_states").glob("*.json")
     shard = json.loads((built.folder / "results/store/shards" / manifest.name).read_text())
-    assert [item["layers"] for item in shard["inputs"]] == [[3]]
+    assert [item["layers"] for part in shard["parts"] for item in part["inputs"]] == [[3]]
 
     states_file(built).unlink()
     run = built.run()
