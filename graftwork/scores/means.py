@@ -420,7 +420,11 @@ def describe_means(rows: Sequence[Mapping[str, str]]) -> Section:
         "difference",
         "p",
     )
-    return Section(text, columns, listed, describe_changes(list(shown.values()), rows))
+    findings, details = describe_changes(list(shown.values()), rows)
+    if details:
+        lines = "\n".join(f"* {detail}" for detail in details)
+        text = f"Measure by measure, by 95 % intervals of the difference:\n\n{lines}\n\n{text}"
+    return Section(text, columns, listed, " ".join(findings))
 
 
 def _difference_in_words(row: Mapping[str, str]) -> str:
@@ -459,8 +463,12 @@ class _Change:
         return None if row is None else float(row["value"])
 
 
-def describe_changes(columns: Sequence[Column], rows: Sequence[Mapping[str, str]]) -> str:
-    """Returns from which value of each quantity on measures differ from the text alone, in sentences.
+def describe_changes(
+    columns: Sequence[Column], rows: Sequence[Mapping[str, str]]
+) -> tuple[list[str], list[str]]:
+    """Returns from which value of each quantity on measures differ from the text alone: what comes first, and each measure.
+
+    Where it is not known which measures are of the prompt and which of the reference, each measure is all there is to say.
 
     Nothing is said of measures that have no direction, nor where no axis like `alpha` varies, which grows from 0.
 
@@ -481,7 +489,12 @@ def describe_changes(columns: Sequence[Column], rows: Sequence[Mapping[str, str]
                 continue
             if any(row["difference_low"] for row in found):
                 axes[axis].append(_change(column, found))
-    return " ".join(sentence for axis, found in axes.items() for sentence in _changes_in_words(axis, found))
+    findings, details = [], []
+    for axis, found in axes.items():
+        first, each = _first_in_words(axis, found), _each_in_words(axis, found)
+        findings += first or each
+        details += each if first else []
+    return findings, details
 
 
 def _change(column: Column, rows: Sequence[Mapping[str, str]]) -> _Change:
@@ -499,7 +512,7 @@ def _clears(end: str, sign: int) -> bool:
     return sign * round(float(end), _READ_DIGITS) > 0
 
 
-def _changes_in_words(axis: str, changes: Sequence[_Change]) -> list[str]:
+def _first_in_words(axis: str, changes: Sequence[_Change]) -> list[str]:
     name = axis.replace("_", " ")
     of_prompt = [one for one in changes if one.column.against == "prompt"]
     of_reference = [one for one in changes if one.column.against == "reference"]
@@ -530,7 +543,12 @@ def _changes_in_words(axis: str, changes: Sequence[_Change]) -> list[str]:
             f"Likeness to the reference rises from {name} {_number(str(gained))} on ({gaining}), and the prompt is not seen to "
             "be lost."
         )
-    sentences += [_change_in_words(name, one) for one in changes if one.down or one.up]
+    return sentences
+
+
+def _each_in_words(axis: str, changes: Sequence[_Change]) -> list[str]:
+    name = axis.replace("_", " ")
+    sentences = [_change_in_words(name, one) for one in changes if one.down or one.up]
     flat = [one.column.label for one in changes if not one.down and not one.up]
     if flat:
         sentences.append(f"No difference to the text alone is seen at any {name}: {', '.join(flat)}.")

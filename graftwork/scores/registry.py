@@ -129,7 +129,7 @@ class Section:
     """A part of summary.md.
 
     Attributes:
-        text: paragraph in Markdown.
+        text: paragraphs in Markdown.
         columns: headings of the table below it; none: no table.
         rows: one value per column.
         finding: what came out, in sentences that stand at the top of the summary; empty where nothing is known.

@@ -263,12 +263,16 @@ def test_the_finding_says_what_comes_first(monkeypatch):
             }
             for cell in design.cells
         ]
-        return describe_means(as_text(summarize_means(design, as_text(rows)))).finding
+        section = describe_means(as_text(summarize_means(design, as_text(rows))))
+        texts.append(section.text)
+        return section.finding
 
-    assert finding(0.75, 0.5).startswith(
+    texts = []
+    assert finding(0.75, 0.5) == (
         "Likeness to the reference rises before the prompt begins to be lost: from alpha 0.5 (likeness) and from alpha 0.75 on "
-        "(the prompt), by 95 % intervals of the difference to the text alone. The prompt falls"
+        "(the prompt), by 95 % intervals of the difference to the text alone."
     )
+    assert "\n* The prompt falls below the text alone from alpha 0.75 on: by -0.5" in texts[-1]
     assert "rises after" in finding(0.5, 0.75)
     assert "rises at the same value as" in finding(0.5, 0.5)
     assert finding(0.5, 2).startswith(
@@ -277,7 +281,8 @@ def test_the_finding_says_what_comes_first(monkeypatch):
     assert finding(2, 0.5).startswith(
         "Likeness to the reference rises from alpha 0.5 on (likeness), and the prompt is not"
     )
-    assert "Likeness rises above the text alone from alpha 0.5 on: by +0.3" in finding(2, 0.5)
+    assert "\n* Likeness rises above the text alone from alpha 0.5 on: by +0.3" in texts[-1]
+    assert "\n* No difference to the text alone is seen at any alpha: the prompt." in texts[-1]
 
 
 def test_the_finding_names_the_earliest_of_several_measures(monkeypatch):
