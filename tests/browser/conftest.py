@@ -94,6 +94,11 @@ class Opened:
     def state(self, name: str):
         return self.page.evaluate("name => Viewer.app.state.get(name)", name)
 
+    def link(self) -> str:
+        """What the address bar has after the `#`, once it says what is shown: it is written some time after a change."""
+        self.page.wait_for_function("() => window.location.hash === '#' + Viewer.app.state.toHash()")
+        return self.page.url.partition("#")[2]
+
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)

@@ -233,9 +233,7 @@ def test_every_one_of_several_references_is_compared_with(open_page, tmp_path):
     # The picture has the focus again, so that keys go on.
     view.press("s")
     assert view.state("view") == "slider"
-    other = open_page(
-        view.page.url.partition("#")[2] or view.page.evaluate("() => Viewer.app.state.toHash()"), url=view.url
-    )
+    other = open_page(view.link(), url=view.url)
     assert other.state("other") == "reference2"
 
 
@@ -579,12 +577,11 @@ def test_a_link_brings_the_view_back(open_page):
     view.press("Escape")
     view.focus_cell(0, 1)
     view.press("Enter", "s")
-    view.page.wait_for_function("() => window.location.hash.includes('view=slider')")
-    link = view.page.url
+    link = view.link()
     values = view.page.evaluate(
         "() => ({...Viewer.app.state.values, hidden: [...Viewer.app.state.values.hidden.prompt]})"
     )
-    other = open_page(link.partition("#")[2])
+    other = open_page(link)
     assert (
         other.page.evaluate(
             "() => ({...Viewer.app.state.values, hidden: [...Viewer.app.state.values.hidden.prompt]})"
