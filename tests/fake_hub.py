@@ -38,8 +38,8 @@ class FakeHub:
 
     Attributes:
         repositories: Id -> (commit, folder).
-        url: Where it answers.
-        requests: What it was asked.
+        url: Address of the server.
+        requests: Requests that it has got.
     """
 
     repositories: dict[str, tuple[str, Path]]

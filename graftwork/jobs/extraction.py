@@ -174,7 +174,7 @@ class _Writer:
         Args:
             item: The input.
             encoded: Its states.
-            files: What they were read from, see `Encoder.files_of`.
+            files: Files that they were read from, see `Encoder.files_of`.
 
         Raises:
             ChangedSincePlanning: where the thread has found a difference since.

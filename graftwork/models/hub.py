@@ -137,8 +137,8 @@ def download(source: HubSource, listing: HubListing, report: Callable[[int], Non
     snapshot, are left to `snapshot_download`.
 
     Args:
-        source: What is downloaded.
-        listing: What the hub says of it.
+        source: Repository and files to download.
+        listing: Answer of the hub about them.
         report: Called with the number of bytes that came since the last call, those of a file that was begun included.
 
     Returns:

@@ -180,7 +180,7 @@ def padded(given: ModelInput, length: int, pad_token: int | None, device: torch.
         given: A text alone.
         length: Tokens of the result.
         pad_token: Id of the token.
-        device: Where the model is.
+        device: Device of the model.
 
     Raises:
         ValueError: where the text has more tokens, the tokenizer no pad token, or the model more than one position per

@@ -23,8 +23,8 @@ class RuleTime:
 
     Attributes:
         rule: Its name.
-        seconds: Of each job.
-        cpu_seconds: Of all jobs.
+        seconds: Wall time of each job.
+        cpu_seconds: CPU time of all jobs together.
         memory: Most memory of a job, in bytes.
         longest: File of the job that took longest, relative to the folder of benchmarks.
     """
